@@ -1,0 +1,1 @@
+"""Associations and jobs: reception, the workflow engine, delivery, the web page. Calls `pipeline`."""
