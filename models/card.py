@@ -1,0 +1,91 @@
+"""The model card: what a set of weights expects, what it promises, and where it has no meaning. Free of torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class BadCard(ValueError):
+    """A card cannot be read; names the file, the key and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What weights expect and promise; the JSON file that lies beside them.
+
+    Attributes:
+        name: the installed name, such as `limb-t1-ldm`.
+        version: version of the weights, `major.minor.patch`.
+        digest: SHA-256 of the weights file, 64 hexadecimal digits; the weights are refused when it differs.
+        architecture: keyword arguments by network, as `models.latent_diffusion.LatentDiffusion` takes them.
+        modality: DICOM Modality of the input series.
+        anatomy: values of BodyPartExamined (0018,0015) for which the weights have meaning.
+        contrast: the MR contrast that the weights were trained on, in words.
+        spacing_mm: voxel spacing of the model's grid in mm, (slice, row, column).
+        hu_range: lowest and highest HU that the model can produce.
+        training_data: what the weights were trained on, with acknowledgements.
+        limits: where the model has no meaning.
+        figures: validation figures by name; each number was computed by `sct-node train`.
+        sampling: default number of sampler `steps` and of averaged `samples`.
+        findings: limits by finding name, `{"low": .., "high": ..}`; outside them the case is held.
+        licence: licence of the weights.
+    """
+
+    name: str
+    version: str
+    digest: str
+    architecture: Mapping[str, Any]
+    modality: str
+    anatomy: tuple[str, ...]
+    contrast: str
+    spacing_mm: tuple[float, float, float]
+    hu_range: tuple[float, float]
+    training_data: str
+    limits: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, int] = field(default_factory=lambda: {"steps": 1, "samples": 1})
+    findings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 64 or set(self.digest) - set("0123456789abcdef"):
+            raise BadCard(f"model card {self.name}: digest must be 64 hexadecimal digits, found {self.digest!r}")
+        if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
+            raise BadCard(f"model card {self.name}: spacing_mm must be three positive numbers, found {self.spacing_mm}")
+        if not self.hu_range[0] < self.hu_range[1]:
+            raise BadCard(f"model card {self.name}: hu_range must rise, found {self.hu_range}")
+
+    def claims(self, body_part: str) -> bool:
+        """Whether the weights claim meaning for a BodyPartExamined value; an empty value is not a contradiction."""
+        return not body_part.strip() or body_part.strip().upper() in self.anatomy
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a card from its JSON file.
+
+    Raises:
+        BadCard: the file is no JSON object, lacks a key, or has one that is not known.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadCard(f"model card {path.name}: {error}") from error
+    known = {entry.name for entry in dataclasses.fields(ModelCard)}
+    if not isinstance(values, dict) or set(values) - known:
+        raise BadCard(f"model card {path.name}: unknown keys {sorted(set(values) - known)}")
+    for key in ("anatomy", "spacing_mm", "hu_range"):
+        values[key] = tuple(values.get(key, ()))
+    try:
+        return ModelCard(**values)
+    except TypeError as error:
+        raise BadCard(f"model card {path.name}: {error}") from error
+
+
+def write_card(card: ModelCard, path: Path) -> None:
+    """Write a card as indented JSON, keys in the order of the class."""
+    path.write_text(json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
