@@ -1,0 +1,88 @@
+"""Everything that may go wrong in the node, sorted by what happens next.
+
+    NodeError
+    ├── ConfigError         the configuration is wrong: nothing starts; names the dotted path and what to do
+    ├── PortTaken           another process listens there: nothing starts; names address and port
+    ├── RoleTaken           this role already runs on this data folder: nothing starts
+    ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
+    ├── NotStorable         the bytes are no storable instance: the sender gets 0xC000 and a comment (PS3.4 B.2.3)
+    ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
+    ├── UnknownJob          a person asked for a job the ledger does not know
+    ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
+    └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
+
+`pipeline.errors` holds the rest: Unsuitable (REJECTED, never retried) and Implausible (held for a person). Anything
+else is our fault: tried again, then held with its traceback in the ledger, and the queue goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dicomnode.deliver import Receipt
+
+
+class NodeError(Exception):
+    """Root of the node's own errors. `str(error)` is a sentence for a person."""
+
+
+class ConfigError(NodeError):
+    """A configuration value is wrong.
+
+    Attributes: `path` (dotted, such as `destinations[1].port`), `problem` (what is wrong with the value),
+    `remedy` (what to do).
+    """
+
+    def __init__(self, path: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+
+
+class PortTaken(NodeError):
+    """Something else listens on the address that the configuration names (`key` is its dotted path)."""
+
+    def __init__(self, key: str, bind: str, port: int) -> None:
+        super().__init__(f"{key}: {bind}:{port} is in use by another process; stop that process or choose another port")
+        self.key = key
+        self.port = port
+
+
+class RoleTaken(NodeError):
+    """This role runs already on this data folder; two processes of one name would do each other's work."""
+
+
+class OutOfResources(NodeError):
+    """No room to keep an instance safely; C-STORE status 0xA700 (PS3.4 Table B.2-1)."""
+
+
+class NotStorable(NodeError):
+    """The bytes cannot be understood as a storable instance; C-STORE status 0xC000 (PS3.4 Table B.2-1)."""
+
+
+class Undelivered(NodeError):
+    """A destination took not every instance.
+
+    Attributes: `receipts` (the answers it did give in this attempt, refusals included), `sentence` (why, for a person).
+    """
+
+    def __init__(self, receipts: Iterable[Receipt], sentence: str) -> None:
+        super().__init__(sentence)
+        self.receipts = tuple(receipts)
+        self.sentence = sentence
+
+
+class UnknownJob(NodeError):
+    """The ledger has no such job."""
+
+
+class UnknownDestination(NodeError):
+    """The configuration has no destination of that name."""
+
+
+class WrongState(NodeError):
+    """The ledger's TRANSITIONS table does not allow this step from the job's present state."""

@@ -1,0 +1,61 @@
+"""Structured logs: one JSON object a line on stderr, with job and series, never a patient's name or ID.
+
+Keys always there: `time` (UTC, ISO 8601), `level`, `event`. Further ones as the caller names them: `job`, `series`,
+`role`, `destination`, ... Callers pass UIDs and counts; header text of a patient is nobody's to log.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+from typing import Final
+
+LOGGER: Final = logging.getLogger("sct_node")
+
+# Libraries that speak below warning of things a header may hold, or too often.
+QUIET: Final = ("pynetdicom", "pydicom", "dbos", "uvicorn.access", "sqlalchemy", "asyncio")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a record; the fields given to `event` come after time, level and event."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        line: dict[str, object] = {
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "role": self._role,
+        }
+        if record.name != LOGGER.name:
+            line["logger"] = record.name
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+        return json.dumps(line, default=str)
+
+
+def start(role: str, level: str = "info") -> None:
+    """Send this process's logs to stderr as JSON lines; `role` goes into every line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    LOGGER.setLevel(level.upper())
+    for name in QUIET:
+        quiet = logging.getLogger(name)
+        quiet.handlers[:] = []
+        quiet.propagate = True
+        quiet.setLevel(logging.WARNING)
+
+
+def event(name: str, /, level: str = "info", **fields: object) -> None:
+    """Log that `name` (a few plain words) happened, with its `fields`; no patient data in any of them."""
+    LOGGER.log(logging.getLevelNamesMapping()[level.upper()], name, extra={"fields": fields})
