@@ -1,0 +1,82 @@
+"""What may go wrong between an MR series and its synthetic CT series, sorted by what happens next.
+
+    PipelineError
+    ├── Unsuitable    the input will never be suitable: the job is REJECTED, never retried, and visible
+    └── Implausible   the output fails a check: the job is held until a person releases or rejects it
+
+Anything else that escapes the pipeline is our own fault and is handled as such by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+REASONS: dict[str, str] = {
+    # The files
+    "UNREADABLE": "{name} cannot be read: {detail}",
+    "NO_IMAGES": "no image was found among {files} files",
+    "NOT_MR": "the series holds {found}, not MR images",
+    "NO_PIXELS": "{name} holds no pixel data",
+    "LOSSY": "{name} was compressed with loss ({detail}); HU cannot come from a lossy MR image",
+    "COLOUR": "{name} is no greyscale image ({detail})",
+    "BAD_RESCALE": "the stored values of {name} cannot be turned into MR values: {detail}",
+    "CONFLICTING_INSTANCES": "SOP instance {name} came twice with different content",
+    # The header
+    "NO_PATIENT_ID": "PatientID is missing or empty in {name}; planning systems need it to file the CT",
+    "NO_FRAME_OF_REFERENCE": "FrameOfReferenceUID is missing in {name}; the CT could not be tied to the MR",
+    "NO_GEOMETRY": "{name} lacks {attribute}; its place in the patient is unknown",
+    "BAD_GEOMETRY": "{name} has an invalid {attribute}: {detail}",
+    "MIXED_PATIENTS": "the series holds images of more than one patient or study ({attribute} differs)",
+    "MIXED_FRAMES_OF_REFERENCE": "the series holds {found} frames of reference; one is needed",
+    # What kind of image it is
+    "LOCALIZER": "the series is a localizer (ImageType {image_type}), not a volume",
+    "MOSAIC": "the slices are tiled into mosaics (ImageType {image_type}); one slice an image is needed",
+    "SEVERAL_VOLUMES": "the series holds several volumes ({detail}); exactly one is needed",
+    # The stack
+    "TOO_FEW_SLICES": "{found} slices; at least {least} are needed",
+    "MIXED_ORIENTATION": "slices of {found} orientations; the first that differs is {name}, by {degrees} degrees",
+    "MIXED_MATRIX": "slices of different size: {expected} and, in {name}, {found} (rows x columns)",
+    "MIXED_SPACING": "slices of different pixel spacing: {expected} and, in {name}, {found} mm",
+    "DUPLICATE_POSITION": "{found} images lie at the position of slice {slice} of {slices}; one is expected",
+    "GAP": "gap of {step_mm} mm at slice {slice} of {slices}; expected {expected_mm} mm",
+    "UNEVEN_STEPS": "step of {step_mm} mm at slice {slice} of {slices}; expected {expected_mm} mm",
+    "SHEAR": "slice {slice} of {slices} is shifted by {shift_mm} mm within its plane; at most {limit_mm} mm is allowed",
+}
+"""Reason code -> sentence, a `str.format` template. No template has a field for a patient's name or identifier."""
+
+
+class PipelineError(Exception):
+    """Everything that the pipeline raises on purpose."""
+
+
+class Unsuitable(PipelineError):
+    """The input will never be suitable.
+
+    `code` is a key of `REASONS`; `sentence` tells a physicist what is wrong and never holds a patient's name or ID.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        if code not in REASONS:
+            raise ValueError(f"unknown reason code {code}; known are {', '.join(REASONS)}")
+        super().__init__(code, sentence)
+        self.code = code
+        self.sentence = sentence
+
+    @classmethod
+    def of(cls, code: str, **fields: object) -> Unsuitable:
+        """Return the error of `code`, its sentence filled with `fields` (KeyError when a field is missing)."""
+        return cls(code, REASONS[code].format(**fields))
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.sentence}"
+
+
+class Implausible(PipelineError):
+    """The output fails a check; `findings` are all checks of the case, the failed ones among them."""
+
+    def __init__(self, findings: Sequence[object]) -> None:
+        super().__init__(tuple(findings))
+        self.findings = tuple(findings)
+
+    def __str__(self) -> str:
+        return "the output fails a check: " + "; ".join(str(finding) for finding in self.findings)
