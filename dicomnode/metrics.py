@@ -1,0 +1,173 @@
+"""Every Prometheus metric of the node, here and nowhere else.
+
+The roles of a node are separate processes; each writes its metrics into files of one shared folder, and whoever is
+asked for ``/metrics`` adds them up (prometheus-client's multiprocess mode). A process says once, before it counts
+anything,
+
+    metrics.keep_in(config.node.data / "metrics", role="receive")
+
+and from then on ``metrics.INSTANCES_RECEIVED.labels(sop_class="MRImageStorage").inc()`` is all there is to do. The
+files carry the role's name instead of a process id: a restarted role goes on counting where it stopped, and dead
+processes leave nothing behind that would have to be cleaned. So no role may run twice on one folder. Without `keep_in`
+(commands such as ``convert``, and tests) the counts stay in memory.
+
+Every metric has a label, because a metric without labels creates its value when it is defined, before `keep_in`. No
+label ever holds a UID, a name, a path or an address; `LABEL_VALUES` says what each label can hold, so that the number
+of time series is bounded.
+
+    which metric says that the planning system refuses?
+    sct_node_delivered_instances_total{destination="...",outcome="refused"}
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+STAGE_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
+JOURNEY_BUCKETS_S: Final = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 3600, 14400, 86400)
+
+REGISTRY: Final = CollectorRegistry()
+"""Where the metrics of this process are defined; tests read it, ``/metrics`` reads the files."""
+
+LABEL_VALUES: Final[Mapping[str, str]] = {
+    "sop_class": "keyword of an accepted SOP class, or `other`",
+    "status": "C-STORE status as four hexadecimal digits: 0000, A700, A900, C000 ...",
+    "reason": "a reason code of pipeline.errors.REASONS, a rule of settle, or the name of a finding or preflight rule",
+    "state": "a state of the ledger",
+    "stage": "receive, volume, synthesize, write, preflight, deliver",
+    "destination": "the name of a destination in the configuration",
+    "outcome": "accepted, duplicate, warning, refused, unsent",
+    "role": "receive, synthesize, deliver, web",
+    "held": "yes, no",
+}
+"""Label -> what it can hold."""
+
+INSTANCES_RECEIVED: Final = Counter(
+    "sct_node_instances_received_total",
+    "Instances acknowledged with Success after they were durable.",
+    ["sop_class"],
+    registry=REGISTRY,
+)
+RECEIVED_BYTES: Final = Counter(
+    "sct_node_received_bytes_total", "Bytes of acknowledged data sets.", ["sop_class"], registry=REGISTRY
+)
+STORE_RESPONSES: Final = Counter(
+    "sct_node_store_responses_total", "Answers to C-STORE requests.", ["status"], registry=REGISTRY
+)
+INSTANCE_CONFLICTS: Final = Counter(
+    "sct_node_instance_conflicts_total",
+    "Instances that came again under the same SOP Instance UID with other bytes; both are kept.",
+    ["sop_class"],
+    registry=REGISTRY,
+)
+SERIES_SETTLED: Final = Counter(
+    "sct_node_series_settled_total",
+    "Series taken as complete, by the evidence that decided.",
+    ["reason"],
+    registry=REGISTRY,
+)
+JOBS: Final = Counter("sct_node_jobs_total", "Jobs that entered a state.", ["state"], registry=REGISTRY)
+REJECTED: Final = Counter(
+    "sct_node_rejected_total", "Jobs rejected because their input is unsuitable.", ["reason"], registry=REGISTRY
+)
+HELD: Final = Counter("sct_node_held_total", "Jobs held for a person to look at.", ["reason"], registry=REGISTRY)
+STAGE_SECONDS: Final = Histogram(
+    "sct_node_stage_seconds", "Time a stage took.", ["stage"], registry=REGISTRY, buckets=STAGE_BUCKETS_S
+)
+DELIVERED_INSTANCES: Final = Counter(
+    "sct_node_delivered_instances_total",
+    "Instances offered to a destination, by its answer.",
+    ["destination", "outcome"],
+    registry=REGISTRY,
+)
+DELIVERY_ATTEMPTS: Final = Counter(
+    "sct_node_delivery_attempts_total",
+    "Associations tried to deliver a job, by what came of the whole attempt.",
+    ["destination", "outcome"],
+    registry=REGISTRY,
+)
+SCANNER_TO_DESTINATION_SECONDS: Final = Histogram(
+    "sct_node_scanner_to_destination_seconds",
+    "From the last MR instance received to the last CT instance accepted.",
+    ["destination"],
+    registry=REGISTRY,
+    buckets=JOURNEY_BUCKETS_S,
+)
+ROLE_RESTARTS: Final = Counter(
+    "sct_node_role_restarts_total", "Times a role's process ended and was started again.", ["role"], registry=REGISTRY
+)
+ROLE_LAST_TICK: Final = Gauge(
+    "sct_node_role_last_tick_timestamp_seconds",
+    "When a role's process last said that it is alive (Unix time).",
+    ["role"],
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+
+JOBS_NOW: Final = "sct_node_jobs_current"
+DISK_FREE: Final = "sct_node_disk_free_bytes"
+
+
+def keep_in(folder: Path, role: str) -> None:
+    """Keep this process's metrics in files of `folder`, under the name of its role.
+
+    Call it once, before anything is counted. `role` is unique among the processes that share the folder; a second
+    process of a role needs a name of its own (``synthesize1``).
+
+    Raises ValueError for a role name with an underscore, which the file names cannot hold.
+    """
+    if "_" in role or not role:
+        raise ValueError(f"a role's name cannot be {role!r}: no underscore, not empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: role)
+
+
+def tick(role: str) -> None:
+    """Say that the process of `role` is alive; each role calls it about every second."""
+    ROLE_LAST_TICK.labels(role=role).set_to_current_time()
+
+
+def last_ticks(folder: Path) -> dict[str, float]:
+    """Role -> Unix time at which its process last said that it is alive, from the files in `folder`."""
+    if not folder.is_dir():
+        return {}
+    families = MultiProcessCollector(None, path=str(folder)).collect()
+    name = "sct_node_role_last_tick_timestamp_seconds"
+    samples = [sample for family in families if family.name == name for sample in family.samples]
+    return {sample.labels["role"]: sample.value for sample in samples}
+
+
+def exposition(folder: Path, jobs: Mapping[tuple[str, bool], int], disk_free_bytes: int) -> bytes:
+    """The text of ``/metrics``: what all roles wrote into `folder`, and two gauges as of now.
+
+    `jobs` counts the jobs of the ledger by (state, held); `disk_free_bytes` is what is free where the node keeps its
+    files. Prometheus text format 0.0.4.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))
+    registry.register(_Now(jobs, disk_free_bytes))
+    return generate_latest(registry)
+
+
+class _Now(Collector):
+    """Gauges computed when asked for."""
+
+    def __init__(self, jobs: Mapping[tuple[str, bool], int], disk_free_bytes: int) -> None:
+        self._jobs = jobs
+        self._disk_free_bytes = disk_free_bytes
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Jobs by state and hold, and the free disk."""
+        jobs = GaugeMetricFamily(JOBS_NOW, "Jobs in a state now, by whether they are held.", labels=["state", "held"])
+        for (state, held), count in sorted(self._jobs.items()):
+            jobs.add_metric([state, "yes" if held else "no"], count)
+        yield jobs
+        yield GaugeMetricFamily(DISK_FREE, "Free bytes where the node keeps its files.", value=self._disk_free_bytes)

@@ -1,0 +1,111 @@
+"""The node's metrics: names, labels, and counting over several processes."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dicomnode import metrics
+
+DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)
+ALL = [metric for metric in vars(metrics).values() if isinstance(metric, Counter | Gauge | Histogram)]
+
+
+def count_in_a_process(folder: Path, role: str, statements: str) -> None:
+    """Run `statements` in a process of its own, as a role of a node does."""
+    begin = (
+        f"from pathlib import Path; from dicomnode import metrics; metrics.keep_in(Path({str(folder)!r}), {role!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", begin + textwrap.dedent(statements)], check=True, timeout=60)
+
+
+def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """(sample name, labels) -> value of an exposition."""
+    families = text_string_to_metric_families(text.decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def test_two_processes_are_added_up(tmp_path: Path) -> None:
+    count_in_a_process(tmp_path, "synthesize", "metrics.JOBS.labels(state='SYNTHESIZED').inc(2)")
+    count_in_a_process(tmp_path, "deliver", "metrics.JOBS.labels(state='SYNTHESIZED').inc(3)")
+    found = samples(metrics.exposition(tmp_path, {}, 0))
+    assert found["sct_node_jobs_total", frozenset({("state", "SYNTHESIZED")})] == 5
+
+
+def test_a_restarted_role_goes_on_counting_and_leaves_no_file_behind(tmp_path: Path) -> None:
+    for _ in range(3):
+        count_in_a_process(tmp_path, "receive", "metrics.STORE_RESPONSES.labels(status='A700').inc()")
+    found = samples(metrics.exposition(tmp_path, {}, 0))
+    assert found["sct_node_store_responses_total", frozenset({("status", "A700")})] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["counter_receive.db"]
+
+
+def test_a_histogram_counts_over_processes(tmp_path: Path) -> None:
+    for role in ("synthesize", "deliver"):
+        count_in_a_process(tmp_path, role, "metrics.STAGE_SECONDS.labels(stage='volume').observe(0.3)")
+    found = samples(metrics.exposition(tmp_path, {}, 0))
+    assert found["sct_node_stage_seconds_count", frozenset({("stage", "volume")})] == 2
+    assert found["sct_node_stage_seconds_sum", frozenset({("stage", "volume")})] == pytest.approx(0.6)
+
+
+def test_the_last_tick_of_each_role_is_read_back(tmp_path: Path) -> None:
+    assert metrics.last_ticks(tmp_path / "not there yet") == {}
+    count_in_a_process(tmp_path, "receive", "metrics.tick('receive')")
+    ticks = metrics.last_ticks(tmp_path)
+    assert list(ticks) == ["receive"]
+    assert ticks["receive"] > 1.7e9
+
+
+def test_jobs_and_free_disk_are_as_of_now(tmp_path: Path) -> None:
+    found = samples(metrics.exposition(tmp_path / "new", {("RECEIVED", True): 2, ("DELIVERED", False): 1}, 12345))
+    assert found["sct_node_jobs_current", frozenset({("state", "RECEIVED"), ("held", "yes")})] == 2
+    assert found["sct_node_jobs_current", frozenset({("state", "DELIVERED"), ("held", "no")})] == 1
+    assert found["sct_node_disk_free_bytes", frozenset()] == 12345
+
+
+@pytest.mark.parametrize("role", ["", "synthesize_1"])
+def test_a_role_name_the_files_cannot_hold_is_refused(tmp_path: Path, role: str) -> None:
+    with pytest.raises(ValueError, match="a role's name cannot be"):
+        metrics.keep_in(tmp_path, role)
+
+
+@pytest.mark.parametrize("family", DEFINED, ids=lambda family: family.name)
+def test_every_metric_is_prefixed_documented_and_has_a_base_unit(family: Metric) -> None:
+    assert family.name.startswith("sct_node_")
+    assert family.documentation.endswith(".") or family.documentation.endswith("(Unix time).")
+    assert not family.name.endswith(("_ms", "_milliseconds", "_minutes", "_kb", "_mb"))
+
+
+def test_every_label_is_declared_with_what_it_can_hold() -> None:
+    used = {name for metric in ALL for name in metric._labelnames}
+    assert used | {"held"} == set(metrics.LABEL_VALUES)
+
+
+def test_every_metric_has_a_label_so_that_none_has_a_value_before_the_process_knows_its_folder() -> None:
+    assert len(ALL) == len(DEFINED)
+    assert all(metric._labelnames for metric in ALL)
+
+
+def test_promtool_finds_nothing_to_say_about_the_exposition(tmp_path: Path, program: Callable[[str], str]) -> None:
+    everything = """
+    for metric in list(metrics.REGISTRY._collector_to_names):
+        child = metric.labels(*["x"] * len(metric._labelnames))
+        getattr(child, "observe", getattr(child, "inc", None))(1)
+    """
+    count_in_a_process(tmp_path, "web", everything)
+    text = metrics.exposition(tmp_path, {("RECEIVED", False): 1}, 1)
+    assert {family.name for family in DEFINED} <= {f.name for f in text_string_to_metric_families(text.decode())}
+    told = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False, timeout=60
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, b"", b"")
+
+
+def test_without_a_folder_counts_stay_in_memory() -> None:
+    metrics.REJECTED.labels(reason="GAP").inc()
+    assert b'sct_node_rejected_total{reason="GAP"}' in generate_latest(metrics.REGISTRY)
