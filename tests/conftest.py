@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("SCT_DATA", PROJECT.parent / "shared" / "data"))
+DATA = Path(os.environ.get("SCT_DATA", PROJECT.parent / "shared" / "data")).resolve()
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,0 +1,80 @@
+# Two commands: `make demo` and `make test`. Each does all its set-up, as root or not, in a venv of its own (.venv).
+#
+#   make demo INPUT=folder    the demo with your own MR series
+#   make test ARGS="-k ..."   pytest arguments
+#   make lint, make types, make wheel, make clean
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := $(shell find dicomnode pipeline models config -type f ! -path '*/__pycache__/*')
+
+# torch comes first and alone. Without an NVIDIA GPU its CPU build, "+cpu", is asked for: the other one brings several
+# gigabytes of CUDA libraries. PyPI has no CPU build for x86 Linux, an index of yours may:
+#   make demo TORCH_INDEX=https://...
+# Where no index has it, the plain one is installed; it works on the CPU as well.
+TORCH_VERSION ?= 2.13.0
+TORCH_INDEX ?=
+TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint types wheel clean
+
+demo: $(VENV)/installed
+	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
+
+# The installed wheel is tested: PYTHONSAFEPATH keeps the source folder off the path, of pytest and of what it starts.
+test: $(VENV)/installed $(VENV)/test-tools
+	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/lint-tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed $(VENV)/lint-tools $(VENV)/test-tools
+	$(BIN)/mypy
+
+wheel: $(VENV)/wheel
+	@ls dist/*.whl
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(VENV)/venv:
+	@test -n "$(PYTHON)" || { echo "sct-node needs Python 3.11 or later; say which with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	touch $@
+
+$(VENV)/torch: | $(VENV)/venv
+	@if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then \
+	    $(PIP) install $(TORCH_FROM) torch==$(TORCH_VERSION); \
+	else \
+	    $(PIP) install $(TORCH_FROM) torch==$(TORCH_VERSION)+cpu \
+	    || { echo "No CPU build of torch in the indexes that pip knows; installing the plain one (large)."; \
+	         $(PIP) install torch==$(TORCH_VERSION); }; \
+	fi
+	touch $@
+
+$(VENV)/wheel: $(SOURCES) pyproject.toml README.md | $(VENV)/venv
+	rm -rf dist/*.whl
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	touch $@
+
+# The requirements when pyproject.toml changes, the package itself whenever a source does.
+$(VENV)/requirements: pyproject.toml $(VENV)/torch | $(VENV)/wheel
+	$(PIP) install dist/*.whl
+	touch $@
+
+$(VENV)/installed: $(VENV)/wheel $(VENV)/requirements
+	$(PIP) install --quiet --no-deps --force-reinstall dist/*.whl
+	touch $@
+
+$(VENV)/test-tools: pyproject.toml $(VENV)/requirements
+	$(PIP) install "$$(echo dist/*.whl)[test]"
+	touch $@
+
+$(VENV)/lint-tools: pyproject.toml $(VENV)/torch | $(VENV)/wheel
+	$(PIP) install "$$(echo dist/*.whl)[lint]"
+	touch $@

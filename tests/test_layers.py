@@ -1,0 +1,150 @@
+"""Who may import what: dicomnode -> pipeline -> models, and each package keeps to its own language.
+
+Imports are read from the syntax tree, so an import inside a function counts as one at the top of a file.
+"""
+
+import ast
+import graphlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("models", "pipeline", "dicomnode")
+
+NETWORK = {"socket", "socketserver", "ssl", "http", "urllib", "pynetdicom", "starlette", "uvicorn", "httpx"}
+DATABASE = {"sqlite3", "sqlalchemy", "psycopg", "dbos"}
+THREADS = {"threading", "multiprocessing", "concurrent", "asyncio", "subprocess", "signal"}
+DICOM = {"pydicom", "pynetdicom", "highdicom", "SimpleITK"}
+CLOCK = {"time", "datetime"}
+DYNAMIC = {"importlib.import_module", "__import__"}
+
+FORBIDDEN = {
+    "models": {"dicomnode", "pipeline", "prometheus_client"} | NETWORK | DATABASE | THREADS | DICOM | CLOCK,
+    "pipeline": {"dicomnode", "torch", "monai", "prometheus_client"} | NETWORK | DATABASE | THREADS,
+    "dicomnode": {"torch", "monai", "highdicom", "SimpleITK"},
+}
+"""Package -> what no module of it imports."""
+
+ALLOWED = {
+    "models.train": CLOCK,
+    "pipeline.ct": CLOCK,
+    "pipeline.run": CLOCK,
+}
+"""Module -> what it may import although its package may not, each for a reason of its own."""
+
+ONLY_IN = {
+    "dbos": {"dicomnode.engine"},
+    "sqlalchemy": {"dicomnode.ledger", "dicomnode.engine"},
+    "prometheus_client": {"dicomnode.metrics"},
+    "pynetdicom": {"dicomnode.receive", "dicomnode.deliver", "dicomnode.archive"},
+    "starlette": {"dicomnode.web"},
+    "uvicorn": {"dicomnode.web"},
+}
+"""Library -> the modules that may import it: a decision that could be taken back lives in one place."""
+
+WITHOUT_TORCH = ("dicomnode.receive", "dicomnode.settle", "dicomnode.spool", "dicomnode.deliver", "dicomnode.web")
+"""Modules of processes that must start fast and stay small."""
+
+NO_HOME = ("utils", "util", "helpers", "helper", "common", "base", "core", "misc", "manager", "handler")
+"""Names for files that nobody knew where else to put."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """(dotted name, file) of every module of the three packages, wherever they are installed."""
+    for package in PACKAGES:
+        root = Path(str(files(package)))
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root.parent).with_suffix("").parts
+            yield ".".join(parts).removesuffix(".__init__"), path
+
+
+MODULES = dict(modules())
+
+
+def imported(module: str, tree: ast.AST) -> Iterator[str]:
+    """Dotted names that `tree`, the source of `module`, imports anywhere; `from a import b` gives a.b."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in DYNAMIC:
+            yield "an import by name"
+
+
+IMPORTS = {name: set(imported(name, ast.parse(path.read_text()))) for name, path in MODULES.items()}
+
+
+def top(name: str) -> str:
+    """The first part of a dotted name."""
+    return name.partition(".")[0]
+
+
+def ours(name: str) -> str | None:
+    """The module of ours that an imported name belongs to, if any."""
+    parent = name.rpartition(".")[0]
+    return name if name in MODULES else parent if parent in MODULES else None
+
+
+def test_there_is_something_to_check() -> None:
+    assert {top(name) for name in MODULES} == set(PACKAGES)
+    assert len(MODULES) > 20
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_package_speaks(module: str) -> None:
+    forbidden = FORBIDDEN[top(module)] - ALLOWED.get(module, set())
+    assert {name for name in IMPORTS[module] if top(name) in forbidden} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_by_a_computed_name(module: str) -> None:
+    assert "an import by name" not in IMPORTS[module]
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_called_only_where_it_is_at_home(library: str) -> None:
+    users = {module for module, names in IMPORTS.items() if library in map(top, names)}
+    assert users <= ONLY_IN[library]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: {ours(name) for name in names} - {None, module} for module, names in IMPORTS.items()}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert set(order) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", [module for module in WITHOUT_TORCH if module in MODULES])
+def test_a_process_that_needs_no_torch_does_not_load_it(module: str) -> None:
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_named_after_the_fact_that_nobody_knew_where_to_put_it(module: str) -> None:
+    assert not set(module.split(".")) & set(NO_HOME)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_longer_than_500_lines_and_no_function_than_60(module: str) -> None:
+    text = MODULES[module].read_text()
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    long = {node.name for node in functions if (node.end_lineno or node.lineno) - node.lineno >= 60}
+    assert (len(text.splitlines()) <= 500, long) == (True, set())
+
+
+def test_config_holds_data_and_no_python() -> None:
+    root = Path(str(files("config").joinpath("node.yaml"))).parent
+    assert [path for path in root.rglob("*.py*") if "__pycache__" not in path.parts] == []
+
+
+def test_in_ci_the_packages_come_from_the_installed_wheel(project: Path) -> None:
+    if os.environ.get("SCT_TEST_INSTALLED") == "1":
+        assert [name for name, path in MODULES.items() if path.is_relative_to(project / top(name))] == []
