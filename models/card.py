@@ -10,6 +10,19 @@ from pathlib import Path
 from typing import Any
 
 
+SHIPPED = "shipped"
+"""Folder of this package with the installed models: `<name>.json` and `<name>.safetensors`."""
+
+
+class UnknownModel(ValueError):
+    """No model of that name is installed; names those that are."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"no model {name!r}: installed are {', '.join(known) or 'none'}; or give a folder with a card")
+        self.name = name
+        self.known = known
+
+
 class BadCard(ValueError):
     """A card cannot be read; names the file, the key and what is wrong with it."""
 
@@ -89,3 +102,38 @@ def read_card(path: Path) -> ModelCard:
 def write_card(card: ModelCard, path: Path) -> None:
     """Write a card as indented JSON, keys in the order of the class."""
     path.write_text(json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def shipped() -> Path:
+    """Folder of the models that the distribution carries."""
+    return Path(__file__).parent / SHIPPED
+
+
+def installed() -> list[ModelCard]:
+    """Cards of the models that the distribution carries, by name."""
+    return [read_card(path) for path in sorted(shipped().glob("*.json"))]
+
+
+def card_path(name: str) -> Path:
+    """Where the card of an installed model lies, or the only card of a folder.
+
+    Raises:
+        UnknownModel: neither a model of that name nor a folder with one card exists.
+    """
+    path = shipped() / f"{name}.json"
+    if "/" not in name and path.is_file():
+        return path
+    cards = sorted(Path(name).glob("*.json")) if Path(name).is_dir() else []
+    if len(cards) != 1:
+        raise UnknownModel(name, tuple(card.name for card in installed()))
+    return cards[0]
+
+
+def find(name: str) -> ModelCard:
+    """The card of an installed model, or of a folder that holds one card and its weights.
+
+    Raises:
+        UnknownModel: neither exists.
+        BadCard: the card cannot be read.
+    """
+    return read_card(card_path(name))

@@ -1,0 +1,127 @@
+"""The KL autoencoder of the latent diffusion model, with a stride of its own for every axis.
+
+The structure is that of MONAI's AutoencoderKL without attention (Rombach et al. 2022): with strides (2, 2, 2) it has the
+same layers and the same number of parameters, which a test compares. MONAI's halves all axes alike; pairs of
+0.98 x 0.98 x 3.27 mm want their rows and columns halved first, and kernels that do not mix slices before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+Stride = tuple[int, int, int]
+
+
+def kernel_for(stride: Stride) -> Stride:
+    """Kernel of a level: 3 along the axes that its stride halves, 1 along the others (their voxels are still longer)."""
+    first, second, third = (3 if step > 1 else 1 for step in stride)
+    return (first, second, third)
+
+
+def convolution(channels_in: int, channels_out: int, kernel: Stride, stride: Stride = (1, 1, 1)) -> nn.Conv3d:
+    """A convolution that keeps the size, but for its stride."""
+    return nn.Conv3d(channels_in, channels_out, kernel, stride, padding=tuple(size // 2 for size in kernel))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 x 1 convolution on x where the channels change."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: Stride, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=1e-6)
+        self.conv1 = convolution(channels_in, channels_out, kernel)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=1e-6)
+        self.conv2 = convolution(channels_out, channels_out, kernel)
+        same = channels_in == channels_out
+        self.skip = nn.Identity() if same else convolution(channels_in, channels_out, (1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, channels_in, S, R, C) to (N, channels_out, S, R, C)."""
+        y = self.conv1(nn.functional.silu(self.norm1(x)))
+        y = self.conv2(nn.functional.silu(self.norm2(y)))
+        residual: torch.Tensor = self.skip(x) + y
+        return residual
+
+
+def encoder(inputs: int, outputs: int, channels: Sequence[int], strides: Sequence[Stride], groups: int) -> nn.Sequential:
+    """Image (N, inputs, S, R, C) -> features (N, outputs, S / s, R / r, C / c); one channel count more than strides."""
+    kernels = [*(kernel_for(stride) for stride in strides), (3, 3, 3)]
+    layers: list[nn.Module] = [convolution(inputs, channels[0], kernels[0])]
+    previous = channels[0]
+    for level, width in enumerate(channels):
+        layers.append(ResidualBlock(previous, width, kernels[level], groups))
+        if level < len(strides):
+            layers.append(convolution(width, width, kernels[level], strides[level]))
+        previous = width
+    layers += [nn.GroupNorm(groups, previous, eps=1e-6), convolution(previous, outputs, (3, 3, 3))]
+    return nn.Sequential(*layers)
+
+
+class Upsample(nn.Module):
+    """Repeat every voxel `stride` times along each axis, then convolve."""
+
+    def __init__(self, channels: int, stride: Stride) -> None:
+        super().__init__()
+        self.factor = tuple(float(step) for step in stride)
+        self.conv = convolution(channels, channels, kernel_for(stride))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, channels, S, R, C) to (N, channels, S * s, R * r, C * c)."""
+        finer: torch.Tensor = self.conv(nn.functional.interpolate(x, scale_factor=self.factor, mode="nearest"))
+        return finer
+
+
+def decoder(inputs: int, channels: Sequence[int], strides: Sequence[Stride], groups: int) -> nn.Sequential:
+    """Features (N, inputs, S / s, R / r, C / c) -> features (N, channels[0], S, R, C); the mirror of `encoder`."""
+    kernels = [*(kernel_for(stride) for stride in strides), (3, 3, 3)]
+    layers: list[nn.Module] = [convolution(inputs, channels[-1], (3, 3, 3))]
+    previous = channels[-1]
+    for level in reversed(range(len(channels))):
+        layers.append(ResidualBlock(previous, channels[level], kernels[level], groups))
+        previous = channels[level]
+        if level > 0:
+            layers.append(Upsample(previous, strides[level - 1]))
+    return nn.Sequential(*layers)
+
+
+class Autoencoder(nn.Module):
+    """CT in the networks' unit <-> latent.
+
+    Args:
+        latent: channels of the latent.
+        channels: channels by level, finest first; one more than `strides`.
+        strides: step along (slice, row, column) between two levels.
+        groups: groups of every GroupNorm.
+    """
+
+    def __init__(self, latent: int, channels: Sequence[int], strides: Sequence[Sequence[int]], groups: int = 16) -> None:
+        super().__init__()
+        steps: list[Stride] = [(int(s), int(r), int(c)) for s, r, c in strides]
+        self.encoder = encoder(1, latent, channels, steps, groups)
+        self.mean = nn.Conv3d(latent, latent, 1)
+        self.log_sigma = nn.Conv3d(latent, latent, 1)
+        self.unmix = nn.Conv3d(latent, latent, 1)
+        self.decoder = decoder(latent, channels, steps, groups)
+        self.last_norm = nn.GroupNorm(groups, channels[0], eps=1e-6)
+        self.last = convolution(channels[0], 1, kernel_for(steps[0]))
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log SD of the latent, each (N, latent, s, r, c), of an image (N, 1, S, R, C)."""
+        features = self.encoder(x)
+        return self.mean(features), self.log_sigma(features).clamp(-15.0, 10.0)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """Image (N, 1, S, R, C) of a latent; last norm and convolution in float32, since bfloat16 has steps of 8 HU."""
+        features = self.decoder(self.unmix(z))
+        with torch.autocast(features.device.type, enabled=False):
+            image: torch.Tensor = self.last(nn.functional.silu(self.last_norm(features.float())))
+        return image
+
+
+def kl_divergence(mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+    """Equation 2 of the paper, its sign mended: 0.5 (mu^2 + s^2 - log s^2 - 1), the mean over all elements."""
+    mean, log_sigma = mean.float(), log_sigma.float()
+    return 0.5 * (mean.square() + (2 * log_sigma).exp() - 2 * log_sigma - 1).mean()

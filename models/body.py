@@ -1,0 +1,69 @@
+"""Where the patient is: body masks of an MR and of a CT. Axes (slice, row, column) throughout."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+Mask = NDArray[np.bool_]
+
+MR_FRACTION: Final = 0.15
+"""The MR body lies above this fraction of the MR's 95th percentile."""
+MR_CLOSING: Final = 2
+"""Iterations of the closing that joins cortical bone and vessels to the body."""
+PART_FRACTION: Final = 0.01
+"""A part of the body (the other leg, an arm) has at least this fraction of the largest part's voxels."""
+CT_BODY_HU: Final = -300.0
+"""The CT body lies above this HU."""
+
+
+def fill_slices(mask: Mask) -> Mask:
+    """Fill the holes of each axial slice (first axis)."""
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+
+
+def mr_body(mr: NDArray[np.floating] | NDArray[np.integer]) -> Mask:
+    """Body of an MR: above 15 % of its 95th percentile, closed by 2 voxels, holes filled slice by slice."""
+    above = mr > MR_FRACTION * np.percentile(mr, 95)
+    padded = np.pad(above, MR_CLOSING)
+    inner = (slice(MR_CLOSING, -MR_CLOSING),) * 3
+    return fill_slices(ndimage.binary_closing(padded, iterations=MR_CLOSING)[inner])
+
+
+def ct_body(hu: NDArray[np.floating] | NDArray[np.integer]) -> Mask:
+    """Body of a CT: the largest component above -300 HU, holes filled slice by slice."""
+    labels, count = ndimage.label(hu > CT_BODY_HU)
+    if count == 0:
+        return np.zeros(hu.shape, dtype=bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return fill_slices(labels == int(sizes.argmax()))
+
+
+def common_body(mr: NDArray[np.integer], hu: NDArray[np.integer]) -> Mask:
+    """Voxels that belong to the body in both images, so that misregistered skin does not decide a score."""
+    return mr_body(mr) & ct_body(hu)
+
+
+def outline(mr: NDArray[np.floating]) -> Mask:
+    """Body of any MR, whatever part of the field of view it fills: every part of at least 1 % of the largest one.
+
+    The threshold is 15 % of the 95th percentile of the voxels above Otsu's, so that a small limb in a large field of view
+    is found as well as a cropped one; noise in the air around it stays below.
+    """
+    if not np.ptp(mr) > 0:
+        return np.zeros(mr.shape, dtype=bool)
+    bright = mr[mr > threshold_otsu(mr)]
+    above = mr > MR_FRACTION * np.percentile(bright, 95)
+    opened = ndimage.binary_opening(above)
+    padded = np.pad(opened, MR_CLOSING, mode="edge")
+    inner = (slice(MR_CLOSING, -MR_CLOSING),) * 3
+    filled = fill_slices(ndimage.binary_closing(padded, iterations=MR_CLOSING)[inner] | opened)
+    labels, _ = ndimage.label(filled)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(sizes >= max(1.0, PART_FRACTION * sizes.max()))[labels]

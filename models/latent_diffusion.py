@@ -1,0 +1,139 @@
+"""The 3D latent diffusion model: an MR becomes a CT by way of noise in the CT's latent space.
+
+Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR (its encoding
+is concatenated to the noisy latent), it predicts the velocity of a rectified flow, and few steps suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+from torch import nn
+
+from models import flow
+from models.autoencoder import Autoencoder, Stride, encoder
+from models.intensity import to_hu
+
+TIMES: Final = 1000.0
+"""MONAI's UNet embeds time steps of 0 to 1000; t runs from 0 to 1."""
+
+
+class LatentDiffusion(nn.Module):
+    """CT autoencoder, MR encoder and denoiser, and the latent's mean and SD over the training set.
+
+    Args:
+        autoencoder: arguments of `Autoencoder`.
+        mr_features: channels of the MR encoding that the denoiser sees.
+        mr_channels: channels by level of the MR encoder; its strides are the autoencoder's.
+        denoiser_channels: channels by level of the UNet, finest first; every level halves all axes.
+        attention: whether a level of the UNet attends; without any, the UNet is a convolution of any field of view.
+        groups: groups of the UNet's and the MR encoder's GroupNorms.
+    """
+
+    latent_mean: torch.Tensor
+    latent_sd: torch.Tensor
+
+    def __init__(
+        self,
+        autoencoder: Mapping[str, Any],
+        mr_features: int,
+        mr_channels: Sequence[int],
+        denoiser_channels: Sequence[int],
+        attention: Sequence[bool] = (),
+        groups: int = 16,
+    ) -> None:
+        super().__init__()
+        strides: list[Stride] = [(int(s), int(r), int(c)) for s, r, c in autoencoder["strides"]]
+        latent = int(autoencoder["latent"])
+        self.autoencoder = Autoencoder(**autoencoder)
+        self.mr_encoder = encoder(1, mr_features, mr_channels, strides, groups)
+        self.denoiser = _unet(latent + mr_features, latent, denoiser_channels, attention, groups)
+        self.register_buffer("latent_mean", torch.zeros(latent))
+        self.register_buffer("latent_sd", torch.ones(latent))
+        self.stride = _total_stride(strides)
+        self.multiple = _total_stride([*strides, *[(2, 2, 2)] * (len(denoiser_channels) - 1)])
+
+    def encode(self, ct: torch.Tensor) -> torch.Tensor:
+        """Normalised latent (mean 0, SD 1 a channel) of a CT in the networks' unit; the mean, not a draw."""
+        mean, _ = self.autoencoder.encode(ct)
+        return (mean - _by_channel(self.latent_mean)) / _by_channel(self.latent_sd)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """CT in the networks' unit of a normalised latent."""
+        return self.autoencoder.decode(z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean))
+
+    def velocity(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """v at z_t of shape (N, C, s, r, c) and t of shape (N,), given the encoded MR."""
+        v: torch.Tensor = self.denoiser(torch.cat([z, condition], dim=1), timesteps=t * TIMES)
+        return v
+
+    def draw_noise(self, shape: Sequence[int], seed: int) -> torch.Tensor:
+        """Noise for an image of (S, R, C) voxels; drawn on the CPU, so that every device starts from the same."""
+        size = [extent // step for extent, step in zip(shape, self.stride, strict=True)]
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn((1, self.latent_mean.numel(), *size), generator=generator)
+        return noise.to(self.latent_mean.device)
+
+    @torch.inference_mode()
+    def synthesize(self, mr: torch.Tensor, seed: int, steps: int, samples: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Synthetic CT of a whole normalised MR.
+
+        Args:
+            mr: (S, R, C), as `intensity.normalise_mr` gives it; any size: padded to a multiple and cropped exactly.
+            seed: of the first sample; the next has the next seed.
+            steps: Euler steps of a sample.
+            samples: samples drawn and averaged.
+
+        Returns:
+            Mean and SD over the samples in HU, each (S, R, C) float32; SD is 0 for one sample.
+        """
+        padded = pad_to_multiple(mr[None, None].to(self.latent_mean.device), self.multiple)
+        condition = self.mr_encoder(padded)
+        mean = torch.zeros(mr.shape, device=padded.device)
+        squares = torch.zeros_like(mean)
+        for number in range(samples):
+            noise = self.draw_noise(padded.shape[2:], seed + number)
+            z = flow.sample(lambda z, t: self.velocity(z, t, condition), noise, steps)
+            hu = to_hu(self.decode(z))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
+            before = hu - mean
+            mean = mean + before / (number + 1)  # Welford: no difference of large squares
+            squares = squares + before * (hu - mean)
+        return mean, (squares / samples).sqrt()
+
+
+def pad_to_multiple(image: torch.Tensor, multiple: Sequence[int]) -> torch.Tensor:
+    """Pad (N, 1, S, R, C) with 0 (no signal) behind its last voxels, to a multiple along each axis."""
+    missing = [-extent % step for extent, step in zip(image.shape[2:], multiple, strict=True)]
+    return nn.functional.pad(image, (0, missing[2], 0, missing[1], 0, missing[0]))
+
+
+def _by_channel(values: torch.Tensor) -> torch.Tensor:
+    return values.view(1, -1, 1, 1, 1)
+
+
+def _total_stride(strides: Sequence[Stride]) -> Stride:
+    total = torch.tensor(strides).prod(dim=0).tolist()
+    return (int(total[0]), int(total[1]), int(total[2]))
+
+
+def _unet(
+    inputs: int, outputs: int, channels: Sequence[int], attention: Sequence[bool], groups: int
+) -> DiffusionModelUNet:
+    """MONAI's diffusion UNet; its middle block attends always, so that is taken out where no level does."""
+    levels = tuple(attention) or (False,) * len(channels)
+    unet = DiffusionModelUNet(
+        spatial_dims=3,
+        in_channels=inputs,
+        out_channels=outputs,
+        num_res_blocks=1,
+        channels=tuple(channels),
+        attention_levels=levels,
+        norm_num_groups=groups,
+        num_head_channels=tuple(width if attends else groups for width, attends in zip(channels, levels, strict=True)),
+    )
+    if not any(levels):
+        unet.middle_block.attention = nn.Identity()
+    return unet

@@ -1,0 +1,132 @@
+"""Weights as safetensors in float16, bound to their card by a digest; and the model that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from scipy import ndimage
+
+from models.body import Mask, outline
+from models.card import ModelCard, card_path, read_card, write_card
+from models.intensity import AIR_HU, normalise_mr
+from models.latent_diffusion import LatentDiffusion
+
+SKIN: Final = 1
+"""Voxels by which the MR's outline is widened before air begins: skin gives little signal."""
+CROP_MARGIN: Final = 8
+"""Voxels of air that the networks see around the body."""
+
+
+class WrongDigest(ValueError):
+    """The weights are not those that the card describes; they are not used."""
+
+    def __init__(self, name: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"weights of model {name} have SHA-256 {found}, its card says {expected}: reinstall the model and its card"
+        )
+        self.name, self.expected, self.found = name, expected, found
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A synthetic CT on the grid of its MR, axes (slice, row, column).
+
+    Attributes:
+        hu: HU, float32; exactly AIR_HU outside the body.
+        sd: SD of the samples in HU; 0 where one sample was drawn.
+        body: the MR's outline.
+    """
+
+    hu: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    body: Mask
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks with their card, on a device."""
+
+    card: ModelCard
+    networks: LatentDiffusion
+    device: torch.device
+
+    def predict(
+        self, mr: NDArray[np.float32], seed: int, steps: int | None = None, samples: int | None = None
+    ) -> Prediction:
+        """Synthetic CT of a whole field of view.
+
+        Args:
+            mr: MR in the scanner's unit at the card's spacing, axes (slice, row, column) along +S, +P, +L.
+            seed: of the first sample.
+            steps: sampler steps; the card's where None.
+            samples: samples averaged; the card's where None.
+        """
+        body = outline(mr)
+        hu, sd = np.full(mr.shape, AIR_HU, dtype=np.float32), np.zeros(mr.shape, dtype=np.float32)
+        if not body.any():
+            return Prediction(hu, sd, body)
+        box = bounding_box(body, CROP_MARGIN)
+        inside = torch.from_numpy(normalise_mr(mr.astype(np.float32), body)[box])
+        mean, spread = self.networks.synthesize(
+            inside, seed, steps or self.card.sampling["steps"], samples or self.card.sampling["samples"]
+        )
+        kept = ndimage.binary_dilation(body[box], iterations=SKIN)
+        hu[box] = np.where(kept, np.clip(mean.cpu().numpy(), *self.card.hu_range), AIR_HU)
+        sd[box] = np.where(kept, spread.cpu().numpy(), 0.0)
+        return Prediction(hu, sd, body)
+
+
+def bounding_box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
+    """The smallest box around a mask that is not empty, wider by a margin in voxels, within the image."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    first, second, third = (
+        slice(max(side.start - margin, 0), min(side.stop + margin, extent))
+        for side, extent in zip(box, mask.shape, strict=True)
+    )
+    return (first, second, third)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes the first GPU, or the CPU where there is none."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def load_model(name: str, device: str = "auto") -> Model:
+    """Load an installed model, or the one of a folder, and check its weights against its card.
+
+    Raises:
+        UnknownModel: there is none of that name.
+        BadCard: its card cannot be read.
+        WrongDigest: the weights are not those of the card.
+    """
+    path = card_path(name)
+    card = read_card(path)
+    content = path.with_suffix(".safetensors").read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.digest:
+        raise WrongDigest(card.name, card.digest, found)
+    networks = LatentDiffusion(**card.architecture)
+    networks.load_state_dict({key: value.float() for key, value in load(content).items()})
+    where = pick_device(device)
+    return Model(card, networks.eval().requires_grad_(False).to(where), where)
+
+
+def save_model(networks: LatentDiffusion, card: ModelCard, folder: Path) -> ModelCard:
+    """Write `<name>.safetensors` in float16 and `<name>.json`; returns the card with the digest of what was written."""
+    state = {key: value.detach().cpu().half().contiguous() for key, value in networks.state_dict().items()}
+    content = save(state)
+    described = dataclasses.replace(card, digest=hashlib.sha256(content).hexdigest())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{card.name}.safetensors").write_bytes(content)
+    write_card(described, folder / f"{card.name}.json")
+    return described
