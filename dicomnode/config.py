@@ -162,7 +162,7 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what changes the result, but for the model: its own digest stands beside this in a job's key."""
+        """SHA-256 (hex) of what changes the result, without the model: a job's key holds its digest beside this one."""
         result = {"anatomy_check": self.anatomy_check, "output": dataclasses.asdict(self.output)}
         return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
 

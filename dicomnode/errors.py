@@ -7,6 +7,7 @@
     ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
     ├── NotStorable         the bytes are no storable instance: the sender gets 0xC000 and a comment (PS3.4 B.2.3)
     ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
+    ├── LedgerUnreachable   the database does not answer: pages say so; reception goes on, for files are the truth
     ├── UnknownJob          a person asked for a job the ledger does not know
     ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
     └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
@@ -74,6 +75,10 @@ class Undelivered(NodeError):
         super().__init__(sentence)
         self.receipts = tuple(receipts)
         self.sentence = sentence
+
+
+class LedgerUnreachable(NodeError):
+    """The database cannot be reached or does not answer; what was asked was not done."""
 
 
 class UnknownJob(NodeError):

@@ -50,10 +50,15 @@ def start(role: str, level: str = "info") -> None:
     root.setLevel(logging.WARNING)
     LOGGER.setLevel(level.upper())
     for name in QUIET:
-        quiet = logging.getLogger(name)
-        quiet.handlers[:] = []
-        quiet.propagate = True
-        quiet.setLevel(logging.WARNING)
+        tame(name)
+
+
+def tame(library: str) -> None:
+    """A library's logger speaks through ours, from warning upward."""
+    logger = logging.getLogger(library)
+    logger.handlers[:] = []
+    logger.propagate = True
+    logger.setLevel(logging.WARNING)
 
 
 def event(name: str, /, level: str = "info", **fields: object) -> None:

@@ -1,0 +1,220 @@
+"""The ledger's tables and their rows as frozen values. Constraints make impossible situations impossible.
+
+Times are Unix seconds in the tables and aware UTC datetimes in the rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+
+from dicomnode.states import Fact, State
+
+metadata: Final = sa.MetaData()
+
+
+def _one_of(column: str, words: type[State] | type[Fact]) -> sa.CheckConstraint:
+    """The column holds one of the words."""
+    return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(word)) for word in words)})", name=f"{column}_known")
+
+
+# One row a series that ever sent an instance. `job` is the job that took the series as it is now; NULL is RECEIVING.
+series: Final = sa.Table(
+    "series",
+    metadata,
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("first_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("job", sa.String(64), nullable=True),
+    sa.CheckConstraint("instances > 0", name="some_instances"),
+)
+
+# One row a job: a set of instances to become one CT series. The key is what it is made of, so it exists once.
+jobs: Final = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("job", sa.String(64), primary_key=True),
+    sa.Column("series_instance_uid", sa.ForeignKey(series.c.series_instance_uid), nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("held", sa.Text, nullable=True),  # why a person must look; NULL: not held
+    sa.Column("reason_code", sa.String(64), nullable=True),  # of the hold or the rejection
+    sa.Column("reason_sentence", sa.Text, nullable=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False, default=""),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("model_digest", sa.String(64), nullable=False),
+    sa.Column("configuration_digest", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uids", sa.Text, nullable=False),  # JSON list, sorted: exactly what is converted
+    sa.Column("ct_series_uid", sa.String(64), nullable=True, unique=False),
+    sa.Column("ct_instances", sa.Integer, nullable=True),
+    sa.Column("attempt", sa.Integer, nullable=False, default=1),  # part of the engine's workflow id
+    sa.Column("failures", sa.Integer, nullable=False, default=0),  # since it was received or released
+    sa.Column("supersedes", sa.String(64), nullable=True),  # the job of an earlier, other set of this series
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+    _one_of("state", State),
+    sa.CheckConstraint("state <> 'RECEIVING'", name="a_job_has_its_instances"),
+    sa.CheckConstraint("held IS NULL OR state IN ('RECEIVED', 'SYNTHESIZED')", name="held_only_before_the_end"),
+    sa.CheckConstraint("held IS NULL OR reason_code IS NOT NULL", name="held_for_a_reason"),
+    sa.CheckConstraint("state <> 'REJECTED' OR reason_code IS NOT NULL", name="rejected_for_a_reason"),
+    sa.CheckConstraint("(reason_code IS NULL) = (reason_sentence IS NULL)", name="a_reason_is_said"),
+    sa.CheckConstraint(
+        "state NOT IN ('SYNTHESIZED', 'DELIVERED') OR (ct_series_uid IS NOT NULL AND ct_instances > 0)",
+        name="synthesized_has_a_series",
+    ),
+    sa.CheckConstraint("state <> 'RECEIVED' OR ct_series_uid IS NULL", name="received_has_none_yet"),
+)
+
+# One row a fact, never changed. `words` may hold a traceback; no patient data.
+events: Final = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("fact", sa.String(16), nullable=False),
+    sa.Column("series_instance_uid", sa.ForeignKey(series.c.series_instance_uid), nullable=False, index=True),
+    sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=True, index=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("words", sa.Text, nullable=False),
+    _one_of("fact", Fact),
+    _one_of("state", State),
+    sa.CheckConstraint("(job IS NULL) = (fact = 'arrived')", name="only_arrivals_have_no_job"),
+)
+
+# One row a job and destination, made when the job is SYNTHESIZED: how far the delivery is.
+deliveries: Final = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
+    sa.Column("destination", sa.String(64), primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),  # part of the engine's workflow id
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("sentence", sa.Text, nullable=False),  # why the last attempt was not the last
+    sa.Column("delivered_at", sa.Float, nullable=True),
+    sa.CheckConstraint("attempt > 0", name="attempts_count_from_one"),
+)
+
+# One row a job, destination and instance: the status that the destination gave (PS3.4 B.2.3).
+receipts: Final = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
+    sa.Column("destination", sa.String(64), primary_key=True),
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("taken", sa.Boolean, nullable=False),
+    sa.Column("warning", sa.Boolean, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.CheckConstraint("status BETWEEN 0 AND 65535", name="status_is_16_bit"),
+)
+
+
+Made = TypeVar("Made", bound="Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table as a frozen value."""
+
+    @classmethod
+    def of(cls: type[Made], row: sa.RowMapping) -> Made:
+        """From the database's row: the columns that the class names, times as aware UTC datetimes."""
+        return cls(**{one.name: _value(one.name, row[one.name]) for one in dataclasses.fields(cls)})
+
+
+def _value(name: str, value: Any) -> Any:
+    """A column's value as the rows give it."""
+    if name in ("at", "since") or name.endswith("_at"):
+        return None if value is None else datetime.datetime.fromtimestamp(value, datetime.UTC)
+    if name == "state":
+        return State(value)
+    return tuple(json.loads(value)) if name == "sop_instance_uids" else value
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow(Row):
+    """A series of which instances came."""
+
+    series_instance_uid: str
+    calling_ae: str
+    instances: int
+    first_at: datetime.datetime
+    last_at: datetime.datetime
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow(Row):
+    """A job: its state, and why a person must look (`held`, a sentence) or why it ended (`reason_*`)."""
+
+    job: str
+    series_instance_uid: str
+    state: State
+    held: str | None
+    reason_code: str | None
+    reason_sentence: str | None
+    calling_ae: str
+    model: str
+    model_digest: str
+    configuration_digest: str
+    sop_instance_uids: tuple[str, ...]
+    ct_series_uid: str | None
+    ct_instances: int | None
+    attempt: int
+    failures: int
+    supersedes: str | None
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+
+    @property
+    def source_series_uid(self) -> str:
+        """Series Instance UID (0020,000E) of the MR series."""
+        return self.series_instance_uid
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow(Row):
+    """Something that happened; `words` says more."""
+
+    id: int
+    at: datetime.datetime
+    fact: str
+    series_instance_uid: str
+    job: str | None
+    state: State
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow(Row):
+    """How far one destination is with a job: the number of the attempt that is due at `due_at`, or `delivered_at`."""
+
+    job: str
+    destination: str
+    attempt: int
+    since: datetime.datetime
+    due_at: datetime.datetime
+    sentence: str
+    delivered_at: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow(Row):
+    """What a destination last answered for one instance; `taken` when it has it."""
+
+    job: str
+    destination: str
+    sop_instance_uid: str
+    status: int
+    taken: bool
+    warning: bool
+    comment: str
+    at: datetime.datetime

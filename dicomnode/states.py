@@ -1,0 +1,75 @@
+"""The states of a job and what leads from one to the next, as one table; README's picture is drawn from it.
+
+A state names the last durable fact. `held` is no state: a held job stays where it is, and waits for a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class State(StrEnum):
+    """The last durable fact about a series or its job."""
+
+    RECEIVING = "RECEIVING"  # instances of the series are on disk; no job has taken the series yet
+    RECEIVED = "RECEIVED"  # the series is complete and a job has taken it
+    SYNTHESIZED = "SYNTHESIZED"  # the CT series lies in out/<job>/, finished
+    DELIVERED = "DELIVERED"  # every destination has every instance of it
+    REJECTED = "REJECTED"  # there will be no CT series of this job, with a reason
+
+
+class Fact(StrEnum):
+    """What can happen; each is one transaction of the ledger and one row in its events."""
+
+    ARRIVED = "arrived"
+    SETTLED = "settled"
+    SYNTHESIZED = "synthesized"
+    UNSUITABLE = "unsuitable"
+    FAILED = "failed"
+    HELD = "held"
+    RELEASED = "released"
+    REFUSED = "refused"
+    POSTPONED = "postponed"
+    TAKEN = "taken"
+    DELIVERED = "delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A fact leads a job from `before` to `after`; `held` says whether it must (or must not) be held; None: either."""
+
+    fact: Fact
+    before: State
+    after: State
+    held: bool | None
+    words: str
+
+
+TRANSITIONS: Final = (
+    Transition(Fact.SETTLED, State.RECEIVING, State.RECEIVED, False, "the series is complete"),
+    Transition(Fact.SYNTHESIZED, State.RECEIVED, State.SYNTHESIZED, False, "the CT series is on disk"),
+    Transition(Fact.UNSUITABLE, State.RECEIVED, State.REJECTED, False, "the input will never be suitable"),
+    Transition(Fact.FAILED, State.RECEIVED, State.RECEIVED, False, "our fault: tried again"),
+    Transition(Fact.HELD, State.RECEIVED, State.RECEIVED, False, "our fault, 3 times: a person looks"),
+    Transition(Fact.RELEASED, State.RECEIVED, State.RECEIVED, True, "a person had it tried again"),
+    Transition(Fact.REFUSED, State.RECEIVED, State.REJECTED, True, "a person rejected it"),
+    Transition(Fact.HELD, State.SYNTHESIZED, State.SYNTHESIZED, False, "a finding: a person looks"),
+    Transition(Fact.POSTPONED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination is down: tried later"),
+    Transition(Fact.TAKEN, State.SYNTHESIZED, State.SYNTHESIZED, None, "one destination has everything"),
+    Transition(Fact.RELEASED, State.SYNTHESIZED, State.SYNTHESIZED, True, "a person had it sent"),
+    Transition(Fact.REFUSED, State.SYNTHESIZED, State.REJECTED, True, "a person rejected it"),
+    Transition(Fact.DELIVERED, State.SYNTHESIZED, State.DELIVERED, None, "every destination has everything"),
+)
+"""All that may happen, and when. More instances after a job took the series open a second job for the larger set."""
+
+
+def state_picture() -> str:
+    """The table as a Mermaid state diagram, for README."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {Fact.ARRIVED}, first instances"]
+    for step in TRANSITIONS:
+        held = {True: "held and ", False: "", None: ""}[step.held]
+        lines.append(f"    {step.before} --> {step.after}: {held}{step.fact}, {step.words.replace(':', ',')}")
+    lines += [f"    {state} --> [*]" for state in (State.DELIVERED, State.REJECTED)]
+    return "\n".join(lines) + "\n"
