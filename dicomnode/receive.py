@@ -14,6 +14,7 @@ There is no database and no inference in this process, so neither can refuse or 
 from __future__ import annotations
 
 import io
+import queue
 import socket
 import socketserver
 import threading
@@ -45,8 +46,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
-from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicomnode import log, metrics
@@ -61,6 +62,9 @@ from dicomnode.spool import (
     Stored,
     checked_uid,
 )
+
+VERIFICATION: Final = UID("1.2.840.10008.1.1")
+"""The SOP class of C-ECHO (PS3.4 A.4)."""
 
 SOP_CLASSES: Final = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 """What may become a synthetic CT; any other class is refused when the association is negotiated."""
@@ -84,7 +88,7 @@ REQUEST_TIMEOUT_S: Final = 10.0
 """How long a TCP connection may last without an A-ASSOCIATE-RQ: the ARTIM timer (PS3.8 9.1.4)."""
 
 _IDENTITY: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
-_LAST_NEEDED: Final = Tag("SeriesInstanceUID")
+_LAST_NEEDED: Final = int(Tag("SeriesInstanceUID"))
 _HEADER_BYTES: Final = 16 * 1024 * 1024
 """More than any header before the Series Instance UID; a deflated data set is inflated no further."""
 
@@ -278,7 +282,7 @@ def _application_entity(node: Node, receive: Receive) -> AE:
     ae.maximum_pdu_size = receive.max_pdu_bytes
     ae.acse_timeout = min(REQUEST_TIMEOUT_S, receive.idle_timeout_s)
     ae.dimse_timeout = ae.network_timeout = receive.idle_timeout_s
-    ae.add_supported_context(Verification)
+    ae.add_supported_context(VERIFICATION)
     for sop_class in SOP_CLASSES:
         ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return ae
@@ -289,7 +293,7 @@ def incoming_of(event: Event) -> Incoming:
 
     Raises NotStorable when the UIDs cannot be read, Mismatched when they are not those of the request (PS3.7 9.1.1.1).
     """
-    request, context = event.request, event.context
+    request, context = _store_request(event), event.context
     encoded = event.encoded_dataset(include_meta=False)
     found = identity(encoded, UID(context.transfer_syntax))
     asked = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
@@ -326,9 +330,15 @@ def identity(encoded: bytes, transfer_syntax: UID) -> dict[str, str]:
     return {keyword: checked_uid(value, keyword) for keyword, value in values.items()}
 
 
+def _store_request(event: Event) -> C_STORE:
+    """The request primitive of a C-STORE event."""
+    assert isinstance(event.request, C_STORE)
+    return event.request
+
+
 def _beyond_identity(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     """Whether an element comes after all that are needed; elements come in ascending order (PS3.5 7.1)."""
-    return tag > _LAST_NEEDED
+    return int(tag) > _LAST_NEEDED
 
 
 def _inflated(encoded: bytes) -> bytes:
@@ -361,7 +371,7 @@ def _refused(event: Event, error: NodeError) -> Dataset:
 
 def _count_stored(event: Event, stored: Stored) -> None:
     """Count and log an instance that is kept."""
-    sop_class = UID(str(event.request.AffectedSOPClassUID)).keyword or "other"
+    sop_class = UID(str(_store_request(event).AffectedSOPClassUID)).keyword or "other"
     metrics.STORE_RESPONSES.labels(status="0000").inc()
     metrics.INSTANCES_RECEIVED.labels(sop_class=sop_class).inc()
     names = {"series": stored.series_uid, "sop_instance": stored.sop_instance_uid}
@@ -385,4 +395,5 @@ def _log_association(event: Event, what: str) -> None:
 def _end_without_request(event: Event) -> None:
     """A connection was closed before it asked for an association (a load balancer's probe): wake who waits for it."""
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)
+        waiting: queue.Queue[Any] = event.assoc.dul.to_user_queue
+        waiting.put(None)

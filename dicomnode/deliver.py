@@ -1,0 +1,255 @@
+"""The C-STORE SCU: one association, one attempt, one receipt for each instance as the answer comes.
+
+    status                    outcome     what it means (PS3.4 Table B.2-1, PS3.7 Annex C)
+    0x0000                    accepted    the destination has it
+    0x0111                    duplicate   it had it already: sending twice is harmless
+    0xB..., 0x0001, 0x0107,   warning     it has it and complains: shown, never silently success
+    0x0116
+    anything else             refused     it has it not
+
+When the next attempt is made is not decided here. Nothing but NodeError leaves this module for what a destination does;
+an unreadable file of our own is our fault and stays an OSError or InvalidDicomError.
+"""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import dcmread, read_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicomnode import metrics
+from dicomnode.config import Destination
+from dicomnode.errors import Undelivered
+from dicomnode.receive import VERIFICATION
+from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+ACCEPTED: Final = 0x0000
+DUPLICATE: Final = 0x0111
+_WARNINGS: Final = (0x0001, 0x0107, 0x0116)
+_UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+
+def outcome(status: int) -> str:
+    """`accepted`, `duplicate`, `warning` or `refused`, after a C-STORE status."""
+    if status in (ACCEPTED, DUPLICATE):
+        return "accepted" if status == ACCEPTED else "duplicate"
+    return "warning" if status in _WARNINGS or status & 0xF000 == 0xB000 else "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A destination's answer for one instance: C-STORE status, Error Comment, and when (UTC)."""
+
+    sop_instance_uid: str
+    status: int
+    at: datetime.datetime
+    comment: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """`accepted`, `duplicate`, `warning` or `refused`."""
+        return outcome(self.status)
+
+    @property
+    def warning(self) -> bool:
+        """The destination has it and complains."""
+        return self.outcome == "warning"
+
+    @property
+    def stored(self) -> bool:
+        """The destination has it: no need to send it again."""
+        return self.outcome != "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One file to send, and what has to be negotiated for it."""
+
+    path: Path
+    sop_class_uid: UID
+    sop_instance_uid: str
+    transfer_syntax_uid: UID
+
+
+def parcel(path: Path) -> Parcel:
+    """Read a DICOM file's meta information (PS3.10 7.1)."""
+    meta = read_file_meta_info(path)
+    instance = str(meta.MediaStorageSOPInstanceUID)
+    return Parcel(path, UID(meta.MediaStorageSOPClassUID), instance, UID(meta.TransferSyntaxUID))
+
+
+def send(
+    paths: Sequence[Path],
+    destination: Destination,
+    calling_ae: str,
+    on_receipt: Callable[[Receipt], None],
+    already: Collection[str] = (),
+) -> list[Receipt]:
+    """Send files over one association; those whose SOP Instance UID is in `already` are left out.
+
+    `on_receipt` is called with each answer before the next instance is sent. A refused instance does not stop the
+    others. Returns all receipts, warnings among them. Raises Undelivered when any instance is not at the destination
+    afterwards, with the receipts of this attempt and a sentence that names the destination.
+    """
+    parcels = [one for one in map(parcel, paths) if one.sop_instance_uid not in already]
+    if not parcels:
+        return []
+    receipts: list[Receipt] = []
+    why: list[str] = []
+    try:
+        with _association(destination, calling_ae, _contexts(parcels)) as association:
+            welcome = [one for one in parcels if _acceptable(association, one)]
+            why += _unwelcome([one for one in parcels if one not in welcome])
+            for one in welcome:
+                receipts.append(_sent(association, one, destination))
+                metrics.DELIVERED_INSTANCES.labels(destination.name, receipts[-1].outcome).inc()
+                on_receipt(receipts[-1])
+    except _Lost as error:
+        why.append(str(error))
+    unsent = len(parcels) - len(receipts)
+    metrics.DELIVERED_INSTANCES.labels(destination.name, "unsent").inc(unsent)
+    why += _refusals(receipts)
+    if why:
+        arrived = sum(receipt.stored for receipt in receipts)
+        raise Undelivered(receipts, f"{_named(destination)} {', '.join(why)}; {arrived} of {len(parcels)} arrived")
+    return receipts
+
+
+def echo(destination: Destination, calling_ae: str) -> None:
+    """C-ECHO (PS3.7 9.1.5). Raises Undelivered when the destination does not answer it with Success."""
+    try:
+        with _association(destination, calling_ae, [build_context(VERIFICATION)]) as association:
+            status = _answer(destination, association.send_c_echo)
+    except _Lost as error:
+        raise Undelivered((), f"{_named(destination)} {error}") from error
+    if status.Status != ACCEPTED:
+        raise Undelivered((), f"{_named(destination)} answered C-ECHO with status 0x{status.Status:04X}")
+
+
+class _Lost(Exception):
+    """The association did not come about or did not last; the text is what the destination did."""
+
+
+def _contexts(parcels: Sequence[Parcel]) -> list[PresentationContext]:
+    """A presentation context for each class and syntax that is sent (PS3.8 7.1.1.13).
+
+    Uncompressed files are offered in both little endian syntaxes, each in a context of its own, so that the
+    destination may accept the one it wants and explicit VR is used where both are welcome.
+    """
+    wanted = {
+        (one.sop_class_uid, syntax)
+        for one in parcels
+        for syntax in (_UNCOMPRESSED if one.transfer_syntax_uid in _UNCOMPRESSED else (one.transfer_syntax_uid,))
+    }
+    return [build_context(sop_class, syntax) for sop_class, syntax in sorted(wanted)]
+
+
+@contextmanager
+def _association(
+    destination: Destination, calling_ae: str, contexts: list[PresentationContext]
+) -> Iterator[Association]:
+    """An established association, released at the end; raises _Lost when it cannot be had."""
+    ae = AE(calling_ae)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
+    opened: list[bool] = []
+    association = ae.associate(
+        destination.host,
+        destination.port,
+        contexts,
+        destination.ae_title,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _connected, [opened])],
+    )
+    if not association.is_established:
+        raise _Lost(_why_not(association, connected=bool(opened)))
+    try:
+        yield association
+    finally:
+        association.release()
+
+
+def _connected(event: Event, opened: list[bool]) -> None:
+    """The TCP connection is there; small PDUs must not wait for one another."""
+    opened.append(True)
+    transport = event.assoc.dul.socket
+    if transport is not None and transport.socket is not None:
+        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _why_not(association: Association, *, connected: bool) -> str:
+    """Why no association came about, as the end of a sentence."""
+    if not connected:
+        return "cannot be reached (nothing accepts the connection)"
+    if association.is_rejected and association.acceptor.primitive is not None:
+        answer = association.acceptor.primitive
+        return f"rejected the association ({answer.result_str}: {answer.reason_str})"
+    if association.rejected_contexts:
+        return f"accepts none of what was offered: {_class_names(association.rejected_contexts)}"
+    return "accepted the connection but gave no answer to the association request"
+
+
+def _class_names(contexts: Sequence[PresentationContext]) -> str:
+    """The SOP classes of presentation contexts, by name."""
+    return ", ".join(sorted({context.abstract_syntax.name for context in contexts if context.abstract_syntax}))
+
+
+def _sent(association: Association, one: Parcel, destination: Destination) -> Receipt:
+    """Send one instance and wait for its answer. Raises _Lost."""
+    data_set = dcmread(one.path)
+    status = _answer(destination, lambda: association.send_c_store(data_set))
+    comment = str(status.get("ErrorComment", "") or "")
+    return Receipt(one.sop_instance_uid, int(status.Status), datetime.datetime.now(datetime.UTC), comment)
+
+
+def _answer(destination: Destination, request: Callable[[], Dataset]) -> Dataset:
+    """Make a request and return the response as it came; pynetdicom's empty one means that none came. Raises _Lost."""
+    begun = time.monotonic()
+    try:
+        status = request()
+    except RuntimeError as error:
+        raise _Lost("ended the association") from error
+    if "Status" in status:
+        return status
+    if time.monotonic() - begun >= destination.timeout_s:
+        raise _Lost(f"gave no answer within {destination.timeout_s:g} s")
+    raise _Lost("ended the association")
+
+
+def _acceptable(association: Association, one: Parcel) -> bool:
+    """Whether the destination accepted a context in which this file can be sent, converted between VRs if need be."""
+    possible = _UNCOMPRESSED if one.transfer_syntax_uid in _UNCOMPRESSED else (one.transfer_syntax_uid,)
+    return any(
+        context.abstract_syntax == one.sop_class_uid and context.transfer_syntax[0] in possible
+        for context in association.accepted_contexts
+    )
+
+
+def _unwelcome(parcels: Sequence[Parcel]) -> list[str]:
+    """What a destination does not accept, as the middle of a sentence."""
+    kinds = sorted({f"{one.sop_class_uid.name} as {one.transfer_syntax_uid.name}" for one in parcels})
+    return [f"does not accept {kind}" for kind in kinds]
+
+
+def _refusals(receipts: Sequence[Receipt]) -> list[str]:
+    """With which statuses a destination refused how many instances; its comments stay in the receipts."""
+    statuses = [receipt.status for receipt in receipts if not receipt.stored]
+    return [f"refused {statuses.count(status)} with status 0x{status:04X}" for status in sorted(set(statuses))]
+
+
+def _named(destination: Destination) -> str:
+    """The destination as the configuration knows it."""
+    return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
