@@ -8,6 +8,7 @@ SCT_TEST_INSTALLED   1 where the installed wheel is tested: the packages must no
 import os
 import shutil
 import socket
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -60,18 +61,19 @@ def mr_item(sct_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
-    """The path of a program of dcmtk, dicom3tools, Orthanc ... by its name; skips where it is not installed."""
+    """The path of a program by its name, the venv's before Debian's; skips where it is not installed."""
 
     def find(name: str) -> str:
-        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+        places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"]
+        found = shutil.which(name, path=os.pathsep.join(places))
         if found is None:
-            pytest.skip(f"{name} is not installed (Debian packages dcmtk, dicom3tools, orthanc, prometheus, chromium)")
+            pytest.skip(f"{name} is not installed (Debian packages dcmtk, orthanc, prometheus, chromium-driver)")
         return found
 
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Ports of the loopback interface that were free a moment ago."""
 
