@@ -15,10 +15,11 @@ REASONS: dict[str, str] = {
     # The files
     "UNREADABLE": "{name} cannot be read: {detail}",
     "NO_IMAGES": "no image was found among {files} files",
-    "NOT_MR": "the series holds {found}, not MR images",
-    "NO_PIXELS": "{name} holds no pixel data",
+    "SEVERAL_SERIES": "{found} MR series were found; give one at a time",
+    "NOT_MR": "the series holds {found}; MR images are needed",
     "LOSSY": "{name} was compressed with loss ({detail}); HU cannot come from a lossy MR image",
     "COLOUR": "{name} is no greyscale image ({detail})",
+    "BURNED_IN": "{name} has text burnt into its pixels (BurnedInAnnotation YES)",
     "BAD_RESCALE": "the stored values of {name} cannot be turned into MR values: {detail}",
     "CONFLICTING_INSTANCES": "SOP instance {name} came twice with different content",
     # The header

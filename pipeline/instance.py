@@ -1,0 +1,134 @@
+"""One received SOP instance: who it is and where its file lies; its header without pixels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    RLELossless,
+)
+
+from pipeline.errors import Unsuitable
+
+MR_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+"""What may become a synthetic CT (PS3.4 B.5)."""
+
+MULTI_FRAME_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+
+LOSSLESS_TRANSFER_SYNTAXES = frozenset(
+    {
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEGLossless,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+        HTJ2KLossless,
+        HTJ2KLosslessRPCL,
+    }
+)
+"""Transfer syntaxes that keep every stored value (PS3.5 section 10 and annex A)."""
+
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and the decoders raise on a damaged file. An OSError is not here: a failing disk is no damaged file."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One received SOP instance: its UIDs, its transfer syntax, its file, and its header without pixels."""
+
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    transfer_syntax_uid: UID
+    series_instance_uid: UID
+    path: Path
+    header: pydicom.Dataset = field(repr=False, compare=False)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the SOP class is an image by its name in PS3.6; a report or raw data is none."""
+        return self.sop_class_uid.name.endswith("Image Storage")
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether the geometry lies in functional groups (PS3.3 C.7.6.16) rather than at the top level."""
+        return self.sop_class_uid in MULTI_FRAME_SOP_CLASSES
+
+
+def read_instance(path: Path) -> Instance:
+    """Read the header of one file; pixels stay where they are.
+
+    Raises Unsuitable UNREADABLE (naming the file) when it is no DICOM file or lacks the UIDs that identify it, and
+    OSError when the disk fails.
+    """
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        uids = [UID(str(header.get(keyword) or "")) for keyword in ("SOPClassUID", "SOPInstanceUID")]
+        series_instance_uid = UID(str(header.get("SeriesInstanceUID") or ""))
+        transfer_syntax_uid = UID(str(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
+    except InvalidDicomError as error:
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no DICOM file") from error
+    except DAMAGE as error:
+        raise unreadable(path.name, "its header is damaged", error) from error
+    if not all((*uids, series_instance_uid)):
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="its header is cut short or lacks its UIDs")
+    return Instance(uids[0], uids[1], transfer_syntax_uid, series_instance_uid, path, header)
+
+
+def unreadable(name: str, detail: str, error: Exception) -> Unsuitable:
+    """Return UNREADABLE; of `error` only the type is told, since its text may quote a patient's name."""
+    return Unsuitable.of("UNREADABLE", name=name, detail=f"{detail} ({type(error).__name__})")
+
+
+def text(instance: Instance, keyword: str) -> str:
+    """Return the top-level attribute `keyword` as text, values joined by a backslash, "" where absent or empty.
+
+    Raises Unsuitable UNREADABLE when its value cannot be decoded.
+    """
+    return text_of(instance.header, keyword, instance.sop_instance_uid)
+
+
+def text_of(data_set: pydicom.Dataset, keyword: str, name: str) -> str:
+    """Return attribute `keyword` of `data_set` as `text` does; `name` is what UNREADABLE names."""
+    try:
+        value = data_set.get(keyword)
+        if value is None:
+            return ""
+        return "\\".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value).strip()
+    except DAMAGE as error:
+        raise unreadable(name, f"its {keyword} is damaged", error) from error

@@ -1,0 +1,130 @@
+"""Stored pixel values of one instance, decoded, and their way to MR values.
+
+Decoders are chosen by name, so that a second installed plug-in never changes a result.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import (
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from pipeline.errors import Unsuitable
+from pipeline.frame import Frame
+from pipeline.instance import DAMAGE, Instance, unreadable
+
+DECODERS = {
+    RLELossless: "pylibjpeg",
+    JPEGLossless: "gdcm",
+    JPEGLosslessSV1: "gdcm",
+    JPEGLSLossless: "pyjpegls",
+    JPEG2000Lossless: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+}
+"""Transfer syntax -> pydicom decoding plug-in; syntaxes not listed are not compressed."""
+
+Stored = NDArray[Any]
+
+
+def stored_values(instance: Instance) -> Stored:
+    """Return the stored values of an image, an integer array (frame, row, column), before any rescale.
+
+    Raises Unsuitable UNREADABLE when the file is cut short or damaged.
+    """
+    values = _decoded(instance, _whole(instance))
+    expected = (int(instance.header.get("NumberOfFrames") or 1), instance.header.Rows, instance.header.Columns)
+    if values.size != np.prod(expected):
+        detail = f"{values.size} pixels where {np.prod(expected)} are expected"
+        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
+    return values.reshape(expected)
+
+
+def mr_values(stored: Stored, frame: Frame) -> NDArray[np.float32]:
+    """Return the MR values of one frame's stored values (row, column): Modality LUT or rescale, then padding to 0.
+
+    The Modality LUT Sequence wins over slope and intercept, which the standard does not allow beside it (PS3.3
+    C.11.1). Real World Value Mappings and private scalings are not used. Padding (PS3.3 C.7.5.1.1.2) is no signal.
+    """
+    header = frame.instance.header
+    if header.get("ModalityLUTSequence"):
+        values = _through_lut(stored, frame)
+    else:
+        values = stored * np.float64(frame.slope) + np.float64(frame.intercept)
+    values[_padding(stored, header)] = 0
+    return values.astype(np.float32)
+
+
+def _whole(instance: Instance) -> pydicom.Dataset:
+    """Read the file with its pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a warning would say is checked here: the number of pixels
+            data_set = pydicom.dcmread(instance.path)
+    except DAMAGE as error:
+        raise unreadable(instance.sop_instance_uid, "it is damaged", error) from error
+    if "PixelData" not in data_set:
+        detail = "its pixel data are missing or cut short"
+        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
+    return data_set
+
+
+def _decoded(instance: Instance, data_set: pydicom.Dataset) -> Stored:
+    plugin = DECODERS.get(instance.transfer_syntax_uid, "")
+    try:
+        decoder = get_decoder(instance.transfer_syntax_uid)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values, _ = decoder.as_array(data_set, raw=True, decoding_plugin=plugin)
+        return values if plugin else _stored_bits(values, data_set)
+    except DAMAGE as error:
+        detail = "its pixel data are cut short or cannot be decoded"
+        raise unreadable(instance.sop_instance_uid, detail, error) from error
+
+
+def _stored_bits(values: Stored, data_set: pydicom.Dataset) -> Stored:
+    """Keep the BitsStored bits up to HighBit, sign extended: old scanners hide overlays in the others (PS3.5 8.1.1)."""
+    allocated, stored, high = int(data_set.BitsAllocated), int(data_set.BitsStored), int(data_set.HighBit)
+    if stored == allocated or allocated not in (8, 16, 32):
+        return values
+    return (values << (allocated - 1 - high)) >> (allocated - stored)
+
+
+def _through_lut(stored: Stored, frame: Frame) -> NDArray[np.float64]:
+    try:
+        return np.asarray(apply_modality_lut(stored, frame.instance.header), np.float64)
+    except DAMAGE as error:
+        detail = f"its Modality LUT is damaged ({type(error).__name__})"
+        raise Unsuitable.of("BAD_RESCALE", name=frame.name, detail=detail) from error
+
+
+def _padding(stored: Stored, header: pydicom.Dataset) -> NDArray[np.bool_]:
+    """Return where `stored` is PixelPaddingValue, or between it and PixelPaddingRangeLimit."""
+    value = header.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(stored.shape, np.bool_)
+    limit = header.get("PixelPaddingRangeLimit")
+    bounds = [_signed(int(v), header) for v in (value, value if limit is None else limit)]
+    return (stored >= min(bounds)) & (stored <= max(bounds))
+
+
+def _signed(value: int, header: pydicom.Dataset) -> int:
+    """Return a padding value as its 16 bits mean it under PixelRepresentation, whatever VR it was written with."""
+    bits = int(header.BitsAllocated)
+    if int(header.PixelRepresentation) == 1 and value >= 1 << (bits - 1):
+        return value - (1 << bits)
+    return value % (1 << bits) if int(header.PixelRepresentation) == 0 else value

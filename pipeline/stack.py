@@ -1,0 +1,222 @@
+"""Frames -> one regular stack, or the reason why not. Pure: no file is read here.
+
+Every step along the normal is computed from ImagePositionPatient and checked against the tolerances below.
+SliceLocation, SpacingBetweenSlices and InstanceNumber are not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom import VolumeGeometry
+from numpy.typing import NDArray
+
+from pipeline.errors import Unsuitable
+from pipeline.frame import Frame
+
+MIN_SLICES = 5
+"""Fewer slices are a localizer or a scout, never a volume to plan on."""
+
+COSINE_TOLERANCE = 2e-4
+"""Direction cosines: from unit length and from a right angle (no unit). 0.05 mm over a field of view of 250 mm."""
+
+ORIENTATION_TOLERANCE_DEG = 0.01
+"""Between the orientations of two slices. 0.02 mm at 125 mm from the centre."""
+
+PIXEL_SPACING_TOLERANCE_MM = 1e-4
+"""Between the pixel spacings of two slices. 0.03 mm over 256 pixels."""
+
+SAME_POSITION_MM = 0.02
+"""Two slices nearer than this along the normal lie at one position."""
+
+STEP_TOLERANCE_MM = 0.02
+"""One step along the normal from the median step: scanners round positions to 0.01 mm at worst."""
+
+POSITION_TOLERANCE_MM = 0.05
+"""A slice's position from its place on the regular grid, along the normal and within the plane."""
+
+ONE_CONTRAST = ("ImageType", "FrameType", "ComplexImageComponent", "EchoTime", "EffectiveEchoTime")
+"""Attributes that must agree over the slices of one volume, where positions alone would make a stack."""
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Frames in the order of their positions along +normal, and the grid on which they lie (slice, row, column)."""
+
+    frames: tuple[Frame, ...]
+    geometry: VolumeGeometry
+
+
+def stack_of(frames: Sequence[Frame], frame_of_reference_uid: str | None = None) -> Stack:
+    """Order `frames` along the slice normal and return the regular grid that they fill.
+
+    The normal is row cosines x column cosines (PS3.3 C.7.6.2.1.1), so axial slices run inferior to superior.
+    Raises Unsuitable TOO_FEW_SLICES, BAD_GEOMETRY, MIXED_ORIENTATION, MIXED_MATRIX, MIXED_SPACING, SEVERAL_VOLUMES,
+    DUPLICATE_POSITION, GAP, UNEVEN_STEPS or SHEAR.
+    """
+    if len(frames) < MIN_SLICES:
+        raise Unsuitable.of("TOO_FEW_SLICES", found=len(frames), least=MIN_SLICES)
+    _one_orientation(frames)
+    _one_matrix(frames)
+    _one_pixel_spacing(frames)
+    rows, columns, normal = axes_of(common_orientation(frames))
+    ordered = sorted(frames, key=lambda frame: (distance_mm(frame, normal), frame.name))
+    distances = np.array([distance_mm(frame, normal) for frame in ordered])
+    _one_frame_a_position(ordered, distances)
+    _equal_steps(distances)
+    _no_shear(ordered, distances, normal)
+    _one_contrast(ordered)
+    between_rows, between_columns = ordered[0].pixel_spacing_mm
+    step = (distances[-1] - distances[0]) / (len(ordered) - 1)
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack([normal * step, columns * between_rows, rows * between_columns])
+    affine[:3, 3] = ordered[0].position_mm
+    shape = (len(ordered), ordered[0].rows, ordered[0].columns)
+    grid = VolumeGeometry(affine, shape, "PATIENT", frame_of_reference_uid=frame_of_reference_uid)
+    return Stack(tuple(ordered), grid)
+
+
+def common_orientation(frames: Sequence[Frame]) -> tuple[float, ...]:
+    """Return the orientation that most frames have: independent of their order."""
+    counts = Counter(tuple(round(cosine, 3) for cosine in frame.orientation) for frame in frames)
+    most, _ = max(counts.items(), key=lambda item: (item[1], item[0]))
+    return min(f.orientation for f in frames if tuple(round(cosine, 3) for cosine in f.orientation) == most)
+
+
+def axes_of(orientation: Sequence[float]) -> tuple[Vector, Vector, Vector]:
+    """Return the unit vectors along a row, along a column, and of the normal (LPS), exactly orthonormal."""
+    cosines = np.reshape(np.asarray(orientation, np.float64), (2, 3))
+    if np.abs(cosines @ cosines.T - np.eye(2)).max() > 1e-12:
+        left, _, right = np.linalg.svd(cosines, full_matrices=False)
+        cosines = left @ right  # the nearest orthonormal pair
+    rows, columns = cosines + 0.0  # no -0.0
+    return rows, columns, np.cross(rows, columns)
+
+
+def distance_mm(frame: Frame, normal: Vector) -> float:
+    """Return the position of `frame` along `normal`."""
+    return float(np.dot(frame.position_mm, normal))
+
+
+def _one_orientation(frames: Sequence[Frame]) -> None:
+    for frame in frames:
+        cosines = np.reshape(frame.orientation, (2, 3))
+        if np.abs(cosines @ cosines.T - np.eye(2)).max() > COSINE_TOLERANCE:
+            detail = "its direction cosines are not of unit length and at right angles"
+            attribute = "ImageOrientationPatient"
+            raise Unsuitable.of("BAD_GEOMETRY", name=frame.name, attribute=attribute, detail=detail)
+    expected = axes_of(common_orientation(frames))[:2]
+    angles = [max(map(_degrees, axes_of(frame.orientation)[:2], expected)) for frame in frames]
+    if max(angles) <= ORIENTATION_TOLERANCE_DEG:
+        return
+    name, degrees = min((f.name, a) for f, a in zip(frames, angles, strict=True) if a > ORIENTATION_TOLERANCE_DEG)
+    found = len({tuple(round(cosine, 3) + 0.0 for cosine in frame.orientation) for frame in frames})
+    raise Unsuitable.of("MIXED_ORIENTATION", found=max(found, 2), name=name, degrees=shown(degrees))
+
+
+def _degrees(a: Vector, b: Vector) -> float:
+    """Return the angle between two unit vectors; exact near 0, unlike the arc cosine."""
+    return math.degrees(2 * math.asin(min(1.0, float(np.linalg.norm(a - b)) / 2)))
+
+
+def _one_matrix(frames: Sequence[Frame]) -> None:
+    sizes = Counter((frame.rows, frame.columns) for frame in frames)
+    expected, _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    odd = min((f.name, f.rows, f.columns) for f in frames) if 0 in expected else None
+    for frame in sorted(frames, key=lambda frame: frame.name):
+        if (frame.rows, frame.columns) != expected:
+            odd = (frame.name, frame.rows, frame.columns)
+            break
+    if odd is not None:
+        name, rows, columns = odd
+        text = f"{expected[0]} x {expected[1]}"
+        raise Unsuitable.of("MIXED_MATRIX", expected=text, name=name, found=f"{rows} x {columns}")
+
+
+def _one_pixel_spacing(frames: Sequence[Frame]) -> None:
+    expected = tuple(np.median([frame.pixel_spacing_mm for frame in frames], axis=0))
+    for frame in sorted(frames, key=lambda frame: frame.name):
+        if max(abs(a - b) for a, b in zip(frame.pixel_spacing_mm, expected, strict=True)) > PIXEL_SPACING_TOLERANCE_MM:
+            texts = [" x ".join(shown(mm) for mm in spacing) for spacing in (expected, frame.pixel_spacing_mm)]
+            raise Unsuitable.of("MIXED_SPACING", expected=texts[0], name=frame.name, found=texts[1])
+
+
+def _one_frame_a_position(ordered: Sequence[Frame], distances: Vector) -> None:
+    """Refuse repeated positions: several volumes when most repeat, a stray duplicate when few do."""
+    new = np.flatnonzero(np.diff(distances, prepend=-np.inf) > SAME_POSITION_MM)
+    counts = np.diff(np.append(new, len(ordered)))
+    repeated = np.flatnonzero(counts > 1)
+    if not repeated.size:
+        return
+    if 2 * repeated.size > counts.size:
+        images = shown_range(int(counts.min()), int(counts.max()))
+        detail = f"{images} images at each of {counts.size} positions{differences(ordered)}"
+        raise Unsuitable.of("SEVERAL_VOLUMES", detail=detail)
+    first = int(repeated[0])
+    raise Unsuitable.of("DUPLICATE_POSITION", found=int(counts[first]), slice=first + 1, slices=counts.size)
+
+
+def _equal_steps(distances: Vector) -> None:
+    steps = np.diff(distances)
+    expected = float(np.median(steps))
+    grid = np.linspace(distances[0], distances[-1], len(distances))
+    worst = int(np.argmax(np.abs(steps - expected)))
+    if abs(steps[worst] - expected) <= STEP_TOLERANCE_MM and np.abs(distances - grid).max() <= POSITION_TOLERANCE_MM:
+        return
+    code = "GAP" if steps[worst] > expected else "UNEVEN_STEPS"
+    raise Unsuitable.of(
+        code,
+        step_mm=shown(steps[worst]),
+        slice=worst + 1,
+        slices=len(distances),
+        expected_mm=shown(expected),
+    )
+
+
+def _no_shear(ordered: Sequence[Frame], distances: Vector, normal: Vector) -> None:
+    positions = np.array([frame.position_mm for frame in ordered])
+    in_plane = positions - positions[0] - np.outer(distances - distances[0], normal)
+    shifts = np.linalg.norm(in_plane, axis=1)
+    worst = int(np.argmax(shifts))
+    if shifts[worst] > POSITION_TOLERANCE_MM:
+        raise Unsuitable.of(
+            "SHEAR",
+            slice=worst + 1,
+            slices=len(ordered),
+            shift_mm=shown(shifts[worst]),
+            limit_mm=shown(POSITION_TOLERANCE_MM),
+        )
+
+
+def _one_contrast(ordered: Sequence[Frame]) -> None:
+    """Refuse a stack whose positions are regular but whose slices are of different kinds (magnitude and phase)."""
+    for keyword in ONE_CONTRAST:
+        if len({frame.kind.get(keyword, "") for frame in ordered}) > 1:
+            detail = f"one image at each of {len(ordered)} positions{differences(ordered)}"
+            raise Unsuitable.of("SEVERAL_VOLUMES", detail=detail)
+
+
+def differences(frames: Sequence[Frame]) -> str:
+    """Say by which attributes `frames` tell themselves apart: "; they differ in EchoTime (2.3, 4.6)", or ""."""
+    parts = []
+    for keyword in dict.fromkeys(keyword for frame in frames for keyword in frame.kind):
+        values = sorted({frame.kind.get(keyword, "") or "none" for frame in frames})
+        if len(values) > 1:
+            parts.append(f"{keyword} ({', '.join(values) if len(values) <= 4 else f'{len(values)} values'})")
+    return f"; they differ in {', '.join(parts)}" if parts else ""
+
+
+def shown(value: float) -> str:
+    """Return a length or an angle with at most three decimals: 3.2, 1.016, 0.05."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def shown_range(low: int, high: int) -> str:
+    """Return "4", or "2 to 4"."""
+    return str(low) if low == high else f"{low} to {high}"
