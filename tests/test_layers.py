@@ -39,7 +39,7 @@ ALLOWED = {
 
 ONLY_IN = {
     "dbos": {"dicomnode.engine"},
-    "sqlalchemy": {"dicomnode.ledger", "dicomnode.engine"},
+    "sqlalchemy": {"dicomnode.ledger", "dicomnode.schema", "dicomnode.engine"},
     "prometheus_client": {"dicomnode.metrics"},
     "pynetdicom": {"dicomnode.receive", "dicomnode.deliver", "dicomnode.archive"},
     "starlette": {"dicomnode.web"},
