@@ -130,7 +130,7 @@ def _geometry(volume: VolumeGeometry | Volume) -> VolumeGeometry:
 
 
 def _along_axes(upright: VolumeGeometry) -> bool:
-    """Whether the axes of `upright` run along z, y and x: turned onto them, no voxel moves by more than the tolerance."""
+    """Whether the axes of `upright` run along z, y and x: turned onto them, no voxel moves more than the tolerance."""
     axes = [_kept(upright, axis, mm) for axis, mm in enumerate(upright.spacing)]
     return _largest_difference_mm(_axial_grid(axes, None), upright) <= SAME_GRID_TOLERANCE_MM
 
