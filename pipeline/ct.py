@@ -1,0 +1,260 @@
+"""A HU volume and its source MR series -> a CT Image series (PS3.3 A.3), one file a slice.
+
+HU are clipped in `stored_values` and nowhere else. UIDs follow from the content (`ct_series_uid`), never from the
+clock, so that computing again or sending again is harmless. The rules of the output are the tables of `ct_modules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from highdicom import Volume
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from pipeline import ct_modules
+from pipeline.ct_modules import RESCALE_INTERCEPT, AxialGrid
+from pipeline.elements import Elements, data_set, elements, raw_bytes
+from pipeline.instance import DAMAGE, unreadable
+from pipeline.provenance import Equipment, Provenance, Sampling, derivation_description, image_comments
+from pipeline.series import Series
+
+__all__ = ["HU_RANGE", "Equipment", "Labels", "Provenance", "Sampling", "ct_series_uid", "stored_values", "write_ct"]
+
+HU_RANGE = (-1024, 3071)
+"""Lowest and highest HU that are written unless a site configures otherwise."""
+INT16 = np.iinfo(np.int16)
+IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["sct-node", "implementation class"])
+IMPLEMENTATION_VERSION_NAME = "SCT_NODE"
+NODE_EQUIPMENT = Equipment()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a site configures about the written CT.
+
+    Attributes:
+        hu_range: lowest and highest HU; what is outside is clipped.
+        research: whether the CT carries the label "research, not for clinical use".
+        equipment: what the node calls itself.
+    """
+
+    hu_range: tuple[int, int] = HU_RANGE
+    research: bool = True
+    equipment: Equipment = NODE_EQUIPMENT
+
+
+DEFAULT_LABELS = Labels()
+
+
+def write_ct(
+    hu: Volume,
+    source: Series,
+    provenance: Provenance,
+    into: Path,
+    *,
+    written_at: datetime | None = None,
+    labels: Labels = DEFAULT_LABELS,
+) -> list[Path]:
+    """Write `hu` as a CT series into the folder `into`, all of it or nothing; return the paths, inferior first.
+
+    Args:
+        hu: HU, array (slice, row, column), on an axial grid in LPS mm with slices from inferior to superior.
+        source: the MR series; its patient, study, frame of reference and position become the CT's.
+        provenance: what decided the content.
+        into: folder, made when it is absent.
+        written_at: creation date and time, now by default; the same value gives the same bytes. With a time zone it
+            is converted to the MR's TimezoneOffsetFromUTC, or to local time where the MR has none.
+        labels: what the site configures.
+
+    Raises:
+        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
+        ValueError: `hu` is not on an axial grid or holds values that are no numbers.
+        OSError: the files cannot be written; then none is left.
+    """
+    header = read_header(source)
+    clock = scanner_time(written_at or datetime.now(UTC), header)
+    stored, grid = stored_values(hu.array, labels.hu_range), AxialGrid.of(hu.get_geometry())
+    uid = _series_uid(stored, grid, source, header, provenance, labels)
+    shared = _shared(header, source, grid, uid, provenance, clock, labels)
+    slices = (_slice(shared, grid, stored[index], index, uid) for index in range(grid.shape[0]))
+    return _write_whole(slices, into)
+
+
+def ct_series_uid(hu: Volume, source: Series, provenance: Provenance, labels: Labels = DEFAULT_LABELS) -> str:
+    """The Series Instance UID that `write_ct` gives to this content.
+
+    Derived from the source's UIDs and copied patient and study, the stored pixels and their grid, the model's digest,
+    the configuration's digest, the software's version and the labels: whatever changes the content changes it, the
+    date does not.
+    """
+    stored, grid = stored_values(hu.array, labels.hu_range), AxialGrid.of(hu.get_geometry())
+    return _series_uid(stored, grid, source, read_header(source), provenance, labels)
+
+
+def stored_values(hu: NDArray[np.floating], hu_range: tuple[int, int]) -> NDArray[np.int16]:
+    """Round HU to whole numbers, clip them to `hu_range`, and take off the rescale intercept.
+
+    Raises:
+        ValueError: a value is NaN or infinite, or `hu_range` does not fit into 16 bits.
+    """
+    low, high = hu_range
+    if low - RESCALE_INTERCEPT < INT16.min or high - RESCALE_INTERCEPT > INT16.max:
+        raise ValueError(f"hu_range {hu_range} does not fit into signed 16 bit with intercept {RESCALE_INTERCEPT}")
+    if not np.isfinite(hu).all():
+        raise ValueError("the HU volume holds values that are no finite numbers")
+    stored: NDArray[np.int16] = (np.clip(np.rint(hu), low, high) - RESCALE_INTERCEPT).astype(np.int16)
+    return stored
+
+
+def read_header(source: Series) -> Dataset:
+    """Read the first MR instance anew, without pixels and undecoded, to copy its bytes.
+
+    Raises:
+        Unsuitable: UNREADABLE.
+    """
+    path = source.instances[0].path
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an unknown character set: nothing is decoded here
+            return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    except DAMAGE as error:
+        raise unreadable(path.name, "its header is damaged", error) from error
+
+
+def scanner_time(written_at: datetime, header: Dataset) -> datetime:
+    """`written_at` in the time zone of the MR's dates; a time without zone is taken as it is."""
+    if written_at.tzinfo is None:
+        return written_at
+    offset = raw_bytes(header, "TimezoneOffsetFromUTC").decode("ascii", "replace")
+    if len(offset) != 5 or offset[0] not in "+-" or not offset[1:].isdigit():
+        return written_at.astimezone()
+    minutes = int(offset[1:3]) * 60 + int(offset[3:5])
+    return written_at.astimezone(timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes)))
+
+
+def _series_uid(
+    stored: NDArray[np.int16],
+    grid: AxialGrid,
+    source: Series,
+    header: Dataset,
+    provenance: Provenance,
+    labels: Labels,
+) -> str:
+    pixels = hashlib.sha256(np.ascontiguousarray(stored, dtype="<i2").tobytes()).hexdigest()
+    subject = data_set(ct_modules.patient(header), ct_modules.general_study(header))
+    return generate_uid(
+        entropy_srcs=[
+            source.series_instance_uid,
+            *sorted(mr.sop_instance_uid for mr in source.instances),
+            hashlib.sha256(subject).hexdigest(),
+            pixels,
+            repr(grid),
+            provenance.card.digest,
+            provenance.configuration_digest,
+            provenance.software_version,
+            *provenance.warnings,
+            repr(labels),
+        ]
+    )
+
+
+def _shared(
+    header: Dataset,
+    source: Series,
+    grid: AxialGrid,
+    uid: str,
+    provenance: Provenance,
+    clock: datetime,
+    labels: Labels,
+) -> Elements:
+    """The elements that are the same on every slice, module by module."""
+    description = derivation_description(provenance, _size(header, source), grid.words(), labels.research)
+    notes = ["StudyID of the MR is longer than SH allows and is left empty."] * ct_modules.study_id_too_long(header)
+    comments = image_comments(provenance, labels.research, notes)
+    return (
+        ct_modules.patient(header)
+        | ct_modules.general_study(header)
+        | ct_modules.general_series(header, source.body_part, uid, provenance, clock, labels.research)
+        | ct_modules.frame_of_reference(header, source.frame_of_reference_uid)
+        | ct_modules.general_equipment(labels.equipment, provenance)
+        | ct_modules.general_acquisition(header)
+        | ct_modules.general_image(header, clock, comments)
+        | ct_modules.general_reference(source, description)
+        | ct_modules.common_instance_reference(source)
+        | ct_modules.ct_image()
+        | ct_modules.voi_lut()
+        | ct_modules.sop_common(header, provenance, clock, labels.research)
+    )
+
+
+def _size(header: Dataset, source: Series) -> str:
+    """Size of the MR in words."""
+    frames = header.get("NumberOfFrames") or len(source.instances)
+    return f"MR {header.get('Columns', '?')} x {header.get('Rows', '?')} x {frames}"
+
+
+def _slice(shared: Elements, grid: AxialGrid, stored: NDArray[np.int16], index: int, series_uid: str) -> bytes:
+    """One whole file (PS3.10 section 7): file meta information and data set of slice `index`."""
+    uid = generate_uid(entropy_srcs=[series_uid, str(index)])
+    own = elements(SOPInstanceUID=uid, InstanceNumber=index + 1)
+    plane, pixel = ct_modules.image_plane(grid, index), ct_modules.image_pixel(stored)
+    return b"\0" * 128 + b"DICM" + _file_meta(uid) + data_set(shared, own, plane, pixel)
+
+
+def _file_meta(uid: str) -> bytes:
+    """File Meta Information (PS3.10 section 7.1)."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = UID(uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta)
+    return buffer.getvalue()
+
+
+def _write_whole(files: Iterable[bytes], into: Path) -> list[Path]:
+    """Write `0001.dcm`, `0002.dcm` ...: every `.part` is on disk before the first gets its name."""
+    into.mkdir(parents=True, exist_ok=True)
+    parts: list[Path] = []
+    try:
+        for number, content in enumerate(files, start=1):
+            parts.append(into / f"{number:04d}.part")
+            _write_durably(parts[-1], content)
+        paths = [part.with_suffix(".dcm") for part in parts]
+        for part, path in zip(parts, paths, strict=True):
+            part.rename(path)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    _sync_folder(into)
+    return paths
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,155 @@
+"""Encoded data elements: how attributes become bytes (PS3.5), Explicit VR Little Endian throughout.
+
+`Elements` maps a tag to its whole encoded element (tag, VR, length, value). A module of an information object is such
+a mapping, a data set is the union of its modules, and a file is their bytes in order of the tags. Two reasons:
+elements copied from another object keep their value bytes whatever their character set, right or wrong, because
+nothing decodes them; and what is the same on every slice is encoded once.
+"""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from pydicom import Dataset
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+from pydicom.tag import Tag
+
+Elements = dict[int, bytes]
+"""Tag -> encoded element."""
+
+TEXT_VRS = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+)
+"""VRs whose value bytes are the same in every transfer syntax (PS3.5 section 6.2 and table 7.3-1)."""
+LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
+"""VRs with a length of 32 bits in Explicit VR (PS3.5 table 7.1-1)."""
+ITEM = b"\xfe\xff\x00\xe0"
+"""Item (FFFE,E000), little endian (PS3.5 section 7.5)."""
+DS_DECIMALS = 8
+"""Decimals of a decimal string: a rounding error of 5e-6 mm over 1000 steps, and room for -99999.12345678."""
+DS_LENGTH = 16
+"""Longest decimal string (PS3.5 table 6.2-1)."""
+
+
+def elements(**values: object) -> Elements:
+    """Encode attributes given by keyword; `None` gives an element of zero length.
+
+    Raises:
+        ValueError: the value breaks its VR, or the keyword is not in the data dictionary (PS3.6).
+    """
+    encoded: Elements = {}
+    for keyword, value in values.items():
+        tag = _tag(keyword)
+        vr = "OW" if keyword == "PixelData" else dictionary_VR(tag)
+        encoded[tag] = _encoded(DataElement(tag, vr, value, validation_mode=RAISE))
+    return encoded
+
+
+def sequence(keyword: str, items: Iterable[Elements]) -> Elements:
+    """Encode a sequence (SQ) of items, each of defined length (PS3.5 section 7.5.1)."""
+    return {_tag(keyword): _framed(_tag(keyword), "SQ", b"".join(_item(item) for item in items))}
+
+
+def copied(source: Dataset, keywords: Iterable[str]) -> Elements:
+    """Copy the attributes that `source` has, the bytes of their text values unchanged and undecoded.
+
+    A sequence without items is left out: it says nothing, and where it is optional it is not allowed (PS3.5
+    section 7.4.5). `source` must have been read anew from its file: an element that somebody looked at has been
+    decoded already.
+    """
+    tags = sorted(_tag(keyword) for keyword in keywords)
+    encoded = {tag: _copied(source, tag) for tag in tags if tag in source}
+    return {tag: element for tag, element in encoded.items() if element is not None}
+
+
+def data_set(*modules: Elements) -> bytes:
+    """The bytes of a data set: the elements of its modules in ascending order of their tags (PS3.5 section 7.1)."""
+    union: Elements = {}
+    for module in modules:
+        union.update(module)
+    return b"".join(union[tag] for tag in sorted(union))
+
+
+def decimal(value: float) -> Decimal:
+    """The decimal that is written for `value`: rounded to `DS_DECIMALS`. Every DS of geometry passes through here."""
+    return Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-DS_DECIMALS)) + 0
+
+
+def decimal_string(value: Decimal) -> str:
+    """A decimal as DS without exponent and needless zeros.
+
+    Raises:
+        ValueError: it takes more than 16 characters (PS3.5 section 6.2).
+    """
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    if len(text) > DS_LENGTH:
+        raise ValueError(f"{text} is longer than the {DS_LENGTH} characters of a decimal string")
+    return "0" if text == "-0" else text
+
+
+def plain(text: str, length: int) -> str:
+    """`text` in ASCII, without backslash and control characters, cut to `length`: valid in every character set."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    one_line = " ".join(ascii_text.replace("\\", "/").split())
+    return one_line[:length].rstrip()
+
+
+def raw_bytes(source: Dataset, keyword: str) -> bytes:
+    """The undecoded value bytes of a text attribute, without padding; empty where it is missing."""
+    encoded = copied(source, [keyword])
+    return encoded[_tag(keyword)][8:].rstrip(b" \0") if encoded else b""
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is no keyword of the data dictionary")
+    return tag
+
+
+def _encoded(element: DataElement) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element)
+    return buffer.getvalue()
+
+
+def _framed(tag: int, vr: str, value: bytes) -> bytes:
+    """One element of Explicit VR Little Endian around `value`, padded to even length (PS3.5 section 7.1.2)."""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
+    length = struct.pack("<HI", 0, len(value)) if vr in LONG_VRS else struct.pack("<H", len(value))
+    return head + length + value
+
+
+def _item(item: Elements) -> bytes:
+    content = data_set(item)
+    return ITEM + struct.pack("<I", len(content)) + content
+
+
+def _copied(source: Dataset, tag: int) -> bytes | None:
+    vr = dictionary_VR(tag)
+    raw = source.get_item(Tag(tag))
+    if vr == "SQ":
+        items: Sequence[Dataset] = source[tag].value or ()
+        return next(iter(sequence(keyword_for_tag(tag), map(_copied_item, items)).values())) if items else None
+    if vr in TEXT_VRS and raw.is_raw:
+        return _framed(tag, vr, raw.value or b"")
+    return _encoded(source[tag])
+
+
+def _copied_item(item: Dataset) -> Elements:
+    """The standard attributes of an item; private ones mean nothing outside their object."""
+    tags = list(item.keys())
+    known = [int(tag) for tag in tags if dictionary_has_tag(tag) and not tag.is_private and tag.element != 0]
+    encoded = {tag: _copied(item, tag) for tag in known}
+    return {tag: element for tag, element in encoded.items() if element is not None}

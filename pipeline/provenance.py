@@ -1,0 +1,120 @@
+"""Which model made a synthetic CT, from what and how; and the words that say so inside the CT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.card import ModelCard
+from pipeline.elements import plain
+from pipeline.findings import Finding
+
+RESEARCH_LABEL = "research, not for clinical use"
+DERIVATION_LENGTH = 1024
+"""Longest Derivation Description, VR ST (PS3.5 table 6.2-1)."""
+COMMENTS_LENGTH = 10240
+"""Longest Image Comments, VR LT (PS3.5 table 6.2-1)."""
+SERIES_DESCRIPTION_LENGTH = 64
+"""Longest Series Description, VR LO (PS3.5 table 6.2-1)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model was sampled.
+
+    Attributes:
+        seed: seed of the noise.
+        steps: steps of the sampler.
+        samples: number of samples that were averaged.
+        interpolation: how HU came from the model's grid to the CT's grid, in words.
+        model_spacing_mm: spacing of the model's grid in mm, (slice, row, column).
+    """
+
+    seed: int
+    steps: int
+    samples: int
+    interpolation: str
+    model_spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything besides the MR that decided the content of a synthetic CT.
+
+    Attributes:
+        card: card of the model.
+        sampling: how the model was sampled.
+        findings: the plausibility checks of the case.
+        configuration_digest: SHA-256 of the configuration that changes the result.
+        warnings: sentences that a person who uses the CT must see, such as an anatomy the model does not claim.
+        software_version: version of sct-node.
+    """
+
+    card: ModelCard
+    sampling: Sampling
+    findings: tuple[Finding, ...]
+    configuration_digest: str
+    warnings: tuple[str, ...]
+    software_version: str
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What the node calls itself in the CT; a site binds its one HU-to-density table to these values."""
+
+    manufacturer: str = "sct-node"
+    model_name: str = "sct-node synthetic CT"
+    station_name: str = "SCTNODE"
+    serial_number: str = "SCT-1"
+
+
+def series_description(provenance: Provenance, research_label: bool) -> str:
+    """What lists of series show: what it is, whether there is a warning, which model, and the research label.
+
+    The label and the word WARNING are never cut, only the name of the model is.
+    """
+    head = "sCT WARNING" if provenance.warnings else "sCT"
+    tail = f"; {RESEARCH_LABEL}" if research_label else ""
+    room = SERIES_DESCRIPTION_LENGTH - len(head) - 1 - len(tail)
+    return f"{head} {plain(f'{provenance.card.name} {provenance.card.version}', room)}{tail}"
+
+
+def derivation_description(provenance: Provenance, source: str, grid: str, research_label: bool) -> str:
+    """How the CT was derived, warnings first; `source` and `grid` describe the grids of MR and CT in words."""
+    card, sampling = provenance.card, provenance.sampling
+    sentences = [
+        *(f"WARNING: {_sentence(warning)}" for warning in provenance.warnings),
+        *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),
+        f"HU predicted from MR by model {card.name} {card.version} (weights SHA-256 {card.digest}).",
+        f"Steps {sampling.steps}, samples {sampling.samples}, seed {sampling.seed}.",
+        f"Source {source}; model grid {_by(sampling.model_spacing_mm)} mm; CT grid {grid}.",
+        f"Interpolation {sampling.interpolation}.",
+        f"sct-node {provenance.software_version}, configuration SHA-256 {provenance.configuration_digest}.",
+    ]
+    return plain(" ".join(sentences), DERIVATION_LENGTH)
+
+
+def image_comments(provenance: Provenance, research_label: bool, notes: Sequence[str] = ()) -> str:
+    """What viewers show with the image: warnings, the research label, notes, and each finding with its limit."""
+    sentences = [
+        *(f"WARNING: {_sentence(warning)}" for warning in provenance.warnings),
+        *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),
+        *notes,
+        *(_finding(finding) for finding in provenance.findings),
+    ]
+    return plain(" ".join(sentences), COMMENTS_LENGTH)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _by(spacing_mm: tuple[float, float, float]) -> str:
+    return " x ".join(f"{value:g}" for value in spacing_mm)
+
+
+def _finding(finding: Finding) -> str:
+    value = f"{finding.value:.4g}" if isinstance(finding.value, float) else str(finding.value)
+    limit = finding.limit if isinstance(finding.limit, str) else f"{finding.limit[0]:g} to {finding.limit[1]:g}"
+    unit = f" {finding.unit}" if finding.unit else ""
+    return f"Finding {finding.name}: {value}{unit} (limit {limit}), {finding.verdict}."
