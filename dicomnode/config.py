@@ -94,10 +94,11 @@ class Web:
 class Receive:
     """Limits of the C-STORE SCP."""
 
-    max_associations: int = _checked(100, between(1, 10_000))
+    max_associations: int = _checked(64, between(1, 10_000))
     max_pdu_bytes: int = _checked(1_048_576, between(0, 16_777_216))
     idle_timeout_s: float = _checked(60.0, between(1, 3600))
     disk_reserve_bytes: int = _checked(1_073_741_824, between(0, 2**50))
+    check_called_ae: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,20 @@ def load(path: Path | None) -> Config:
     config = _build(Config, {} if values is None else values, "")
     _names_differ(config.destinations)
     return dataclasses.replace(config, node=dataclasses.replace(config.node, data=config.node.data.absolute()))
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML with every key; `load` of it gives an equal Config."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    """Only what YAML knows by itself."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _read(path: Path) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,6 +60,11 @@ def back_off_s(attempt: int, first_s: float, max_s: float, draw: float) -> float
     """
     nominal = min(max_s, first_s * 2.0 ** min(attempt - 1, 60))
     return min(max_s, nominal * (0.75 + 0.5 * draw))
+
+
+def jitter() -> float:
+    """A draw for `back_off_s`."""
+    return random.SystemRandom().random()
 
 
 class Queues:
@@ -136,7 +142,7 @@ def work_synthesize(ledger: Ledger, executor: str, synthesize: Callable[[str, in
 
 
 def work_deliver(ledger: Ledger, executor: str, deliver: Callable[[str, str, int], None]) -> None:
-    """Take attempts from the deliver queue, one at a time for each destination: `deliver(job, destination, attempt)`."""
+    """Take attempts from the deliver queue, one at a time a destination: `deliver(job, destination, attempt)`."""
     _work(ledger, executor, DELIVER, deliver)
     DBOS.register_queue(
         DELIVER,

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -45,9 +45,6 @@ Then = Callable[[sa.Connection], None]
 Hold = tuple[str, str] | None
 """Reason code and sentence for which a job is held, or None."""
 
-DUPLICATE: Final = 0x0111
-"""Duplicate SOP Instance (PS3.7 C.5.6): the destination has it already, so it counts as taken."""
-
 
 def database_url(config: Config) -> str:
     """SQLAlchemy's URL of the node's one database: ours and the engine's tables."""
@@ -75,11 +72,6 @@ def job_key(series_instance_uid: str, sop_instance_uids: Iterable[str], model_di
     """The job's name: SHA-256 (hex) of what it is made of, so that asking twice is one job."""
     parts = [series_instance_uid, *sorted(sop_instance_uids), model_digest, config_digest]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def taken(status: int, warning: bool) -> bool:
-    """Whether a destination has the instance: Success, a warning (PS3.4 B.2.3), or Duplicate SOP Instance."""
-    return status in (0x0000, DUPLICATE) or warning
 
 
 class Ledger:
@@ -114,6 +106,15 @@ class Ledger:
         found = self._jobs(jobs.c.job == sa.select(series.c.job).where(_is(series_instance_uid)).scalar_subquery())
         return found[0] if found else None
 
+    def knows(self, job: str) -> bool:
+        """Whether there is a job of exactly that key."""
+        return bool(self._rows(sa.select(jobs.c.job).where(jobs.c.job == job)))
+
+    def series(self, series_instance_uid: str) -> SeriesRow | None:
+        """What is known of a series that ever sent an instance."""
+        rows = self._rows(sa.select(series).where(_is(series_instance_uid)))
+        return SeriesRow.of(rows[0]) if rows else None
+
     def receiving(self) -> list[SeriesRow]:
         """Series of which instances came that no job has taken yet, the newest first."""
         query = sa.select(series).where(series.c.job.is_(None)).order_by(series.c.last_at.desc())
@@ -147,12 +148,11 @@ class Ledger:
         )
         return [DeliveryRow.of(row) for row in self._rows(query)]
 
-    def untaken(self, job: str, destination: str, sop_instance_uids: Iterable[str]) -> list[str]:
-        """Those of the instances that the destination has not taken yet, in the given order."""
-        query = sa.select(receipts.c.sop_instance_uid)
-        query = query.where(receipts.c.job == job, receipts.c.destination == destination, receipts.c.taken)
-        there = {row["sop_instance_uid"] for row in self._rows(query)}
-        return [uid for uid in sop_instance_uids if uid not in there]
+    def taken(self, job: str, destination: str) -> frozenset[str]:
+        """SOP Instance UIDs that the destination has."""
+        return frozenset(
+            one.sop_instance_uid for one in self.receipts(job) if one.taken and one.destination == destination
+        )
 
     # Facts
 
@@ -325,7 +325,7 @@ class Ledger:
             with self.engine.begin() as connection:
                 yield connection
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-            raise LedgerUnreachable(f"the database does not answer: {error.orig or error}") from error
+            raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
 
 
 def _is(series_instance_uid: str) -> sa.ColumnElement[bool]:
@@ -365,8 +365,13 @@ def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer:
     """Insert or renew one receipt."""
     key = (receipts.c.job == job) & (receipts.c.destination == destination)
     key &= receipts.c.sop_instance_uid == answer.sop_instance_uid
-    values = {"status": answer.status, "at": answer.at, "warning": answer.warning, "comment": answer.comment}
-    values["taken"] = taken(answer.status, answer.warning)
+    values = {
+        "status": answer.status,
+        "at": answer.at.timestamp(),
+        "warning": answer.warning,
+        "comment": answer.comment,
+    }
+    values["taken"] = answer.stored
     if connection.execute(sa.update(receipts).where(key, ~receipts.c.taken).values(values)).rowcount:
         return
     if connection.execute(sa.select(receipts.c.job).where(key)).first() is None:

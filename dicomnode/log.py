@@ -10,6 +10,9 @@ import datetime
 import json
 import logging
 import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 LOGGER: Final = logging.getLogger("sct_node")
@@ -37,8 +40,14 @@ class JsonLines(logging.Formatter):
             line["logger"] = record.name
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0] is not None:
-            line["error"] = record.exc_info[0].__name__
+            line |= {"error": record.exc_info[0].__name__, "where": _where(record.exc_info[2])}
         return json.dumps(line, default=str)
+
+
+def _where(trace: TracebackType | None) -> list[str]:
+    """The last places of a traceback, without the message: that may quote a header. The ledger has a job's in full."""
+    frames = traceback.extract_tb(trace)[-3:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def start(role: str, level: str = "info") -> None:
@@ -61,6 +70,11 @@ def tame(library: str) -> None:
     logger.setLevel(logging.WARNING)
 
 
-def event(name: str, /, level: str = "info", **fields: object) -> None:
-    """Log that `name` (a few plain words) happened, with its `fields`; no patient data in any of them."""
-    LOGGER.log(logging.getLevelNamesMapping()[level.upper()], name, extra={"fields": fields})
+def event(name: str, /, level: str = "info", **named: object) -> None:
+    """Log that `name` (a few plain words) happened, with its `named` fields; no patient data in any of them."""
+    LOGGER.log(logging.getLevelNamesMapping()[level.upper()], name, extra={"fields": named})
+
+
+def fields(**named: object) -> dict[str, object]:
+    """The `extra` of a call to LOGGER: its fields in the line."""
+    return {"fields": named}

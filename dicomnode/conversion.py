@@ -1,0 +1,191 @@
+"""One attempt at a job: its MR instances become the CT series in out/<job>/.
+
+`publish` makes the folder by one rename, and a job whose folder is there is not computed again. So a crash anywhere
+ends in the same place: either nothing is there and the next attempt begins anew, or the folder is there and only the
+fact is missing from the ledger.
+
+    what went wrong                            reaction
+    Unsuitable                                 REJECTED with code and sentence, never tried again
+    Implausible, or a result that says held    held; a person releases or rejects
+    the model is missing or not what it says   held at once: trying again would not cure it
+    anything else                              tried again, and held with its traceback after `synthesize.tries`
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from dicomnode import log, metrics
+from dicomnode.engine import back_off_s, jitter, synthesis_id
+from dicomnode.errors import LedgerUnreachable, WrongState
+from dicomnode.states import State
+from models.card import BadCard, UnknownModel
+from models.weights import Model, WrongDigest, load_model
+from pipeline.errors import Implausible, Unsuitable
+from pipeline.run import Options, Result, convert
+from pipeline.series import Series, read_instance
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from dicomnode.config import Config
+    from dicomnode.engine import Queues
+    from dicomnode.ledger import Ledger
+    from dicomnode.schema import JobRow
+    from dicomnode.spool import Spool
+
+REPORT: Final = "report.json"
+RETRY_FIRST_S: Final = 2.0
+RETRY_MAX_S: Final = 60.0
+MODEL_ERRORS: Final[dict[type[Exception], str]] = {
+    WrongDigest: "WRONG_DIGEST",
+    UnknownModel: "UNKNOWN_MODEL",
+    BadCard: "BAD_CARD",
+}
+"""Error -> the reason code of the hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What lies in out/<job>/."""
+
+    ct_series_uid: str
+    instances: int
+    hold: tuple[str, str] | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Made:
+        """From the report beside the objects."""
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        held = report["held"]
+        hold = None if held is None else (report.get("held_code") or "FINDING", held)
+        return cls(report["ct_series_uid"], len(list(folder.glob("*.dcm"))), hold)
+
+
+def options_of(config: Config) -> Options:
+    """What the configuration says about a conversion."""
+    return Options(
+        anatomy_check=config.anatomy_check,
+        device=config.device,
+        research_label=config.output.research_label,
+        configuration_digest=config.digest,
+    )
+
+
+def write_report(result: Result, into: Path) -> None:
+    """`report.json` beside the objects: what was made, from what, how, and what was found."""
+    report = {**result.report, "ct_series_uid": result.ct_series_uid, "held": result.held}
+    (into / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+class Conversions:
+    """Attempts at jobs, one at a time; keeps the model it used last."""
+
+    def __init__(self, config: Config, ledger: Ledger, queues: Queues, spool: Spool) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._queues = queues
+        self._spool = spool
+        self._model: tuple[tuple[str, str], Model] | None = None
+
+    def attempt(self, job: str, attempt: int) -> None:
+        """Convert, and write the fact. Nothing happens when this attempt is not due (any more)."""
+        row = self._ledger.job(job)
+        if row.state is not State.RECEIVED or row.held is not None or row.attempt != attempt:
+            return
+        try:
+            made = self._made(row)
+        except Unsuitable as error:
+            self._reject(row, error)
+        except Implausible as error:
+            self._hold(row, "IMPLAUSIBLE", str(error))
+        except tuple(MODEL_ERRORS) as error:
+            self._hold(row, MODEL_ERRORS[type(error)], str(error))
+        except (LedgerUnreachable, WrongState):
+            raise
+        except Exception as error:
+            log.LOGGER.exception(
+                "synthesis failed", extra=log.fields(job=job, series=row.series_instance_uid, attempt=attempt)
+            )
+            self._failed(row, f"{type(error).__name__}: {error}", traceback.format_exc())
+        else:
+            self._synthesized(row, made)
+
+    def reconcile(self) -> None:
+        """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress."""
+        due = {synthesis_id(one.job, one.attempt): one for one in self._ledger.to_synthesize()}
+        for name, ending in self._queues.endings(due).items():
+            if ending == "waiting":
+                continue
+            try:
+                self._again(due[name], ending)
+            except WrongState:
+                continue  # it moved on meanwhile
+
+    def _again(self, row: JobRow, ending: str) -> None:
+        """A job whose workflow is gone; one that took its process down each time waits for a person."""
+        log.event("synthesis without a workflow", level="warning", job=row.job, workflow=ending)
+        if ending == "died":
+            self._hold(row, "PROCESS_DIED", "its process ended at each attempt, as when memory runs out")
+        else:
+            self._failed(row, f"the attempt's workflow is {ending}", "")
+
+    def _made(self, row: JobRow) -> Made:
+        """The CT series on disk: there already, or converted now."""
+        with metrics.STAGE_SECONDS.labels(stage="synthesize").time():
+            return Made.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
+
+    def _convert(self, row: JobRow, into: Path) -> None:
+        """Exactly the job's instances, whatever came since."""
+        folder = self._spool.series_folder(row.series_instance_uid)
+        series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
+        result = convert(series, self._loaded(row.model, row.model_digest), into, options_of(self._config))
+        write_report(result, into)
+
+    def _loaded(self, name: str, digest: str) -> Model:
+        """The job's model; WrongDigest when what is installed under its name is another by now."""
+        if self._model is None or self._model[0] != (name, digest):
+            self._model = None
+            model = load_model(name, self._config.device)
+            if model.card.digest != digest:
+                raise WrongDigest(name, digest, model.card.digest)
+            self._model = ((name, digest), model)
+        return self._model[1]
+
+    def _synthesized(self, row: JobRow, made: Made) -> None:
+        names = [destination.name for destination in self._config.destinations]
+        entries = [self._queues.deliver(row.job, name, 1) for name in names]
+
+        def then(connection: Connection) -> None:
+            for entry in entries:
+                entry(connection)
+
+        self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, then)
+        metrics.JOBS.labels(state=State.SYNTHESIZED).inc()
+        if made.hold is not None:
+            metrics.HELD.labels(reason=made.hold[0]).inc()
+        log.event("series synthesized", job=row.job, series=row.series_instance_uid, held=made.hold is not None)
+
+    def _reject(self, row: JobRow, error: Unsuitable) -> None:
+        self._ledger.unsuitable(row.job, error.code, error.sentence)
+        metrics.JOBS.labels(state=State.REJECTED).inc()
+        metrics.REJECTED.labels(reason=error.code).inc()
+        log.event("series rejected", job=row.job, series=row.series_instance_uid, reason=error.code)
+
+    def _hold(self, row: JobRow, code: str, sentence: str, detail: str = "") -> None:
+        self._ledger.held(row.job, code, sentence, detail)
+        metrics.HELD.labels(reason=code).inc()
+        log.event("job held", level="warning", job=row.job, series=row.series_instance_uid, reason=code)
+
+    def _failed(self, row: JobRow, sentence: str, detail: str) -> None:
+        """Tried again after a while, or held when that was the last try."""
+        if row.failures + 1 >= self._config.synthesize.tries:
+            self._hold(row, "FAILED", sentence, detail)
+            return
+        delay_s = back_off_s(row.failures + 1, RETRY_FIRST_S, RETRY_MAX_S, jitter())
+        following = self._queues.synthesize(row.job, row.attempt + 1, delay_s)
+        self._ledger.failed(row.job, row.attempt, sentence, detail, following)

@@ -1,0 +1,361 @@
+"""The node: its roles as processes, and `serve`, which runs them all on one machine.
+
+    role         does                                                   imports torch
+    receive      C-ECHO and C-STORE; settles series and opens jobs      no
+    synthesize   converts jobs, one at a time (one process a GPU)       yes
+    deliver      sends CT series to the destinations                    no
+    web          the jobs page, /metrics, /healthz, /readyz             no
+
+`serve` starts them in this order and stops them in reverse. One that ends is started again, with a growing delay. When
+`serve` itself is killed, its children see their standard input close and end too. Any of them may be killed at any
+moment: what they had begun is found and done when they are back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from dicomnode import config as configuration
+from dicomnode import engine, log, metrics
+from dicomnode.config import Config
+from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
+from dicomnode.ledger import Ledger, database_url
+from dicomnode.spool import Spool
+from models.card import BadCard, UnknownModel, find
+
+ROLES: Final = ("receive", "synthesize", "deliver", "web")
+TICK_S: Final = 1.0
+RECONCILE_S: Final = 30.0
+GRACE_S: Final = 8.0
+"""How long a role may take to end after SIGTERM; then it ends all the same, which is safe at any point."""
+RESTART_FIRST_S: Final = 0.5
+RESTART_MAX_S: Final = 30.0
+HEALTHY_S: Final = 60.0
+
+
+def ready(config: Config) -> Ledger:
+    """Folders, tables and model are there; -> the ledger, open.
+
+    Raises ConfigError for a data folder or model that cannot be used, LedgerUnreachable.
+    """
+    _model_found(config)
+    ledger = Ledger(database_url(config))
+    with _alone(_run_folder(config) / "ready.lock"):
+        ledger.create()
+        engine.prepare(ledger)
+    return ledger
+
+
+def _model_found(config: Config) -> None:
+    try:
+        find(config.model)
+    except (UnknownModel, BadCard) as error:
+        raise ConfigError("model", str(error), "run sct-node models to see what is installed") from error
+
+
+def _run_folder(config: Config) -> Path:
+    folder = config.node.data / "run"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "node.data", f"{config.node.data} cannot be used: {error.strerror}", "name a folder"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time; the kernel lets the lock go when its holder ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# Roles
+
+
+def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = False) -> None:
+    """Run one role in this process until SIGTERM or SIGINT; then this process ends (it does not return).
+
+    `number` tells several synthesize processes apart. `supervised`: also end when standard input closes.
+    Raises ConfigError, PortTaken, RoleTaken before anything is started.
+    """
+    name = role if number == 0 else f"{role}{number}"
+    log.start(name, config.log.level)
+    _run_folder(config)
+    stop = _stop_on_signals()
+    if supervised:
+        threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    executor = engine.Executor(config, role, number)
+    metrics.keep_in(config.node.data / "metrics", name)
+    log.event("role started", pid=os.getpid())
+    _BODIES[role](config, executor.id, stop)
+    log.event("role stopped")
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; from then on the process has GRACE_S."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            last = threading.Timer(GRACE_S, os._exit, (0,))
+            last.daemon = True
+            last.start()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def _end_with_parent() -> None:
+    """Wait until the supervisor's end of our standard input is closed, however it ended; then stop."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(0)
+
+
+def _open(config: Config, role: str, stop: threading.Event) -> Ledger | None:
+    """The ledger, waiting for its database as long as it takes; None when stopped meanwhile."""
+    while not stop.is_set():
+        try:
+            return ready(config)
+        except LedgerUnreachable as error:
+            log.event("waiting for the database", level="error", reason=str(error))
+        metrics.tick(role)
+        stop.wait(5.0)
+    return None
+
+
+def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
+    from dicomnode.intake import Intake
+    from dicomnode.receive import Receiver
+
+    _model_found(config)
+    spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
+    spool.sweep()
+    receiver = Receiver(config.node, config.receive, spool)
+    receiver.start()
+    log.event("listening for DICOM", ae_title=config.node.ae_title, bind=config.node.bind, port=config.node.port)
+    ledger = _open(config, "receive", stop)
+    if ledger is not None:
+        intake = Intake(config, ledger, engine.Queues(ledger), spool, receiver)
+        intake.adopt()
+        _each_tick("receive", stop, intake.tick)
+    receiver.stop(GRACE_S / 2)
+
+
+def _synthesize(config: Config, executor: str, stop: threading.Event) -> None:
+    from dicomnode.conversion import Conversions
+
+    ledger = _open(config, "synthesize", stop)
+    if ledger is None:
+        return
+    spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
+    spool.sweep()
+    conversions = Conversions(config, ledger, engine.Queues(ledger), spool)
+    engine.work_synthesize(ledger, executor, conversions.attempt)
+    _each_tick("synthesize", stop, _now_and_then(conversions.reconcile))
+
+
+def _deliver(config: Config, executor: str, stop: threading.Event) -> None:
+    from dicomnode.attempt import Deliveries
+
+    ledger = _open(config, "deliver", stop)
+    if ledger is None:
+        return
+    deliveries = Deliveries(config, ledger, engine.Queues(ledger), Spool(config.node.data))
+    engine.work_deliver(ledger, executor, deliveries.attempt)
+    _each_tick("deliver", stop, _now_and_then(deliveries.reconcile))
+
+
+def _web(config: Config, _executor: str, stop: threading.Event) -> None:
+    from dicomnode import web
+
+    if _open(config, "web", stop) is not None:
+        web.serve(config)
+
+
+_BODIES: Final[dict[str, Callable[[Config, str, threading.Event], None]]] = {
+    "receive": _receive,
+    "synthesize": _synthesize,
+    "deliver": _deliver,
+    "web": _web,
+}
+
+
+def _each_tick(role: str, stop: threading.Event, work: Callable[[], None]) -> None:
+    """Say that the role is alive and do its work, about every second, until stopped; a failure is logged."""
+    while not stop.wait(TICK_S):
+        metrics.tick(role)
+        try:
+            work()
+        except Exception:
+            log.LOGGER.exception("tick failed, tried again")
+
+
+def _now_and_then(work: Callable[[], None]) -> Callable[[], None]:
+    """`work` at the first call, and again when RECONCILE_S have passed."""
+    due = [0.0]
+
+    def maybe() -> None:
+        if time.monotonic() >= due[0]:
+            due[0] = time.monotonic() + RECONCILE_S
+            work()
+
+    return maybe
+
+
+# All roles
+
+
+@dataclass
+class Child:
+    """A role's process under supervision."""
+
+    role: str
+    number: int
+    process: subprocess.Popen[bytes]
+    started_at: float = field(default_factory=time.monotonic)
+    failures: int = 0
+    restart_at: float | None = None
+
+
+def serve(config: Config) -> None:
+    """Run every role until SIGTERM or SIGINT.
+
+    Raises ConfigError, PortTaken, RoleTaken before anything is started.
+    """
+    log.start("serve", config.log.level)
+    stop = _stop_requested()
+    _run_folder(config)
+    lock = engine.Executor(config, "serve", 0)
+    ready(config).close()
+    wait_for_orphans(config)
+    check_ports(config)
+    metrics.keep_in(config.node.data / "metrics", "serve")
+    path = _serving_file(config)
+    children = [_started(role, number, path) for role, number in _wanted(config)]
+    log.event("node started", data=str(config.node.data), destinations=len(config.destinations))
+    while not stop.wait(0.2):
+        for child in children:
+            _watch(child, path)
+    _end(children)
+    log.event("node stopped")
+    lock.close()
+
+
+def _stop_requested() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _wanted(config: Config) -> list[tuple[str, int]]:
+    """Every process: role and number, in the order of start."""
+    counts = {"synthesize": config.synthesize.workers}
+    return [(role, number) for role in ROLES for number in range(counts.get(role, 1))]
+
+
+def wait_for_orphans(config: Config) -> None:
+    """Give the children of a killed predecessor the time to end. Raises RoleTaken when one stays."""
+    deadline = time.monotonic() + 2 * GRACE_S
+    for role, number in _wanted(config):
+        while True:
+            try:
+                engine.Executor(config, role, number).close()
+                break
+            except RoleTaken:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+
+def check_ports(config: Config) -> None:
+    """Raise PortTaken, or ConfigError for an address that is not this machine's, before anything is started."""
+    for key, bind, port in (
+        ("node.port", config.node.bind, config.node.port),
+        ("web.port", config.web.bind, config.web.port),
+    ):
+        with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((bind, port))
+            except PermissionError as error:
+                raise ConfigError(key, f"port {port} needs more rights", "choose a port above 1023") from error
+            except socket.gaierror as error:
+                raise ConfigError(
+                    key.replace("port", "bind"), f"{bind!r} is no address", "use 0.0.0.0 for all"
+                ) from error
+            except OSError as error:
+                if error.errno == 98:
+                    raise PortTaken(key, bind, port) from error
+                raise ConfigError(key.replace("port", "bind"), f"{bind!r}: {error.strerror}", "use 0.0.0.0") from error
+
+
+def _serving_file(config: Config) -> Path:
+    """The configuration as this run of the node uses it, whatever happens to the file it came from."""
+    path = _run_folder(config) / "serving.yaml"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(configuration.dump(config))
+    return path
+
+
+def _started(role: str, number: int, config_path: Path) -> Child:
+    """A new process; its standard input is a pipe whose only other end is ours."""
+    command = [sys.executable, "-m", "dicomnode.cli", role, "--config", str(config_path), "--supervised"]
+    if role == "synthesize":
+        command += ["--number", str(number)]
+    return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE))  # noqa: S603, our own command
+
+
+def _watch(child: Child, config_path: Path) -> None:
+    """Start a child that has ended again, after a delay that grows while it keeps ending."""
+    if child.restart_at is None:
+        code = child.process.poll()
+        if code is None:
+            return
+        lived_s = time.monotonic() - child.started_at
+        child.failures = 1 if lived_s > HEALTHY_S else child.failures + 1
+        delay_s = engine.back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
+        child.restart_at = time.monotonic() + delay_s
+        metrics.ROLE_RESTARTS.labels(role=child.role).inc()
+        log.event("role ended, started again", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))
+    elif time.monotonic() >= child.restart_at:
+        fresh = _started(child.role, child.number, config_path)
+        child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
+
+
+def _end(children: list[Child]) -> None:
+    """SIGTERM in reverse order, a grace, then SIGKILL: safe at any point, only less polite."""
+    for child in reversed(children):
+        child.process.terminate()
+    deadline = time.monotonic() + GRACE_S + 2
+    for child in reversed(children):
+        try:
+            child.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+        if child.process.stdin is not None:
+            child.process.stdin.close()
