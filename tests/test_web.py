@@ -232,15 +232,18 @@ class Browser:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())["value"]
 
-    def open(self, profile: Path, *switches: str) -> None:
-        """Start Chromium with an empty profile."""
+    def open(self, profile: Path, width: int, *, dark: bool) -> None:
+        """Start Chromium with an empty profile and a page of `width` CSS pixels."""
         quiet = (
             "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
         )
-        arguments = [f"--{switch}" for switch in ("headless", *quiet.split(), "disable-sync", *switches)]
-        options = {"args": [*arguments, f"--user-data-dir={profile}"]}
+        arguments = [f"--{switch}" for switch in ("headless", *quiet.split(), "disable-sync")]
+        device = {"deviceMetrics": {"width": width, "height": 900, "pixelRatio": 1, "touch": False}}
+        options = {"args": [*arguments, f"--user-data-dir={profile}"], "mobileEmulation": device}
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
         self._session = f"/session/{self.call('/session', wanted)['sessionId']}"
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": [scheme]}})
 
     def run(self, script: str) -> Any:
         """The value of a script in the page."""
@@ -267,15 +270,17 @@ def browser(program: Callable[[str], str], free_port: Callable[[], int], tmp_pat
         driver.terminate()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_every_page_without_scrolling_sideways(
-    site: Site, browser: Browser, tmp_path: Path, width: int
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_a_browser_shows_every_page_without_scrolling_sideways_in_light_and_dark(
+    site: Site, browser: Browser, tmp_path: Path, width: int, dark: bool
 ) -> None:
-    browser.open(tmp_path / "profile", f"window-size={width},900")
-    for path in ("/", f"/jobs/{site.jobs['postponed']}", f"/jobs/{site.jobs['failed']}"):
-        browser.call("/url", {"url": site.url + path})
-        seen = browser.run("return [document.documentElement.scrollWidth, innerWidth, document.body.innerText]")
-        (tmp_path / f"page{width}.png").write_bytes(base64.b64decode(browser.call("/screenshot")))
-        assert seen[0] <= seen[1]
-        assert site.jobs["postponed" if path != f"/jobs/{site.jobs['failed']}" else "failed"][:12] in seen[2]
-    assert browser.run("return getComputedStyle(document.querySelector('.state')).borderRadius") == "12px"
+    browser.open(tmp_path / "profile", width, dark=dark)
+    for name in ("delivered", "postponed", "failed"):
+        for path in ("/", f"/jobs/{site.jobs[name]}"):
+            browser.call("/url", {"url": site.url + path})
+            seen = browser.run("return [document.documentElement.scrollWidth, innerWidth, document.body.innerText]")
+            assert seen[:2] == [width, width]
+            assert site.jobs[name][:12] in seen[2]
+            (tmp_path / f"{name}{len(path)}.png").write_bytes(base64.b64decode(browser.call("/screenshot")))
+    back = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert back == ("rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)")
