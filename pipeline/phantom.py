@@ -8,16 +8,27 @@ look alike, and a swapped axis shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pydicom
 from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from pydicom.valuerep import DSfloat, format_number_as_ds
+
+from pipeline.phantom_series import PHANTOM_SUBJECT, Subject, write_enhanced_mr, write_mr_series
+
+__all__ = [
+    "PHANTOM_SUBJECT",
+    "TISSUES",
+    "Phantom",
+    "Subject",
+    "Tissue",
+    "axial_grid",
+    "femur_centre_mm",
+    "oblique_grid",
+    "thigh",
+    "write_enhanced_mr",
+    "write_mr_series",
+]
 
 Coordinates = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -175,153 +186,3 @@ def _rician(signal: Coordinates, sigma: float, draw: np.random.Generator) -> Coo
     imaginary = sigma * draw.standard_normal(signal.shape, np.float32)
     noisy: Coordinates = np.hypot(real, imaginary)
     return noisy
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Whom a written phantom series says it shows, and how that person lay in the scanner."""
-
-    patient_id: str = "SCT-PHANTOM"
-    patient_name: str = "Phantom^Thigh"
-    birth_date: str = "19700101"
-    sex: str = "O"
-    body_part: str = "THIGH"
-    patient_position: str = "HFS"
-
-
-PHANTOM_SUBJECT = Subject()
-
-
-def write_mr_series(
-    mr: Volume,
-    into: Path,
-    *,
-    subject: Subject = PHANTOM_SUBJECT,
-    seed: int = 0,
-    shuffled: bool = False,
-) -> list[Path]:
-    """Write `mr` as a classic MR Image Storage series (PS3.3 A.4), one file a slice, and return its paths.
-
-    `mr` may have any orientation and axis order: its axes become slices, rows and columns. Values are rounded to
-    0..4095. UIDs follow from `seed` and the geometry, so the same call writes the same bytes. With `shuffled`, file
-    names and InstanceNumber follow a random order instead of the position, as some senders do.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    slices = mr.shape[0]
-    order = np.random.default_rng(seed).permutation(slices) if shuffled else np.arange(slices)
-    pixels = np.clip(np.rint(mr.array), 0, 4095).astype("<u2")
-    identity = (str(seed), subject.patient_id, mr.affine.tobytes().hex(), str(mr.shape))
-    paths = []
-    for number, index in enumerate(order, start=1):
-        data_set = _mr_image(mr, int(index), number, pixels[index], subject, identity)
-        path = into / f"{number:04d}.dcm"
-        data_set.save_as(path, enforce_file_format=True)
-        paths.append(path)
-    return paths
-
-
-def _mr_image(
-    mr: Volume,
-    index: int,
-    number: int,
-    pixels: NDArray[np.uint16],
-    subject: Subject,
-    identity: Sequence[str],
-) -> pydicom.FileDataset:
-    """Return slice `index` of `mr` as an MR Image Storage data set."""
-    image = pydicom.Dataset()
-    image.SOPClassUID = MRImageStorage
-    image.SOPInstanceUID = generate_uid(entropy_srcs=[*identity, "instance", str(index)])
-    _patient_and_study(image, subject, identity)
-    _series_and_equipment(image, subject, identity)
-    image.FrameOfReferenceUID = mr.frame_of_reference_uid or generate_uid(entropy_srcs=[*identity, "frame"])
-    image.PositionReferenceIndicator = ""
-    image.InstanceNumber = number
-    _image_plane(image, mr, index)
-    _mr_acquisition(image)
-    _image_pixels(image, pixels)
-    return _as_file(image)
-
-
-def _patient_and_study(image: pydicom.Dataset, subject: Subject, identity: Sequence[str]) -> None:
-    """Patient (PS3.3 C.7.1.1), General Study (C.7.2.1) and Patient Study (C.7.2.2) modules."""
-    image.SpecificCharacterSet = "ISO_IR 192"
-    image.PatientName = subject.patient_name
-    image.PatientID = subject.patient_id
-    image.PatientBirthDate = subject.birth_date
-    image.PatientSex = subject.sex
-    image.PatientWeight = "70"
-    image.StudyInstanceUID = generate_uid(entropy_srcs=[*identity, "study"])
-    image.StudyDate, image.StudyTime = "20250102", "101500"
-    image.ReferringPhysicianName = ""
-    image.StudyID = "1"
-    image.AccessionNumber = ""
-    image.StudyDescription = "Analytic thigh phantom"
-
-
-def _series_and_equipment(image: pydicom.Dataset, subject: Subject, identity: Sequence[str]) -> None:
-    """General Series (PS3.3 C.7.3.1) and General Equipment (C.7.5.1) modules."""
-    image.Modality = "MR"
-    image.SeriesInstanceUID = generate_uid(entropy_srcs=[*identity, "series"])
-    image.SeriesNumber = 3
-    image.SeriesDate, image.SeriesTime = "20250102", "102000"
-    image.SeriesDescription = "T1 thigh phantom"
-    image.ProtocolName = "T1"
-    image.BodyPartExamined = subject.body_part
-    image.Laterality = "L"
-    image.PatientPosition = subject.patient_position
-    image.Manufacturer = "sct-node"
-    image.ManufacturerModelName = "analytic phantom"
-    image.DeviceSerialNumber = "1"
-    image.SoftwareVersions = "1"
-
-
-def _image_plane(image: pydicom.Dataset, mr: Volume, index: int) -> None:
-    """Image Plane module (PS3.3 C.7.6.2): position, orientation and spacing from the affine."""
-    slice_step, row_step, column_step = mr.affine[:3, :3].T
-    image.ImagePositionPatient = _ds(mr.affine[:3, 3] + index * slice_step)
-    image.ImageOrientationPatient = _ds([*_unit(column_step), *_unit(row_step)])
-    image.PixelSpacing = _ds(np.linalg.norm([row_step, column_step], axis=1))
-    image.SliceThickness, image.SpacingBetweenSlices = _ds(np.linalg.norm([slice_step, slice_step], axis=1))
-
-
-def _unit(step: NDArray[np.float64]) -> NDArray[np.float64]:
-    return step / float(np.linalg.norm(step))
-
-
-def _ds(values: Sequence[float] | NDArray[np.float64]) -> list[DSfloat]:
-    """Return `values` as DS of at most 16 characters (PS3.5 6.2); -0.0 and rounding dust become 0."""
-    return [DSfloat(format_number_as_ds(float(v) if abs(v) > 1e-12 else 0.0)) for v in values]
-
-
-def _mr_acquisition(image: pydicom.Dataset) -> None:
-    """Write the acquisition, as an MR Image module (PS3.3 C.8.3.1) of a T1-weighted spin echo."""
-    image.AcquisitionDate, image.AcquisitionTime = "20250102", "102000"
-    image.ContentDate, image.ContentTime = "20250102", "102000"
-    image.AcquisitionNumber = 1
-    image.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
-    image.ScanningSequence = "SE"
-    image.SequenceVariant = "NONE"
-    image.ScanOptions = ""
-    image.MRAcquisitionType = "2D"
-    image.RepetitionTime, image.EchoTime, image.EchoTrainLength = "600", "12", "1"
-    image.MagneticFieldStrength = "1.5"
-
-
-def _image_pixels(image: pydicom.Dataset, pixels: NDArray[np.uint16]) -> None:
-    """Image Pixel module (PS3.3 C.7.6.3): 12 bits in 16, unsigned."""
-    image.SamplesPerPixel = 1
-    image.PhotometricInterpretation = "MONOCHROME2"
-    image.Rows, image.Columns = pixels.shape[-2:]
-    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
-    image.PixelRepresentation = 0
-    image.PixelData = pixels.tobytes()
-
-
-def _as_file(image: pydicom.Dataset) -> pydicom.FileDataset:
-    """Return `image` with its file meta information (PS3.10 7.1), Explicit VR Little Endian."""
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID = image.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return pydicom.FileDataset("", image, file_meta=meta, preamble=b"\0" * 128)
