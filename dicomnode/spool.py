@@ -25,6 +25,7 @@ import struct
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,8 @@ class Spool:
     def check_room(self, wanted_bytes: int = 0) -> None:
         """Raise OutOfResources when `wanted_bytes` more would leave less than the reserve free."""
         disk = os.statvfs(self.root)
-        if disk.f_bavail * disk.f_frsize - wanted_bytes < self._reserve_bytes:
+        left = disk.f_bavail * disk.f_frsize - wanted_bytes
+        if left < self._reserve_bytes:
             raise OutOfResources("The disk has reached its reserve")
 
     def series_folder(self, series_uid: str) -> Path:
@@ -277,17 +279,24 @@ class Spool:
 
 
 class _Writer:
-    """This process's proof of life: a lock file held until the process ends, however it ends."""
+    """This process's proof of life: a lock file held until its spool is let go or the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         while True:
             self.name = uuid.uuid4().hex[:16]
             path = folder / f"{self.name}.lock"
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            if os.fstat(self._file).st_nlink:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                weakref.finalize(self, _let_go, lock, path)
                 return
-            os.close(self._file)  # a sweep took it for a dead one's before it was locked
+            os.close(lock)  # a sweep took it for a dead one's before it was locked
+
+
+def _let_go(lock: int, path: Path) -> None:
+    """Remove a writer's lock file and its lock."""
+    path.unlink(missing_ok=True)
+    os.close(lock)
 
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
