@@ -33,7 +33,8 @@ from dicomnode.schema import JobRow
 from dicomnode.states import Fact, State
 from pipeline.errors import PipelineError
 from pipeline.likeness import TissueLikeness, picture, read_ct, tissue_likeness, truth
-from pipeline.phantom import oblique_grid, thigh, write_mr_series
+from pipeline.phantom import oblique_grid, thigh
+from pipeline.phantom_series import write_mr_series
 from pipeline.series import Series, only_series, read_series
 from pipeline.volume import read_volume
 
