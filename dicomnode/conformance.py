@@ -1,0 +1,224 @@
+"""The DICOM conformance statement (PS3.2), written from the tables that the node itself works by.
+
+    python -m dicomnode.conformance > deploy/CONFORMANCE.md
+
+A test compares the file with what this writes, so a class, a syntax or a status that changes in code changes there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Sequence
+from string import Template
+from typing import Final
+
+from pydicom.datadict import dictionary_description
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dicomnode.config import Destination, Node, Receive
+from dicomnode.receive import SOP_CLASSES, STATUS, TRANSFER_SYNTAXES, VERIFICATION
+from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pipeline import ct_modules, preflight
+from pipeline.errors import REASONS
+
+STATUS_MEANINGS: Final = {
+    0x0000: ("Success", "bytes, name and folder are durable on the disk, or the same bytes were there already"),
+    0xA700: ("Refused: out of resources", "the disk is full or at its reserve; send again later"),
+    0xA900: ("Error: data set does not match SOP class", "UIDs of data set and request differ"),
+    0xC000: ("Error: cannot understand", "no Series or SOP Instance UID can be read; Error Comment says which"),
+    0xC211: ("Error", "a fault of the node; send again later"),
+}
+"""C-STORE status -> its name in PS3.4 Table B.2-1, and when the node answers so."""
+
+DESTINATION_STATUSES: Final = (
+    ("0x0000", "the instance is delivered"),
+    ("0x0111", "Duplicate SOP Instance: delivered, the destination had it already"),
+    ("0xB000, 0xB006, 0xB007, any 0xBxxx, 0x0001, 0x0107, 0x0116", "Warning: delivered, and shown as a warning"),
+    ("any other, none, or no association", "not delivered: tried again later, without end"),
+)
+
+PAGE: Final = Template("""\
+# DICOM conformance statement of sct-node
+
+After DICOM PS3.2. Written by `python -m dicomnode.conformance` from the tables the node works by; do not edit.
+Research, not for clinical use.
+
+## 1 Overview
+
+sct-node receives MR series, makes a synthetic CT series of each, and sends it to its destinations.
+
+$overview
+
+TLS, user identity, Storage Commitment, Query/Retrieve, Modality Worklist and DICOMweb are not supported.
+
+## 2 Networking
+
+### 2.1 Application entity
+
+One application entity, `node.ae_title` (default `$ae_title`), accepts and initiates associations.
+
+| what | value |
+|---|---|
+| Application context | 1.2.840.10008.3.1.1.1 |
+| Implementation Class UID | $class_uid |
+| Implementation Version Name | $version_name |
+| Listens on | `node.bind`, `node.port` (default $bind, $port) |
+| Associations accepted at once | `receive.max_associations` (default $associations) |
+| Associations initiated at once | one a destination |
+| Maximum PDU received | `receive.max_pdu_bytes` (default $pdu bytes; 0 is no limit) |
+| Silent association aborted after | `receive.idle_timeout_s` (default $idle s) |
+| Asynchronous operations | not supported |
+
+### 2.2 Associations accepted
+
+Proposed presentation contexts of any other SOP class are rejected (abstract syntax not supported, PS3.8 9.3.3.2).
+
+$accepted
+
+Transfer syntaxes for the storage classes, in the order in which the node prefers them:
+
+$syntaxes
+
+For Verification: Implicit VR Little Endian, Explicit VR Little Endian, Explicit VR Big Endian and Deflated Explicit VR
+Little Endian. Lossy transfer syntaxes are not accepted.
+
+Level of conformance: full (Level 2); the data set is kept as it came, private attributes included. Nothing is coerced.
+
+Answers to C-STORE (PS3.4 Table B.2-1):
+
+$statuses
+
+### 2.3 Associations initiated
+
+To each entry of `destinations`, when a CT series is ready or a delivery is due again.
+
+$initiated
+
+An attempt that does not deliver everything is repeated after `retry_first_s` (default $retry_first s), doubled each
+time up to `retry_max_s` (default $retry_max s), with jitter, without end. Only instances that are not delivered are
+sent again. The node reads the destination's answers so:
+
+$answers
+
+## 3 Media interchange
+
+None.
+
+## 4 Objects
+
+### 4.1 What a series must be
+
+A received series becomes a synthetic CT when it is one regular volume. Otherwise its job is rejected with one of these:
+
+$reasons
+
+### 4.2 What is written
+
+CT Image Storage (PS3.3 A.3), single-frame, one object a slice, axial, from inferior to superior.
+
+$written
+
+Patient, study, Frame of Reference UID and Patient Position are the MR's. Series and SOP Instance UIDs are derived from
+the content (PS3.5 B.2), so that computing or sending again gives the same. Private attributes are not written.
+
+### 4.3 What is checked before sending
+
+A series that breaks a rule is held and not sent. The rules:
+
+$rules
+
+## 5 Character sets
+
+The MR's Specific Character Set and the bytes of its patient and study attributes are copied unchanged.
+
+## 6 Security
+
+None of its own: keep the node inside a protected network segment.
+""")
+
+
+def statement() -> str:
+    """The whole statement, in Markdown."""
+    node, receive = Node(), Receive()
+    parts = {
+        "overview": _overview(),
+        "accepted": _table(["SOP class", "UID", "role"], _accepted()),
+        "syntaxes": _table(["transfer syntax", "UID"], [[uid.name, uid] for uid in TRANSFER_SYNTAXES]),
+        "statuses": _table(["status", "meaning", "when"], _statuses()),
+        "initiated": _table(["SOP class", "UID", "transfer syntaxes", "role"], _initiated()),
+        "answers": _table(["status of the destination", "what the node makes of it"], DESTINATION_STATUSES),
+        "reasons": _table(["reason code", "sentence"], [[code, _escaped(text)] for code, text in REASONS.items()]),
+        "written": _table(["attribute", "keyword", "value"], _written()),
+        "rules": _table(["rule", "what it asks"], _rules()),
+        "class_uid": IMPLEMENTATION_CLASS_UID,
+        "version_name": IMPLEMENTATION_VERSION_NAME,
+    }
+    defaults = dataclasses.asdict(node) | {"associations": receive.max_associations, "pdu": receive.max_pdu_bytes}
+    return PAGE.substitute(parts, **defaults, idle=f"{receive.idle_timeout_s:g}", **_retries())
+
+
+def _retries() -> dict[str, str]:
+    """Defaults of a destination's delays."""
+    fields = {field.name: field.default for field in dataclasses.fields(Destination)}
+    return {name: f"{fields[f'{name}_s']:g}" for name in ("retry_first", "retry_max")}
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _overview() -> str:
+    """Network services by class (PS3.2 Table A.1-1)."""
+    rows = [[UID(VERIFICATION).name, "yes", "yes"], *([uid.name, "no", "yes"] for uid in SOP_CLASSES)]
+    return _table(["SOP class", "user (SCU)", "provider (SCP)"], [*rows, [CTImageStorage.name, "yes", "no"]])
+
+
+def _accepted() -> list[list[str]]:
+    return [[uid.name, uid, "SCP"] for uid in (VERIFICATION, *SOP_CLASSES)]
+
+
+def _initiated() -> list[list[str]]:
+    syntaxes = f"{ExplicitVRLittleEndian.name}, {ImplicitVRLittleEndian.name}"
+    return [[uid.name, uid, syntaxes, "SCU"] for uid in (VERIFICATION, CTImageStorage)]
+
+
+def _statuses() -> list[list[str]]:
+    """The statuses of `receive.STATUS`, and those of success and of a fault of ours."""
+    answered = sorted({0x0000, 0xC211, *STATUS.values()})
+    return [[f"0x{status:04X}", *STATUS_MEANINGS[status]] for status in answered]
+
+
+def _written() -> list[list[str]]:
+    """The fixed values of the CT, from the tables of `pipeline.ct_modules`."""
+    values = {
+        "ImageType": "\\".join(ct_modules.IMAGE_TYPE),
+        "SyntheticData": "YES",
+        "ImageOrientationPatient": "\\".join(ct_modules.AXIAL_ORIENTATION),
+        "RescaleSlope": ct_modules.RESCALE_SLOPE,
+        "RescaleIntercept": ct_modules.RESCALE_INTERCEPT,
+        "RescaleType": ct_modules.RESCALE_TYPE,
+        "BitsAllocated": ct_modules.BITS_ALLOCATED,
+        "BitsStored": ct_modules.BITS_STORED,
+        "HighBit": ct_modules.HIGH_BIT,
+        "PixelRepresentation": ct_modules.SIGNED,
+        "WindowCenter": ct_modules.WINDOW_CENTRE_HU,
+        "WindowWidth": ct_modules.WINDOW_WIDTH_HU,
+    }
+    return [[dictionary_description(word), word, f"`{value}`"] for word, value in values.items()]
+
+
+def _rules() -> list[list[str]]:
+    """Preflight's rules, each with the first paragraph of its docstring."""
+    rules = (*preflight.FILE_RULES, preflight.value_range, *preflight.SERIES_RULES)
+    return [[rule.__name__, _escaped(" ".join((rule.__doc__ or "").split("\n\n")[0].split()))] for rule in rules]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(statement())
