@@ -3,6 +3,9 @@
 The structure is that of MONAI's AutoencoderKL without attention (Rombach et al. 2022): with strides (2, 2, 2) it has the
 same layers and the same number of parameters, which a test compares. MONAI's halves all axes alike; pairs of
 0.98 x 0.98 x 3.27 mm want their rows and columns halved first, and kernels that do not mix slices before that.
+
+Normalisation is a choice: `groups` of 0 normalises over the channels of each voxel alone (VoxelNorm), so that a voxel's
+value depends on its surroundings only and never on the size of the image; a count takes GroupNorm, as the paper does.
 """
 
 from __future__ import annotations
@@ -26,14 +29,33 @@ def convolution(channels_in: int, channels_out: int, kernel: Stride, stride: Str
     return nn.Conv3d(channels_in, channels_out, kernel, stride, padding=tuple(size // 2 for size in kernel))
 
 
+class VoxelNorm(nn.Module):
+    """Normalise over the channels of each voxel: a part of an image sees what the whole image sees."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, channels, S, R, C) to the same shape."""
+        last = nn.functional.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, eps=1e-6)
+        return last.movedim(-1, 1)
+
+
+def norm(channels: int, groups: int) -> nn.Module:
+    """GroupNorm of a number of groups, or VoxelNorm where that is 0."""
+    return nn.GroupNorm(groups, channels, eps=1e-6) if groups else VoxelNorm(channels)
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 x 1 convolution on x where the channels change."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: Stride, groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, channels_in, eps=1e-6)
+        self.norm1 = norm(channels_in, groups)
         self.conv1 = convolution(channels_in, channels_out, kernel)
-        self.norm2 = nn.GroupNorm(groups, channels_out, eps=1e-6)
+        self.norm2 = norm(channels_out, groups)
         self.conv2 = convolution(channels_out, channels_out, kernel)
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else convolution(channels_in, channels_out, (1, 1, 1))
@@ -56,7 +78,7 @@ def encoder(inputs: int, outputs: int, channels: Sequence[int], strides: Sequenc
         if level < len(strides):
             layers.append(convolution(width, width, kernels[level], strides[level]))
         previous = width
-    layers += [nn.GroupNorm(groups, previous, eps=1e-6), convolution(previous, outputs, (3, 3, 3))]
+    layers += [norm(previous, groups), convolution(previous, outputs, (3, 3, 3))]
     return nn.Sequential(*layers)
 
 
@@ -94,7 +116,7 @@ class Autoencoder(nn.Module):
         latent: channels of the latent.
         channels: channels by level, finest first; one more than `strides`.
         strides: step along (slice, row, column) between two levels.
-        groups: groups of every GroupNorm.
+        groups: groups of every GroupNorm; 0 for VoxelNorm.
     """
 
     def __init__(self, latent: int, channels: Sequence[int], strides: Sequence[Sequence[int]], groups: int = 16) -> None:
@@ -105,7 +127,7 @@ class Autoencoder(nn.Module):
         self.log_sigma = nn.Conv3d(latent, latent, 1)
         self.unmix = nn.Conv3d(latent, latent, 1)
         self.decoder = decoder(latent, channels, steps, groups)
-        self.last_norm = nn.GroupNorm(groups, channels[0], eps=1e-6)
+        self.last_norm = norm(channels[0], groups)
         self.last = convolution(channels[0], 1, kernel_for(steps[0]))
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

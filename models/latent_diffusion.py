@@ -14,7 +14,7 @@ from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import nn
 
 from models import flow
-from models.autoencoder import Autoencoder, Stride, encoder
+from models.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
 from models.intensity import to_hu
 
 TIMES: Final = 1000.0
@@ -30,7 +30,7 @@ class LatentDiffusion(nn.Module):
         mr_channels: channels by level of the MR encoder; its strides are the autoencoder's.
         denoiser_channels: channels by level of the UNet, finest first; every level halves all axes.
         attention: whether a level of the UNet attends; without any, the UNet is a convolution of any field of view.
-        groups: groups of the UNet's and the MR encoder's GroupNorms.
+        groups: groups of the UNet's and the MR encoder's GroupNorms; 0 for VoxelNorm.
     """
 
     latent_mean: torch.Tensor
@@ -131,9 +131,20 @@ def _unet(
         num_res_blocks=1,
         channels=tuple(channels),
         attention_levels=levels,
-        norm_num_groups=groups,
-        num_head_channels=tuple(width if attends else groups for width, attends in zip(channels, levels, strict=True)),
+        norm_num_groups=groups or 1,
+        num_head_channels=tuple(width if attends else 1 for width, attends in zip(channels, levels, strict=True)),
     )
     if not any(levels):
         unet.middle_block.attention = nn.Identity()
+    if not groups:
+        _normalise_by_voxel(unet)
     return unet
+
+
+def _normalise_by_voxel(network: nn.Module) -> None:
+    """Put a VoxelNorm in the place of every GroupNorm of a network."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.GroupNorm):
+            setattr(network, name, VoxelNorm(child.num_channels))
+        else:
+            _normalise_by_voxel(child)
