@@ -81,7 +81,8 @@ def _identity(mr: Volume, subject: Subject, seed: int) -> tuple[str, ...]:
 
 
 def _stored(mr: Volume) -> NDArray[np.uint16]:
-    return np.clip(np.rint(mr.array), 0, 4095).astype(np.dtype("<u2"))
+    stored: NDArray[np.uint16] = np.clip(np.rint(mr.array), 0, 4095).astype("<u2")
+    return stored
 
 
 def _mr_image(
