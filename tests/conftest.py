@@ -5,18 +5,61 @@ SCT_REQUIRE   1 in CI: a run that skips a test fails
 SCT_TEST_INSTALLED   1 where the installed wheel is tested: the packages must not come from the source folder
 """
 
+import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SCT_DATA", PROJECT.parent / "shared" / "data")).resolve()
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc: its DICOM port, its REST address and its AE title."""
+
+    ae_title: str
+    port: int
+    url: str
+
+    def rest(self, method: str, path: str, body: bytes | None = None, timeout_s: float = 60.0) -> bytes:
+        """One REST request; raises urllib.error.HTTPError for a status of failure."""
+        request = urllib.request.Request(self.url + path, data=body, method=method)
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            return bytes(answer.read())
+
+    def know(self, name: str, ae_title: str, port: int) -> None:
+        """Tell it of a DICOM peer on this machine."""
+        peer = {"AET": ae_title, "Host": "127.0.0.1", "Port": port, "Timeout": 20}
+        self.rest("PUT", f"/modalities/{name}", json.dumps(peer).encode())
+
+    def upload(self, path: Path) -> str:
+        """Give it a file; returns its own id of the instance."""
+        return str(json.loads(self.rest("POST", "/instances", path.read_bytes()))["ID"])
+
+    def push(self, name: str, ids: list[str]) -> dict[str, object]:
+        """Have it send instances (or series, ...) to a peer by C-STORE, and wait."""
+        body = json.dumps({"Resources": ids, "Synchronous": True}).encode()
+        return dict(json.loads(self.rest("POST", f"/modalities/{name}/store", body)))
+
+    def instances(self) -> dict[str, str]:
+        """SOP Instance UID -> its own id, of all it holds."""
+        found = json.loads(self.rest("GET", "/instances?expand"))
+        return {one["MainDicomTags"]["SOPInstanceUID"]: one["ID"] for one in found}
+
+    def file(self, instance: str) -> bytes:
+        """The DICOM file of an instance, by its own id."""
+        return self.rest("GET", f"/instances/{instance}/file")
 
 
 @pytest.hookimpl(trylast=True)
@@ -83,3 +126,48 @@ def free_port() -> Callable[[], int]:
             return int(listener.getsockname()[1])
 
     return find
+
+
+@pytest.fixture(scope="session")
+def orthanc(
+    program: Callable[[str], str], free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Orthanc]:
+    """An Orthanc in a process of its own, empty at first."""
+    folder = tmp_path_factory.mktemp("orthanc")
+    port, http_port = free_port(), free_port()
+    configuration = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "store"),
+        "IndexDirectory": str(folder / "store"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowStore": True,
+        "HttpPort": http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "HttpsCACertificates": "",
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    with (folder / "log").open("wb") as said:
+        process = subprocess.Popen([program("Orthanc"), str(folder / "orthanc.json")], stdout=said, stderr=said)
+    running = Orthanc("ORTHANC", port, f"http://127.0.0.1:{http_port}")
+    try:
+        _wait_until(lambda: running.rest("GET", "/system") != b"", process, folder / "log")
+        yield running
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, limit_s: float = 60.0) -> None:
+    """Wait for a process to answer; fails with its log when it ends or takes too long."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if ready():
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"did not start:\n{log.read_text()[-3000:]}")
