@@ -29,6 +29,12 @@ from pydicom.uid import (
 
 from pipeline.errors import Unsuitable
 
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+"""pydicom's complaints about a value quote it, a patient's name among them: they must reach neither log nor warning.
+
+What matters of a header is checked where it is used.
+"""
+
 MR_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 """What may become a synthetic CT (PS3.4 B.5)."""
 
@@ -129,6 +135,11 @@ def text_of(data_set: pydicom.Dataset, keyword: str, name: str) -> str:
         value = data_set.get(keyword)
         if value is None:
             return ""
-        return "\\".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value).strip()
+        return "\\".join(map(_plain, value if isinstance(value, pydicom.multival.MultiValue) else [value]))
     except DAMAGE as error:
         raise unreadable(name, f"its {keyword} is damaged", error) from error
+
+
+def _plain(value: object) -> str:
+    """Return a value as text, equal numbers equally: 80 and 80.0 are both "80"."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value).strip()
