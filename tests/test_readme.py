@@ -1,0 +1,83 @@
+"""README and the files under deploy/ say what the code says."""
+
+import argparse
+import ast
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from dicomnode import conformance, metrics
+from dicomnode.cli import parser
+from dicomnode.states import state_picture
+
+PROJECT = Path(__file__).resolve().parent.parent
+README = (PROJECT / "README.md").read_text()
+DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "deploy").glob("*.md"))]
+
+
+def between(name: str) -> str:
+    """What stands in README between `<!-- name -->` and `<!-- end of name -->`."""
+    return README.split(f"<!-- {name} -->\n")[1].split(f"<!-- end of {name} -->")[0]
+
+
+def test_readme_begins_with_the_two_commands() -> None:
+    assert README.splitlines()[2:4] == ["    make demo", "    make test"]
+
+
+def test_ci_runs_the_test_command_of_readme() -> None:
+    lines = (PROJECT / ".ci" / "run").read_text().splitlines()
+    assert README.splitlines()[3].strip() in lines
+
+
+def test_the_picture_of_states_is_drawn_from_the_table() -> None:
+    assert between("states") == f"```mermaid\n{state_picture()}```\n"
+
+
+def test_the_paragraph_that_a_newcomer_reads_first_is_the_code() -> None:
+    source = (PROJECT / "pipeline" / "run.py").read_text()
+    [found] = [node for node in ast.parse(source).body if getattr(node, "name", "") == "synthesize_series"]
+    assert between("paragraph") == f"```python\n{ast.get_source_segment(source, found)}\n```\n"
+
+
+def test_every_command_is_in_readme_and_every_command_of_readme_exists() -> None:
+    [commands] = [one.choices for one in parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    rows = [line.split(" | ")[0] for line in README.splitlines() if line.startswith("| `")]
+    named = {words.split()[0] for row in rows for words in re.findall(r"`([^`]+)`", row)}
+    assert named == set(commands)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_each_answer_names_something_that_is_in_the_file_it_points_to() -> None:
+    rows = re.findall(r"`(\w+)` in \[[^]]+\]\(([^)]+)\)", README)
+    assert len(rows) == 8
+    assert [name for name, path in rows if name not in (PROJECT / path).read_text()] == []
+
+
+def test_every_metric_that_the_documents_name_exists() -> None:
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    made = {family.name for family in metrics.REGISTRY.collect()} | {metrics.JOBS_NOW, metrics.DISK_FREE}
+    assert {name.removesuffix("_total") for name in re.findall(r"sct_node_\w+", text)} <= made
+
+
+def test_the_conformance_statement_is_what_the_tables_say() -> None:
+    assert (PROJECT / "deploy" / "CONFORMANCE.md").read_text() == conformance.statement()
+
+
+def test_the_version_stands_in_pyproject_and_is_that_of_the_changelog_s_first_entry() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == version("sct-node")
+    assert f"## {project['version']}" in (PROJECT / "deploy" / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_clinical_is_said_only_to_say_that_it_is_not(document: Path) -> None:
+    text = document.read_text().lower()
+    assert text.count("clinical") == text.count("not for clinical use")
