@@ -235,12 +235,12 @@ def _write_whole(files: Iterable[bytes], into: Path) -> list[Path]:
         for number, content in enumerate(files, start=1):
             parts.append(into / f"{number:04d}.part")
             _write_durably(parts[-1], content)
-        paths = [part.with_suffix(".dcm") for part in parts]
-        for part, path in zip(parts, paths, strict=True):
-            part.rename(path)
-    finally:
+        paths = [part.rename(part.with_suffix(".dcm")) for part in parts]
+    except BaseException:
         for part in parts:
             part.unlink(missing_ok=True)
+            part.with_suffix(".dcm").unlink(missing_ok=True)
+        raise
     _sync_folder(into)
     return paths
 

@@ -38,7 +38,6 @@ CODES = {
     "PROCESSING_ALGORITHM": ("Newcode1", "99IHE", "Processing Algorithm"),  # IHE RAD AI Results, not yet in CID 7005
     "SPATIAL_RESAMPLING": ("113085", "DCM", "Spatial resampling"),  # CID 7203
     "ARTIFICIAL_INTELLIGENCE": ("123110", "DCM", "Artificial Intelligence"),  # CID 7203 is extensible; from CID 7162
-    "SOURCE_IMAGE": ("121322", "DCM", "Source image for image processing operation"),  # CID 7202
 }
 """Name -> code value, coding scheme designator, code meaning."""
 
@@ -220,11 +219,10 @@ def general_image(source: Dataset, written_at: datetime, comments: str) -> Eleme
 
 def general_reference(source: Series, description: str) -> Elements:
     """General Reference module (PS3.3 C.12.4): every slice is derived from the whole MR volume."""
-    purpose = code("PurposeOfReferenceCodeSequence", "SOURCE_IMAGE")
     return (
         elements(DerivationDescription=description)
         | code("DerivationCodeSequence", "SPATIAL_RESAMPLING", "ARTIFICIAL_INTELLIGENCE")
-        | sequence("SourceImageSequence", [reference | purpose for reference in references(source)])
+        | sequence("SourceImageSequence", references(source))
     )
 
 
