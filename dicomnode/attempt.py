@@ -63,7 +63,7 @@ class Deliveries:
 
     def _again(self, delivery: DeliveryRow, ending: str) -> None:
         try:
-            self._postpone(delivery, f"the attempt's workflow is {ending}", delay_s=0.0)
+            self._postpone(delivery, f"{delivery.destination}: the attempt's workflow is {ending}", delay_s=0.0)
         except WrongState:
             return  # it moved on meanwhile
         log.event(
@@ -119,7 +119,7 @@ class Deliveries:
 
     def _failed(self, row: JobRow, delivery: DeliveryRow, error: Exception) -> None:
         """Our fault: tried again like a refusal, and after so many failures held with the traceback."""
-        sentence = f"{type(error).__name__}: {error}"
+        sentence = f"{delivery.destination}: {type(error).__name__}: {error}"
         if delivery.attempt >= self._config.synthesize.tries:
             self._ledger.held(row.job, "DELIVERY_FAILED", sentence, traceback.format_exc())
             metrics.HELD.labels(reason="DELIVERY_FAILED").inc()

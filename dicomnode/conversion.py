@@ -62,7 +62,7 @@ class Made:
         """From the report beside the objects."""
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         held = report["held"]
-        hold = None if held is None else (report.get("held_code") or "FINDING", held)
+        hold = None if held is None else (report["held_code"], held)
         return cls(report["ct_series_uid"], len(list(folder.glob("*.dcm"))), hold)
 
 
@@ -78,8 +78,15 @@ def options_of(config: Config) -> Options:
 
 def write_report(result: Result, into: Path) -> None:
     """`report.json` beside the objects: what was made, from what, how, and what was found."""
-    report = {**result.report, "ct_series_uid": result.ct_series_uid, "held": result.held}
+    held = {"held": result.held, "held_code": None if result.held is None else _hold_code(result, result.held)}
+    report = {"ct_series_uid": result.ct_series_uid, **held, **result.report}
     (into / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _hold_code(result: Result, held: str) -> str:
+    """The name of the finding, or of the preflight rule, that holds the case."""
+    named = next((finding.name for finding in result.findings if str(finding) in held), held.partition(":")[0])
+    return named.upper()
 
 
 class Conversions:
@@ -136,8 +143,7 @@ class Conversions:
 
     def _made(self, row: JobRow) -> Made:
         """The CT series on disk: there already, or converted now."""
-        with metrics.STAGE_SECONDS.labels(stage="synthesize").time():
-            return Made.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
+        return Made.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
 
     def _convert(self, row: JobRow, into: Path) -> None:
         """Exactly the job's instances, whatever came since."""
@@ -145,6 +151,8 @@ class Conversions:
         series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
         result = convert(series, self._loaded(row.model, row.model_digest), into, options_of(self._config))
         write_report(result, into)
+        for stage, seconds in result.report["seconds"].items():
+            metrics.STAGE_SECONDS.labels(stage=stage).observe(seconds)
 
     def _loaded(self, name: str, digest: str) -> Model:
         """The job's model; WrongDigest when what is installed under its name is another by now."""

@@ -137,13 +137,21 @@ def prepare(ledger: Ledger) -> None:
 
 def work_synthesize(ledger: Ledger, executor: str, synthesize: Callable[[str, int], None]) -> None:
     """Take attempts from the synthesize queue, one at a time, in a thread: `synthesize(job, attempt)`."""
-    _work(ledger, executor, SYNTHESIZE, synthesize)
+
+    def workflow(job: str, attempt: int) -> None:
+        synthesize(job, attempt)
+
+    _work(ledger, executor, SYNTHESIZE, workflow)
     DBOS.register_queue(SYNTHESIZE, worker_concurrency=1, polling_interval_sec=POLL_S, on_conflict="always_update")
 
 
 def work_deliver(ledger: Ledger, executor: str, deliver: Callable[[str, str, int], None]) -> None:
     """Take attempts from the deliver queue, one at a time a destination: `deliver(job, destination, attempt)`."""
-    _work(ledger, executor, DELIVER, deliver)
+
+    def workflow(job: str, destination: str, attempt: int) -> None:
+        deliver(job, destination, attempt)
+
+    _work(ledger, executor, DELIVER, workflow)
     DBOS.register_queue(
         DELIVER,
         worker_concurrency=DELIVERIES_AT_ONCE,

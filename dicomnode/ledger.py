@@ -84,6 +84,11 @@ class Ledger:
         """Make the tables where they are missing."""
         metadata.create_all(self.engine)
 
+    def reach(self) -> None:
+        """Raise LedgerUnreachable when the database does not answer."""
+        with self._transaction() as connection:
+            connection.execute(sa.select(1))
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -256,7 +261,7 @@ class Ledger:
         with self._transaction() as connection:
             if not connection.execute(sa.update(deliveries).where(due).values(values)).rowcount:
                 raise WrongState(f"job {job[:12]} waits for no attempt {attempt} to deliver to {destination}")
-            self._step(connection, Fact.POSTPONED, job, f"{destination}: {sentence}", {})
+            self._step(connection, Fact.POSTPONED, job, sentence, {})
             then(connection)
 
     def delivered(self, job: str, destination: str) -> bool:

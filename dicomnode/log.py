@@ -17,8 +17,14 @@ from typing import Final
 
 LOGGER: Final = logging.getLogger("sct_node")
 
-# Libraries that speak below warning of things a header may hold, or too often.
 QUIET: Final = ("pynetdicom", "pydicom", "dbos", "uvicorn.access", "sqlalchemy", "asyncio")
+"""Libraries that are heard from warning upward only."""
+
+WITHHELD: Final = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
+"""Loggers whose words may quote a header, and so a patient: only that they spoke, and where, is logged."""
+
+UNHEARD: Final = ("pynetdicom.transport", "pynetdicom.acse")
+"""Loggers that repeat what our own events say of a connection."""
 
 
 class JsonLines(logging.Formatter):
@@ -38,6 +44,8 @@ class JsonLines(logging.Formatter):
         }
         if record.name != LOGGER.name:
             line["logger"] = record.name
+        if record.name.startswith(WITHHELD):
+            line |= {"event": "a library has something to say", "at": f"{record.module}:{record.lineno}"}
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0] is not None:
             line |= {"error": record.exc_info[0].__name__, "where": _where(record.exc_info[2])}
@@ -58,8 +66,11 @@ def start(role: str, level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     LOGGER.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
     for name in QUIET:
         tame(name)
+    for name in UNHEARD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def tame(library: str) -> None:

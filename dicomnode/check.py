@@ -1,0 +1,86 @@
+"""`sct-node check`: could the node work? Each check is one line."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dicomnode.deliver import echo
+from dicomnode.errors import NodeError
+from dicomnode.ledger import Ledger, database_url
+from models.card import card_path, find
+
+if TYPE_CHECKING:
+    from dicomnode.config import Config, Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its name, whether it is good, and a sentence."""
+
+    name: str
+    good: bool
+    sentence: str
+
+
+def checks(config: Config) -> list[Check]:
+    """Every check, none stopping the others. That the configuration is valid was shown by loading it."""
+    return [
+        Check("configuration", True, f"valid; AE title {config.node.ae_title}, data in {config.node.data}"),
+        _checked("model", lambda: _weights(config.model)),
+        _checked("disk", lambda: _disk(config)),
+        _checked("database", lambda: _database(config)),
+        *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
+    ]
+
+
+def _checked(name: str, check: Callable[[], str]) -> Check:
+    """The check's good sentence, or what it raised."""
+    try:
+        return Check(name, True, check())
+    except (NodeError, OSError, ValueError) as error:
+        return Check(name, False, str(error))
+
+
+def _weights(name: str) -> str:
+    """The weights' SHA-256 is the one in their card (no torch needed to know)."""
+    card = find(name)
+    found = hashlib.sha256(card_path(name).with_suffix(".safetensors").read_bytes()).hexdigest()
+    if found != card.digest:
+        raise ValueError(
+            f"weights of {card.name} have SHA-256 {found}, the card says {card.digest}: reinstall the model"
+        )
+    return f"{card.name} {card.version}, weights are those of the card"
+
+
+def _disk(config: Config) -> str:
+    """More is free than the reserve."""
+    folder = config.node.data
+    while not folder.exists():
+        folder = folder.parent
+    free, reserve = shutil.disk_usage(folder).free, config.receive.disk_reserve_bytes
+    sentence = f"{free / 2**30:.1f} GiB free at {config.node.data}, reserve {reserve / 2**30:.1f} GiB"
+    if free <= reserve:
+        raise ValueError(f"{sentence}: make room, instances are refused with 0xA700")
+    return sentence
+
+
+def _database(config: Config) -> str:
+    """It answers; a SQLite file that is not there yet is made at the first start."""
+    if config.database == "sqlite" and not (config.node.data / "node.sqlite").exists():
+        return "SQLite, made at the first start"
+    ledger = Ledger(database_url(config))
+    ledger.reach()
+    ledger.close()
+    return f"{ledger.engine.dialect.name} answers"
+
+
+def _echoes(destination: Destination, calling_ae: str) -> Callable[[], str]:
+    def check() -> str:
+        echo(destination, calling_ae)
+        return f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO"
+
+    return check

@@ -1,0 +1,58 @@
+"""`sct-node convert`: a folder of MR files becomes a folder of CT files and a report, without network or database."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dicomnode.conversion import REPORT, options_of, write_report
+from dicomnode.errors import NodeError
+from models.weights import load_model
+from pipeline.errors import Unsuitable
+from pipeline.run import convert
+from pipeline.series import only_series, read_series
+
+if TYPE_CHECKING:
+    from dicomnode.config import Config
+
+
+class FolderTaken(NodeError):
+    """The output folder holds CT files already; a second series among them could not be told apart."""
+
+
+def convert_folder(source: Path, into: Path, config: Config) -> dict[str, Any]:
+    """Convert the one MR series below `source`; `into` gets the `.dcm` files and `report.json`. -> the report.
+
+    A series that is unsuitable leaves only the report, with `rejected.code` and `rejected.sentence`. The files come
+    together or not at all. Raises FolderTaken, FileNotFoundError, and what models and pipeline raise.
+    """
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is no folder")
+    if into.is_dir() and any(into.glob("*.dcm")):
+        raise FolderTaken(f"{into} holds .dcm files already; name a new or an empty folder")
+    into.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=into))
+    try:
+        _convert(source, part, config)
+        for path in sorted(part.iterdir()):
+            path.replace(into / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    report: dict[str, Any] = json.loads((into / REPORT).read_text(encoding="utf-8"))
+    return report
+
+
+def _convert(source: Path, part: Path, config: Config) -> None:
+    """The conversion, or the report of its refusal."""
+    model = load_model(config.model, config.device)
+    try:
+        series = only_series(read_series(source))
+        write_report(convert(series, model, part, options_of(config)), part)
+    except Unsuitable as error:
+        for path in part.iterdir():
+            path.unlink()
+        refused = {"rejected": {"code": error.code, "sentence": error.sentence}}
+        (part / REPORT).write_text(json.dumps(refused, indent=2) + "\n", encoding="utf-8")

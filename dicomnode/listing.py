@@ -1,0 +1,76 @@
+"""Jobs as plain values for people and programs: what `sct-node jobs --json` and `show --json` print."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from dicomnode.states import State
+
+if TYPE_CHECKING:
+    from dicomnode.deliver import Receipt
+    from dicomnode.ledger import Ledger
+    from dicomnode.schema import JobRow, Row, SeriesRow
+
+
+def job(row: JobRow) -> dict[str, Any]:
+    """One job. `held` is the sentence for which a person must look, or null."""
+    listed = _plain(row)
+    listed["instances"] = len(listed.pop("sop_instance_uids"))
+    listed["source_series_uid"] = listed.pop("series_instance_uid")
+    return listed
+
+
+def series(row: SeriesRow) -> dict[str, Any]:
+    """A series that is still arriving, with the keys of a job that programs rely on; its `job` is empty."""
+    return {
+        "job": "",
+        "state": str(State.RECEIVING),
+        "held": None,
+        "source_series_uid": row.series_instance_uid,
+        "ct_series_uid": None,
+        "instances": row.instances,
+        "calling_ae": row.calling_ae,
+        "created_at": row.first_at.isoformat(),
+        "updated_at": row.last_at.isoformat(),
+    }
+
+
+def whole(ledger: Ledger, row: JobRow) -> dict[str, Any]:
+    """A job with everything that is known of it."""
+    return {
+        **job(row),
+        "sop_instance_uids": list(row.sop_instance_uids),
+        "events": [_without_job(one) for one in ledger.events(row.job)],
+        "deliveries": [_without_job(one) for one in ledger.deliveries(row.job)],
+        "receipts": [_without_job(one) | {"status": f"{one.status:04X}"} for one in ledger.receipts(row.job)],
+    }
+
+
+def receipt(answer: Receipt) -> dict[str, Any]:
+    """A destination's answer; the status as four hexadecimal digits."""
+    return {
+        "sop_instance_uid": answer.sop_instance_uid,
+        "status": f"{answer.status:04X}",
+        "outcome": answer.outcome,
+        "comment": answer.comment,
+        "at": answer.at.isoformat(),
+    }
+
+
+def _without_job(row: Row) -> dict[str, Any]:
+    plain = _plain(row)
+    del plain["job"]
+    return plain
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A row's values as JSON knows them."""
+    return {key: _value(value) for key, value in dataclasses.asdict(row).items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, State) else value
