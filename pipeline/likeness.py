@@ -22,7 +22,7 @@ from pipeline.volume import resample
 
 Floats = NDArray[np.float64]
 
-HU_WINDOW = (-300.0, 1300.0)
+HU_WINDOW = (-250.0, 650.0)
 """HU shown as black and as white."""
 DIFFERENCE_WINDOW_HU = 400.0
 """Largest difference shown, in HU, either way."""
