@@ -14,7 +14,6 @@ an unreadable file of our own is our fault and stays an OSError or InvalidDicomE
 from __future__ import annotations
 
 import datetime
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from dicomnode import metrics
 from dicomnode.config import Destination
 from dicomnode.errors import Undelivered
-from dicomnode.receive import VERIFICATION
+from dicomnode.receive import VERIFICATION, Connection
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 ACCEPTED: Final = 0x0000
@@ -183,11 +182,11 @@ def _association(
 
 
 def _connected(event: Event, opened: list[bool]) -> None:
-    """The TCP connection is there; small PDUs must not wait for one another."""
+    """The TCP connection is there."""
     opened.append(True)
     transport = event.assoc.dul.socket
     if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.socket = Connection.of(transport.socket)
 
 
 def _why_not(association: Association, *, connected: bool) -> str:

@@ -13,6 +13,7 @@ There is no database and no inference in this process, so neither can refuse or 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
 import socket
@@ -22,7 +23,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -254,6 +255,28 @@ class Receiver:
         return stored
 
 
+class Connection(socket.socket):
+    """A TCP connection that can always be closed, and sends small PDUs without delay.
+
+    pynetdicom does not close a socket whose shutdown fails, and it fails when the peer has reset the connection, as
+    load balancers do: descriptors would pile up.
+    """
+
+    @classmethod
+    def of(cls, plain: socket.socket) -> Self:
+        """The same connection, taken over from a plain socket."""
+        timeout_s = plain.gettimeout()
+        connection = cls(plain.family, plain.type, plain.proto, plain.detach())
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(timeout_s)
+        return connection
+
+    def shutdown(self, how: int) -> None:
+        """Shut down what is still there."""
+        with contextlib.suppress(OSError):
+            super().shutdown(how)
+
+
 class _Server(ThreadedAssociationServer):
     """A listening socket whose connections cannot be silent for ever."""
 
@@ -261,9 +284,9 @@ class _Server(ThreadedAssociationServer):
     idle_timeout_s = 60.0
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection; no delay for small PDUs, and a limit for a peer that stops within one."""
-        connection, address = super().get_request()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """Accept a connection, with a limit for a peer that stops within a PDU."""
+        accepted, address = super().get_request()
+        connection = Connection.of(accepted)
         connection.settimeout(self.idle_timeout_s)
         return connection, address
 
@@ -279,6 +302,7 @@ def _application_entity(node: Node, receive: Receive) -> AE:
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.maximum_associations = receive.max_associations
+    ae.require_called_aet = receive.check_called_ae
     ae.maximum_pdu_size = receive.max_pdu_bytes
     ae.acse_timeout = min(REQUEST_TIMEOUT_S, receive.idle_timeout_s)
     ae.dimse_timeout = ae.network_timeout = receive.idle_timeout_s
@@ -324,10 +348,16 @@ def identity(encoded: bytes, transfer_syntax: UID) -> dict[str, str]:
             stop_when=_beyond_identity,
             specific_tags=[Tag(keyword) for keyword in _IDENTITY],
         )
-        values = {keyword: str(found.get(keyword) or "") for keyword in _IDENTITY}
-    except Exception as error:
+    except Exception as error:  # pydicom raises whatever the garbage leads it into
         raise NotStorable("The data set cannot be read") from error
+    values = {keyword: _plain(found, keyword) for keyword in _IDENTITY}
     return {keyword: checked_uid(value, keyword) for keyword, value in values.items()}
+
+
+def _plain(found: Dataset, keyword: str) -> str:
+    """The value of an element as it came, neither checked nor spoken of by pydicom; empty when it is missing."""
+    value = found.get_item(keyword).value if keyword in found else None
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else ""
 
 
 def _store_request(event: Event) -> C_STORE:

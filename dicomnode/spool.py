@@ -147,7 +147,7 @@ class Spool:
         disk = os.statvfs(self.root)
         left = disk.f_bavail * disk.f_frsize - wanted_bytes
         if left < self._reserve_bytes:
-            raise OutOfResources("The disk has reached its reserve")
+            raise OutOfResources("The disk is full" if left < 0 else "The disk has reached its reserve")
 
     def series_folder(self, series_uid: str) -> Path:
         """The folder of a series, there or not. Raises NotStorable for an invalid UID."""
