@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicomnode import log, metrics
-from dicomnode.engine import back_off_s, jitter, synthesis_id
+from dicomnode.engine import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import LedgerUnreachable, WrongState
 from dicomnode.states import State
 from models.card import BadCard, UnknownModel
@@ -30,8 +30,6 @@ from pipeline.run import Options, Result, convert
 from pipeline.series import Series, read_instance
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from dicomnode.config import Config
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
@@ -166,13 +164,8 @@ class Conversions:
 
     def _synthesized(self, row: JobRow, made: Made) -> None:
         names = [destination.name for destination in self._config.destinations]
-        entries = [self._queues.deliver(row.job, name, 1) for name in names]
-
-        def then(connection: Connection) -> None:
-            for entry in entries:
-                entry(connection)
-
-        self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, then)
+        sending = together(self._queues.deliver(row.job, name, 1) for name in names)
+        self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, sending)
         metrics.JOBS.labels(state=State.SYNTHESIZED).inc()
         if made.hold is not None:
             metrics.HELD.labels(reason=made.hold[0]).inc()

@@ -112,6 +112,17 @@ class Queues:
         return then
 
 
+def together(entries: Iterable[Then]) -> Then:
+    """Several queue entries in one transaction."""
+    kept = list(entries)
+
+    def then(connection: sa.Connection) -> None:
+        for entry in kept:
+            entry(connection)
+
+    return then
+
+
 def synthesis_id(job: str, attempt: int) -> str:
     """Workflow id of an attempt at a job."""
     return f"{SYNTHESIZE}:{job}:{attempt}"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dicomnode.engine import together
 from dicomnode.errors import WrongState
 from dicomnode.states import State
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
     from dicomnode.schema import JobRow
@@ -26,12 +25,7 @@ def release(ledger: Ledger, queues: Queues, job: str, reason: str) -> JobRow:
     else:
         waiting = [one for one in ledger.deliveries(row.job) if one.delivered_at is None]
         entries = [queues.deliver(row.job, one.destination, one.attempt) for one in waiting]
-
-    def then(connection: Connection) -> None:
-        for entry in entries:
-            entry(connection)
-
-    ledger.released(row.job, reason, then)
+    ledger.released(row.job, reason, together(entries))
     return ledger.job(row.job)
 
 
