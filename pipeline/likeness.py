@@ -70,9 +70,9 @@ def inside(grid: VolumeGeometry, field: VolumeGeometry) -> NDArray[np.bool_]:
 def tissue_likeness(ct: Volume, known: Phantom, mr: VolumeGeometry) -> list[TissueLikeness]:
     """Each tissue of the phantom within the field of view of the MR, then the whole leg (every tissue but air)."""
     seen = inside(ct.get_geometry(), mr)
-    labels = np.where(seen, known.labels.array, -1)
-    rows = [_likeness(tissue.name, labels == tissue.label, ct, known) for tissue in TISSUES]
-    return [*rows, _likeness("whole leg", labels > TISSUES[0].label, ct, known)]
+    labels = known.labels.array
+    rows = [_likeness(tissue.name, seen & (labels == tissue.label), ct, known) for tissue in TISSUES]
+    return [*rows, _likeness("whole leg", seen & (labels != TISSUES[0].label), ct, known)]
 
 
 def _likeness(name: str, where: NDArray[np.bool_], ct: Volume, known: Phantom) -> TissueLikeness:

@@ -20,6 +20,7 @@ def test_the_truth_itself_has_no_error_in_any_tissue() -> None:
     rows = tissue_likeness(KNOWN.hu, KNOWN, MR.get_geometry())
     assert [row.name for row in rows] == [*(tissue.name for tissue in TISSUES), "whole leg"]
     assert all(row.voxels > 100 for row in rows)
+    assert rows[-1].voxels == sum(row.voxels for row in rows[1:-1])
     assert [row.mae_hu for row in rows] == [0] * len(rows)
     assert [row.mean_hu for row in rows[:-1]] == [tissue.hu for tissue in TISSUES]
 
