@@ -1,7 +1,7 @@
 """The KL autoencoder of the latent diffusion model, with a stride of its own for every axis.
 
-The structure is that of MONAI's AutoencoderKL without attention (Rombach et al. 2022): with strides (2, 2, 2) it has the
-same layers and the same number of parameters, which a test compares. MONAI's halves all axes alike; pairs of
+The structure is that of MONAI's AutoencoderKL without attention (Rombach et al. 2022): with strides (2, 2, 2) it has
+the same layers and the same number of parameters, which a test compares. MONAI's halves all axes alike; pairs of
 0.98 x 0.98 x 3.27 mm want their rows and columns halved first, and kernels that do not mix slices before that.
 
 Normalisation is a choice: `groups` of 0 normalises over the channels of each voxel alone (VoxelNorm), so that a voxel's
@@ -11,22 +11,28 @@ value depends on its surroundings only and never on the size of the image; a cou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import nn
 
 Stride = tuple[int, int, int]
 
+FIRST_LOG_SIGMA: Final = -3.0
+"""Log SD of the latent before training: small, or the first thousand steps are spent on growing out of the noise."""
+
 
 def kernel_for(stride: Stride) -> Stride:
-    """Kernel of a level: 3 along the axes that its stride halves, 1 along the others (their voxels are still longer)."""
+    """Kernel of a level: 3 along the axes that its stride halves, 1 along the others, whose voxels are still longer."""
     first, second, third = (3 if step > 1 else 1 for step in stride)
     return (first, second, third)
 
 
 def convolution(channels_in: int, channels_out: int, kernel: Stride, stride: Stride = (1, 1, 1)) -> nn.Conv3d:
     """A convolution that keeps the size, but for its stride."""
-    return nn.Conv3d(channels_in, channels_out, kernel, stride, padding=tuple(size // 2 for size in kernel))
+    return nn.Conv3d(
+        channels_in, channels_out, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    )
 
 
 class VoxelNorm(nn.Module):
@@ -68,7 +74,9 @@ class ResidualBlock(nn.Module):
         return residual
 
 
-def encoder(inputs: int, outputs: int, channels: Sequence[int], strides: Sequence[Stride], groups: int) -> nn.Sequential:
+def encoder(
+    inputs: int, outputs: int, channels: Sequence[int], strides: Sequence[Stride], groups: int
+) -> nn.Sequential:
     """Image (N, inputs, S, R, C) -> features (N, outputs, S / s, R / r, C / c); one channel count more than strides."""
     kernels = [*(kernel_for(stride) for stride in strides), (3, 3, 3)]
     layers: list[nn.Module] = [convolution(inputs, channels[0], kernels[0])]
@@ -119,12 +127,15 @@ class Autoencoder(nn.Module):
         groups: groups of every GroupNorm; 0 for VoxelNorm.
     """
 
-    def __init__(self, latent: int, channels: Sequence[int], strides: Sequence[Sequence[int]], groups: int = 16) -> None:
+    def __init__(
+        self, latent: int, channels: Sequence[int], strides: Sequence[Sequence[int]], groups: int = 16
+    ) -> None:
         super().__init__()
         steps: list[Stride] = [(int(s), int(r), int(c)) for s, r, c in strides]
         self.encoder = encoder(1, latent, channels, steps, groups)
         self.mean = nn.Conv3d(latent, latent, 1)
         self.log_sigma = nn.Conv3d(latent, latent, 1)
+        nn.init.constant_(self.log_sigma.bias, FIRST_LOG_SIGMA)
         self.unmix = nn.Conv3d(latent, latent, 1)
         self.decoder = decoder(latent, channels, steps, groups)
         self.last_norm = norm(channels[0], groups)

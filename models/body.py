@@ -52,8 +52,8 @@ def common_body(mr: NDArray[np.integer], hu: NDArray[np.integer]) -> Mask:
 def outline(mr: NDArray[np.floating]) -> Mask:
     """Body of any MR, whatever part of the field of view it fills: every part of at least 1 % of the largest one.
 
-    The threshold is 15 % of the 95th percentile of the voxels above Otsu's, so that a small limb in a large field of view
-    is found as well as a cropped one; noise in the air around it stays below.
+    The threshold is 15 % of the 95th percentile of the voxels above Otsu's, so that a small limb in a large field of
+    view is found as well as a cropped one; noise in the air around it stays below.
     """
     if not np.ptp(mr) > 0:
         return np.zeros(mr.shape, dtype=bool)
@@ -66,4 +66,5 @@ def outline(mr: NDArray[np.floating]) -> Mask:
     labels, _ = ndimage.label(filled)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray(sizes >= max(1.0, PART_FRACTION * sizes.max()))[labels]
+    parts: Mask = (sizes >= max(1.0, PART_FRACTION * sizes.max()))[labels]
+    return parts

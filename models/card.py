@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 SHIPPED = "shipped"
 """Folder of this package with the installed models: `<name>.json` and `<name>.safetensors`."""
 

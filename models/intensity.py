@@ -28,7 +28,8 @@ def normalise_mr(mr: NDArray[np.float32], body: NDArray[np.bool_]) -> NDArray[np
     scale = float(np.percentile(inside, MR_PERCENTILE))
     if scale <= 0:
         return np.zeros_like(mr, dtype=np.float32)
-    return np.clip(mr / np.float32(scale), 0.0, MR_CEILING).astype(np.float32)
+    normal: NDArray[np.float32] = np.clip(mr / np.float32(scale), 0.0, MR_CEILING).astype(np.float32)
+    return normal
 
 
 def to_unit(hu: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The 3D latent diffusion model: an MR becomes a CT by way of noise in the CT's latent space.
 
-Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR (its encoding
-is concatenated to the noisy latent), it predicts the velocity of a rectified flow, and few steps suffice.
+Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR (its
+encoding is concatenated to the noisy latent), it predicts the velocity of a rectified flow, and few steps suffice.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class LatentDiffusion(nn.Module):
         return noise.to(self.latent_mean.device)
 
     @torch.inference_mode()
-    def synthesize(self, mr: torch.Tensor, seed: int, steps: int, samples: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    def synthesize(
+        self, mr: torch.Tensor, seed: int, steps: int, samples: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Synthetic CT of a whole normalised MR.
 
         Args:

@@ -36,7 +36,7 @@ def psnr(hu: Image, truth: Image, mask: Mask, hu_range: tuple[float, float] = RA
 
 
 def ssim(hu: Image, truth: Image, mask: Mask, hu_range: tuple[float, float] = RANGE_2023) -> float:
-    """SSIM of SynthRAD2023: clipped, the lowest HU outside the mask, shifted to 0, window 7^3, 3 voxels cut, mask mean."""
+    """SSIM of SynthRAD2023: clipped, the lowest HU outside the mask, shifted to 0, window 7^3, rim cut, mask mean."""
     low, high = hu_range
     first, second = (np.where(mask, np.clip(image, low, high), low) - low for image in (hu, truth))
     _, full = structural_similarity(first, second, data_range=high - low, full=True)

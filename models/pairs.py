@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -56,13 +56,13 @@ def read_nifti(path: Path) -> tuple[NDArray[np.int16], tuple[float, float, float
         BadPair: the file cannot be read, or its axes are not those of the patient.
     """
     try:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+        image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
     except RuntimeError as error:
         raise BadPair(f"{path.name}: cannot be read as an image") from error
     if not np.allclose(np.array(image.GetDirection()).reshape(3, 3), np.eye(3), atol=1e-3):
         raise BadPair(f"{path.name}: its axes are oblique; training pairs lie along the patient's axes")
     column, row, step = image.GetSpacing()
-    return sitk.GetArrayFromImage(image), (step, row, column)
+    return SimpleITK.GetArrayFromImage(image), (step, row, column)
 
 
 def make_pair(
@@ -142,7 +142,7 @@ def deform(pair: Pair, change: Deformation) -> Pair:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A change of the MR's values: gain, exponent, smooth bias field (log gain at the 8 corners), noise SD, its seed."""
+    """A change of the MR's values: gain, exponent, smooth bias field (log gain at 8 corners), noise SD, its seed."""
 
     gain: float
     exponent: float
@@ -195,8 +195,8 @@ def draw_corner(
 
 def cut(image: torch.Tensor, corner: Sequence[int], size: Sequence[int], fill: float) -> torch.Tensor:
     """A box of the last three axes; what lies beyond the image is filled."""
-    window = tuple(slice(first, first + length) for first, length in zip(corner, size, strict=True))
-    box = image[(..., *window)]
+    s, r, c = (slice(first, first + length) for first, length in zip(corner, size, strict=True))
+    box = image[..., s, r, c]
     missing = [length - extent for length, extent in zip(size, box.shape[-3:], strict=True)]
     return torch.nn.functional.pad(box, (0, missing[2], 0, missing[1], 0, missing[0]), value=fill)
 

@@ -2,8 +2,8 @@
 
 1. `autoencoder`: L1 + KL on CT patches; then the latent's mean and SD over the training set.
 2. `denoiser`: MR encoder and UNet learn the velocity of the rectified flow in the latent space.
-3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and decoder
-   together, beside the flow loss. The CT encoder stays, or the latent space would move.
+3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and
+   decoder together, beside the flow loss. The CT encoder stays, or the latent space would move.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ WARM_UP: Final = 200
 """Steps over which the learning rate rises."""
 FLOOR: Final = 0.02
 """Fraction of the peak learning rate at the end of the cosine."""
-CHECKPOINT_STEPS: Final = 500
+CHECKPOINT_STEPS: Final = 250
 LOG_STEPS: Final = 50
 GRADIENT_NORM: Final = 1.0
 EMA_DECAY: Final = 0.999
@@ -58,7 +57,8 @@ class Training:
     def begin(cls, recipe: Recipe, device: torch.device) -> Training:
         """Networks with weights drawn from the recipe's seed."""
         torch.manual_seed(recipe.seed)
-        networks = LatentDiffusion(**recipe.architecture).to(device, memory_format=torch.channels_last_3d)
+        networks = LatentDiffusion(**recipe.architecture).to(device)
+        nn.utils.convert_conv3d_weight_memory_format(networks, torch.channels_last_3d)
         recipe.run.mkdir(parents=True, exist_ok=True)
         return cls(recipe, networks, copy.deepcopy(networks).requires_grad_(False), device)
 
@@ -76,7 +76,7 @@ class Training:
         }
         part = self.state_path(stage).with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, self.state_path(stage))
+        part.replace(self.state_path(stage))
 
     def restore(self, stage: str, optimiser: torch.optim.Optimizer | None) -> int:
         """Take up a stage where its checkpoint left it; returns the steps done, 0 without a checkpoint."""

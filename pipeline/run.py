@@ -1,0 +1,151 @@
+"""The whole pipeline: an MR series becomes a CT series in a folder, and a report says how."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydicom
+from highdicom import Volume
+
+from models.weights import Model
+from pipeline.ct import Labels, write_ct
+from pipeline.findings import Finding, anatomy, inspect
+from pipeline.preflight import preflight
+from pipeline.provenance import Provenance
+from pipeline.series import Series
+from pipeline.synthesize import Synthesis, seed_of, synthesize
+from pipeline.volume import read_volume
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a site decides about every conversion.
+
+    Attributes:
+        anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
+        device: where the model runs (already loaded there); for the report.
+        research_label: whether the CT says "research, not for clinical use".
+        configuration_digest: SHA-256 of the configuration that changes the result.
+    """
+
+    anatomy_check: Literal["hold", "warn"] = "hold"
+    device: str = "auto"
+    research_label: bool = True
+    configuration_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished conversion.
+
+    Attributes:
+        ct: the CT files, inferior first.
+        ct_series_uid: their SeriesInstanceUID.
+        findings: all checks.
+        held: why a person should look before the CT is sent, or None.
+        report: what was made, from what, how; plain values for JSON, without patient data.
+    """
+
+    ct: tuple[Path, ...]
+    ct_series_uid: str
+    findings: tuple[Finding, ...]
+    held: str | None
+    report: dict[str, Any]
+
+
+def convert(series: Series, model: Model, into: Path, options: Options) -> Result:
+    """Make the synthetic CT of an MR series and write it into a folder.
+
+    Raises:
+        Unsuitable: the series is not one regular volume, or lacks what a CT needs.
+        OSError: the files cannot be written.
+    """
+    clock = Stopwatch({})
+    with clock("read"):
+        mr = read_volume(series)
+    with clock("synthesize"):
+        made = synthesize(mr, model, seed=seed_of(series, model.card))
+    findings = (anatomy(series.body_part, model.card), *look_at(made, model))
+    warned = warnings_of(findings, options)
+    provenance = Provenance(
+        model.card, made.sampling, findings, options.configuration_digest, warned, version("sct-node")
+    )
+    with clock("write"):
+        files = write_ct(made.hu, series, provenance, into, labels=Labels(research=options.research_label))
+    held = hold_of(findings, bool(warned), files)
+    uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+    return Result(tuple(files), uid, findings, held, report_of(series, mr, made, provenance, clock.seconds))
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Seconds by stage."""
+
+    seconds: dict[str, float]
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - began, 3)
+
+
+def look_at(made: Synthesis, model: Model) -> tuple[Finding, ...]:
+    """The plausibility of the HU on the model's grid, inside the MR's outline."""
+    voxel_mm3 = float(np.prod(made.body.spacing))
+    return inspect(made.on_model_grid.array, made.body.array > 0, voxel_mm3, model.card)
+
+
+def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, ...]:
+    """Sentences for the CT and the report, where the site lets series of other anatomy pass.
+
+    The limits of the other findings hold for the model's own anatomy; elsewhere they are told, not enforced.
+    """
+    if options.anatomy_check == "hold" or findings[0].verdict == "pass":
+        return ()
+    return tuple(f"{finding}" for finding in findings if finding.verdict != "pass")
+
+
+def hold_of(findings: tuple[Finding, ...], warned: bool, files: list[Path]) -> str | None:
+    """Why a person should look: findings that do not pass, or a rule of planning systems that the files break."""
+    failed = [] if warned else [str(finding) for finding in findings if finding.verdict != "pass"]
+    broken = [f"{breach.rule}: {breach.sentence}" for breach in preflight(files)]
+    return "; ".join([*failed, *broken]) or None
+
+
+def report_of(
+    series: Series, mr: Volume, made: Synthesis, provenance: Provenance, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Plain values for `report.json`; UIDs, but neither name nor ID of the patient."""
+    card = provenance.card
+    return {
+        "source": {
+            "series_instance_uid": series.series_instance_uid,
+            "instances": len(series.instances),
+            "set_aside": len(series.set_aside),
+            "shape": list(mr.spatial_shape),
+            "spacing_mm": [round(float(step), 6) for step in mr.spacing],
+            "body_part": series.body_part,
+        },
+        "ct": {
+            "instances": int(made.hu.spatial_shape[0]),
+            "shape": list(made.hu.spatial_shape),
+            "spacing_mm": [round(float(step), 6) for step in made.hu.spacing],
+        },
+        "model": {"name": card.name, "version": card.version, "digest": card.digest},
+        "sampling": dataclasses.asdict(made.sampling),
+        "findings": [dataclasses.asdict(finding) for finding in provenance.findings],
+        "warnings": list(provenance.warnings),
+        "configuration_digest": provenance.configuration_digest,
+        "software_version": provenance.software_version,
+        "seconds": seconds,
+    }

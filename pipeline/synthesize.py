@@ -1,0 +1,105 @@
+"""MR volume -> HU volume: to the model's grid, through the model, and back by one resampling."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import SimpleITK
+from highdicom import Volume, VolumeGeometry
+
+from models.card import ModelCard
+from models.intensity import AIR_HU
+from models.weights import Model
+from pipeline.errors import Unsuitable
+from pipeline.prepare import model_grid, on_model_grid
+from pipeline.provenance import Sampling
+from pipeline.series import Series
+from pipeline.volume import axial_geometry, resample
+
+COPIED: Final = "none: the model ran on the CT's own grid"
+LINEAR: Final = "linear, once from MR to model grid and once from model to CT grid"
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What a model makes of an MR.
+
+    Attributes:
+        hu: float32 HU on the asked grid; air outside the body and outside the MR's field of view.
+        body: 1 in the MR's outline, 0 elsewhere, uint8, on the model's grid.
+        on_model_grid: HU on the model's grid.
+        sampling: how it came about.
+    """
+
+    hu: Volume
+    body: Volume
+    on_model_grid: Volume
+    sampling: Sampling
+
+
+def seed_of(source: Series, card: ModelCard) -> int:
+    """The seed of a series: the same instances and the same weights always start from the same noise."""
+    uids = sorted(instance.sop_instance_uid for instance in source.instances)
+    return int.from_bytes(hashlib.sha256("\n".join([card.digest, *uids]).encode()).digest()[:4], "big") >> 1
+
+
+def synthesize(mr: Volume, model: Model, seed: int, onto: VolumeGeometry | None = None) -> Synthesis:
+    """Synthetic CT of an MR volume.
+
+    Args:
+        mr: float32 MR values in any orientation, LPS mm.
+        model: what turns it into HU.
+        seed: of the first sample.
+        onto: grid of the result; the axial grid of the MR's field of view where None.
+    """
+    card = model.card
+    grid = model_grid(mr, card.spacing_mm)
+    prediction = model.predict(np.ascontiguousarray(on_model_grid(mr, grid).array), seed)
+    there = grid.with_array(prediction.hu)
+    output = onto or axial_geometry(mr)
+    hu = resample(there, output, fill=AIR_HU)
+    same = np.array_equal(grid.affine, output.affine) and grid.spatial_shape == output.spatial_shape
+    first, second, third = (float(step) for step in grid.spacing)
+    sampling = Sampling(
+        seed, card.sampling["steps"], card.sampling["samples"], COPIED if same else LINEAR, (first, second, third)
+    )
+    return Synthesis(hu, grid.with_array(prediction.body.astype(np.uint8)), there, sampling)
+
+
+def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) -> None:
+    """MR NIfTI -> float32 HU NIfTI on the MR's own grid, whatever its orientation.
+
+    Raises:
+        Unsuitable: UNREADABLE, when the MR is no three-dimensional NIfTI image.
+        OSError: the result cannot be written.
+    """
+    mr = read_nifti(mr_path)
+    made = synthesize(mr, model, seed, onto=mr.get_geometry())
+    part = out_path.with_name(f".part-{out_path.name}")
+    try:
+        SimpleITK.WriteImage(made.hu.to_simpleitk(), str(part))
+        part.replace(out_path)
+    except RuntimeError as error:
+        raise OSError(f"{out_path.name} cannot be written as NIfTI; its name should end in .nii.gz") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_nifti(path: Path) -> Volume:
+    """A NIfTI image as a volume in LPS mm, float32, axes (slice, row, column) of the file.
+
+    Raises:
+        Unsuitable: UNREADABLE.
+    """
+    try:
+        image = SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)
+    except RuntimeError as error:
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no image that SimpleITK reads") from error
+    if image.GetDimension() != 3:
+        detail = f"it has {image.GetDimension()} dimensions; 3 are needed"
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail=detail)
+    return Volume.from_simpleitk(image, coordinate_system="PATIENT")
