@@ -57,6 +57,11 @@ LOSSLESS_TRANSFER_SYNTAXES = frozenset(
 )
 """Transfer syntaxes that keep every stored value (PS3.5 section 10 and annex A)."""
 
+PIXEL_DATA_TAGS = frozenset(
+    bytes.fromhex(tag) for tag in ("E07F0800", "E07F0900", "E07F1000", "7FE00008", "7FE00009", "7FE00010")
+)
+"""(7FE0,0008), (7FE0,0009) and (7FE0,0010) as bytes, little and big endian (PS3.3 C.7.6.3 and C.7.6.24)."""
+
 DAMAGE = (
     AttributeError,
     EOFError,
@@ -99,11 +104,13 @@ class Instance:
 def read_instance(path: Path) -> Instance:
     """Read the header of one file; pixels stay where they are.
 
-    Raises Unsuitable UNREADABLE (naming the file) when it is no DICOM file or lacks the UIDs that identify it, and
-    OSError when the disk fails.
+    Raises Unsuitable UNREADABLE (naming the file) when it is no DICOM file, lacks the UIDs that identify it, or is an
+    image that ends before its pixel data, and OSError when the disk fails.
     """
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True)
+            next_tag = file.read(4)
         uids = [UID(str(header.get(keyword) or "")) for keyword in ("SOPClassUID", "SOPInstanceUID")]
         series_instance_uid = UID(str(header.get("SeriesInstanceUID") or ""))
         transfer_syntax_uid = UID(str(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
@@ -113,7 +120,11 @@ def read_instance(path: Path) -> Instance:
         raise unreadable(path.name, "its header is damaged", error) from error
     if not all((*uids, series_instance_uid)):
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="its header is cut short or lacks its UIDs")
-    return Instance(uids[0], uids[1], transfer_syntax_uid, series_instance_uid, path, header)
+    instance = Instance(uids[0], uids[1], transfer_syntax_uid, series_instance_uid, path, header)
+    whole = next_tag in PIXEL_DATA_TAGS or transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    if instance.is_image and not whole:  # a deflated data set is read to its end or not at all
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it ends before its pixel data")
+    return instance
 
 
 def unreadable(name: str, detail: str, error: Exception) -> Unsuitable:
