@@ -17,13 +17,14 @@ from pydicom import DataElement, Dataset
 from pydicom.uid import CTImageStorage
 
 from pipeline.conditions import CONDITIONS, code_breaches
+from pipeline.ct import HU_RANGE
+from pipeline.ct_modules import AXIAL_ORIENTATION
+from pipeline.elements import DS_LENGTH
 from pipeline.instance import DAMAGE
 from pipeline.standard import Attribute, Module, ct_image_modules
 
-HU_RANGE = (-1024, 3071)
 STEP_TOLERANCE_MM = 1e-4
-DS_LENGTH = 16
-AXIAL_ORIENTATION = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+"""How far a slice may lie from its place: the error allowed in a CT's positions."""
 ONE_OF_A_SERIES = (
     "PatientID",
     "StudyInstanceUID",
@@ -69,10 +70,11 @@ def preflight(paths: Iterable[Path], hu_range: tuple[int, int] = HU_RANGE) -> li
     `hu_range` is the range of rescaled values that the site allows.
     """
     files: list[CTFile] = []
+    sequences: dict[tuple[int, bytes], DataElement] = {}
     breaches: list[Breach] = []
     for path in paths:
         try:
-            file = _read(path)
+            file = _read(path, sequences)
         except (OSError, *DAMAGE) as error:
             breaches.append(Breach("readable", path, f"the file cannot be read ({type(error).__name__})"))
             continue
@@ -83,9 +85,17 @@ def preflight(paths: Iterable[Path], hu_range: tuple[int, int] = HU_RANGE) -> li
     return breaches + [Breach(rule.__name__, file.path, text) for rule in rules for file, text in rule(files)]
 
 
-def _read(path: Path) -> CTFile:
-    """Read a whole file and decode every element, so that no rule meets a damaged one."""
+def _read(path: Path, sequences: dict[tuple[int, bytes], DataElement]) -> CTFile:
+    """Read a whole file and decode every element, so that no rule meets a damaged one.
+
+    `sequences` are those of the files before: the same bytes, as in references to the source, are decoded once.
+    """
     image = pydicom.dcmread(path)
+    for tag in list(image.keys()):
+        raw = image.get_item(tag)
+        if raw.is_raw and raw.VR == "SQ":
+            encoded = (int(tag), bytes(raw.value or b""))
+            image[tag] = sequences.setdefault(encoded, sequences.get(encoded) or image[tag])
     return CTFile(path, image, tuple(image.iterall()))
 
 
@@ -172,7 +182,7 @@ def axial_orientation(file: CTFile) -> Iterator[str]:
     """1\\0\\0\\0\\1\\0: one planning system closes its import dialog without a word otherwise, one fails at dose."""
     image = file.image
     orientation = [float(value) for value in image.get("ImageOrientationPatient") or ()]
-    if orientation != AXIAL_ORIENTATION:
+    if orientation != [float(value) for value in AXIAL_ORIENTATION]:
         yield f"ImageOrientationPatient is {orientation}, not axial"
 
 

