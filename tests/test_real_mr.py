@@ -1,0 +1,184 @@
+"""What scanners really write: every item of the data's mr/ folder is taken or refused as its README expects."""
+
+import gzip
+import warnings
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from pipeline.errors import Unsuitable
+from pipeline.pixels import stored_values
+from pipeline.series import only_series, read_instance, read_series, stack_complete
+from pipeline.volume import axial_geometry, read_volume, resample
+
+TAKEN = [
+    # item, shape (slice, row, column), spacing in mm, highest MR value
+    ("philips_ingenia_sag_mprage_classic", (170, 256, 256), (1.0, 1.0, 1.0), 2803.29),
+    ("siemens_xa30_enhanced_t1/series5.dcm", (96, 128, 128), (2.0, 2.0, 2.0), 2927),
+    ("siemens_prisma_sag_t1_HFS", (35, 256, 256), (4.8, 1.015625, 1.015625), 1948),
+    ("siemens_prisma_sag_t1_HFP", (35, 256, 256), (4.8, 1.015625, 1.015625), 1839),
+    ("siemens_prisma_sag_t1_HFDL", (35, 256, 256), (4.8, 1.015625, 1.015625), 2189),
+    ("ibsi_STS_024", (43, 83, 78), (3.26995, 0.976562, 0.976562), 1387),
+    ("ibsi_STS_035", (54, 99, 93), (3.26996, 0.976562, 0.976562), 1571),
+    ("ge_pioneer_ax_mprage_gridphantom_classic", (130, 256, 256), (1.2, 0.9375, 0.9375), 5467),
+]
+
+REFUSED = [
+    (
+        "philips_fieldmap_2echo_magphase_multivolume_classic",
+        "SEVERAL_VOLUMES",
+        "4 images at each of 53 positions; they differ in ImageType (ORIGINAL\\PRIMARY\\M_FFE\\M\\FFE, "
+        "ORIGINAL\\PRIMARY\\PHASE MAP\\P\\FFE), EchoTime (2.3, 4.6)",
+    ),
+    (
+        "philips_enhanced_multivolume/fieldmap_2echo_mag_phase_enhanced.dcm.gz",
+        "SEVERAL_VOLUMES",
+        "4 images at each of 53 positions",
+    ),
+    ("philips_enhanced_multivolume/pcasl_6vol_enhanced.dcm.gz", "SEVERAL_VOLUMES", "6 images at each of 40 positions"),
+    (
+        "philips_enhanced_multivolume/b0map_mag_real_enhanced.dcm.gz",
+        "SEVERAL_VOLUMES",
+        "ComplexImageComponent (MAGNITUDE, REAL)",
+    ),
+    ("philips_enhanced_multivolume/nonimage_raw_data_storage.dcm.gz", "NO_IMAGES", "no image was found among 1 files"),
+    ("siemens_xa30_enhanced_t1/nonimage_phoenix_SR.dcm.gz", "NO_IMAGES", "no image was found among 1 files"),
+    ("ge_multiphase_10vol_classic", "SEVERAL_VOLUMES", "10 images at each of 10 positions"),
+    (
+        "toshiba_galan_dwi_oblique_2vol_classic",
+        "SEVERAL_VOLUMES",
+        "2 images at each of 40 positions; they differ in DiffusionBValue (1500, none)",
+    ),
+    ("uih_dti_vframe_mosaic", "MOSAIC", "ImageType ORIGINAL\\PRIMARY\\M\\VFRAME"),
+    ("compressed_transfer_syntaxes", "MOSAIC", "ImageType ORIGINAL\\PRIMARY\\M\\ND\\MOSAIC"),
+    ("enhanced_small_pydicom_data/emri_small.dcm", "NO_PATIENT_ID", "PatientID is missing or empty"),
+    ("ibsi_STS_024 CT", "NOT_MR", "the series holds 55 CT Image Storage"),
+]
+
+SYNTAXES = [f"compressed_transfer_syntaxes/{n}.dcm" for n in range(1, 10)]
+SMALL = [
+    f"enhanced_small_pydicom_data/emri_small{end}.dcm"
+    for end in ("", "_RLE", "_big_endian", "_jpeg_2k_lossless", "_jpeg_ls_lossless")
+]
+
+
+@pytest.fixture
+def source(mr_item, tmp_path):
+    """The file or folder of an item, unzipped where it is zipped."""
+
+    def find(name: str) -> Path:
+        path = mr_item(name.removesuffix(" CT"))
+        if path.suffix != ".gz":
+            return path
+        plain = tmp_path / path.stem
+        plain.write_bytes(gzip.decompress(path.read_bytes()))
+        return plain
+
+    return find
+
+
+def series_of(name, source):
+    """The item's one MR series; its CT series where the name asks for it."""
+    found = read_series(source(name))
+    return next(s for s in found if s.header.Modality == "CT") if name.endswith(" CT") else only_series(found)
+
+
+@pytest.mark.parametrize(("name", "shape", "spacing", "highest"), TAKEN)
+def test_a_regular_series_is_taken(name, shape, spacing, highest, source):
+    series = series_of(name, source)
+    assert stack_complete(series)
+    volume = read_volume(series)
+    assert volume.shape == shape
+    assert volume.spacing == pytest.approx(spacing, abs=2e-6)
+    assert volume.array.min() == 0
+    assert volume.array.max() == pytest.approx(highest, rel=1e-5)
+    assert volume.frame_of_reference_uid == series.frame_of_reference_uid
+
+
+@pytest.mark.parametrize(("name", "code", "part"), REFUSED)
+def test_anything_else_is_refused_by_code_and_sentence(name, code, part, source):
+    with pytest.raises(Unsuitable) as caught:
+        read_volume(series_of(name, source))
+    assert caught.value.code == code
+    assert part in caught.value.sentence
+
+
+@pytest.mark.parametrize("name", [item[0] for item in TAKEN])
+def test_highdicom_reads_the_same_volume(name, source):
+    series = series_of(name, source)
+    ours = read_volume(series)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if len(series.instances) == 1:
+            theirs = highdicom.imread(series.instances[0].path).get_volume(apply_real_world_transform=False)
+        else:
+            files = [pydicom.dcmread(instance.path) for instance in series.instances]
+            theirs = highdicom.get_volume_from_series(files, apply_real_world_transform=False, orientation_tol=1e-4)
+    if np.dot(theirs.direction[:, 0], ours.direction[:, 0]) < 0:
+        theirs = theirs.flip_spatial(0)
+    assert np.abs(theirs.affine - ours.affine).max() < 2e-4
+    assert np.array_equal(theirs.array.astype(np.float32), ours.array)
+
+
+@pytest.mark.parametrize("name", ["ibsi_STS_024", "ibsi_STS_035", "siemens_xa30_enhanced_t1/series5.dcm"])
+def test_a_series_along_the_patients_axes_is_not_interpolated(name, source):
+    volume = read_volume(series_of(name, source))
+    ct = resample(volume, axial_geometry(volume), fill=-1.0)
+    assert np.array_equal(np.sort(ct.array.ravel()), np.sort(volume.array.ravel()))
+
+
+def test_the_oblique_head_is_covered_and_its_mean_kept(source):
+    volume = read_volume(series_of("philips_ingenia_sag_mprage_classic", source))
+    ct = resample(volume, axial_geometry(volume), fill=0.0)
+    assert ct.spacing == (1.0, 1.0, 1.0)
+    assert ct.array.sum() == pytest.approx(volume.array.sum(), rel=2e-3)
+
+
+def test_the_mr_and_ct_of_a_patient_overlap_in_one_frame_of_reference(source):
+    found = {series.header.Modality: series for series in read_series(source("ibsi_STS_024"))}
+    assert found["MR"].frame_of_reference_uid == found["CT"].frame_of_reference_uid
+    assert found["MR"].body_part == "EXTREMITY"
+
+
+@pytest.mark.parametrize("group", [SYNTAXES, SMALL], ids=["nine files", "enhanced"])
+def test_every_transfer_syntax_decodes_to_the_same_pixels(group, mr_item):
+    decoded = [stored_values(read_instance(mr_item(name))) for name in group]
+    assert all(np.array_equal(values, decoded[0]) for values in decoded)
+    assert decoded[0].max() > 0
+
+
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_rewritten_file_decodes_to_the_same_pixels(syntax, mr_item, tmp_path):
+    data_set = pydicom.dcmread(mr_item(SYNTAXES[0]))
+    data_set.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(
+        tmp_path / "again.dcm",
+        data_set,
+        implicit_vr=syntax.is_implicit_VR,
+        little_endian=True,
+        enforce_file_format=True,
+    )
+    again = stored_values(read_instance(tmp_path / "again.dcm"))
+    assert np.array_equal(again, stored_values(read_instance(mr_item(SYNTAXES[0]))))
+
+
+def test_the_broken_file_is_unreadable(mr_item):
+    instance = read_instance(mr_item("enhanced_small_pydicom_data/emri_small_jpeg_2k_lossless_too_short.dcm"))
+    with pytest.raises(Unsuitable) as caught:
+        stored_values(instance)
+    assert caught.value.code == "UNREADABLE"
+    assert instance.sop_instance_uid in caught.value.sentence
+
+
+@pytest.mark.parametrize("name", SYNTAXES)
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.9999])
+def test_a_truncated_file_is_unreadable_in_every_transfer_syntax(name, kept, mr_item, tmp_path):
+    content = mr_item(name).read_bytes()
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(Unsuitable, match="UNREADABLE"):
+        stored_values(read_instance(path))
