@@ -19,7 +19,7 @@ PACKAGES = ("models", "pipeline", "dicomnode")
 NETWORK = {"socket", "socketserver", "ssl", "http", "urllib", "pynetdicom", "starlette", "uvicorn", "httpx"}
 DATABASE = {"sqlite3", "sqlalchemy", "psycopg", "dbos"}
 THREADS = {"threading", "multiprocessing", "concurrent", "asyncio", "subprocess", "signal"}
-DICOM = {"pydicom", "pynetdicom", "highdicom", "SimpleITK"}
+DICOM = {"pydicom", "pynetdicom", "highdicom"}
 CLOCK = {"time", "datetime"}
 DYNAMIC = {"importlib.import_module", "__import__"}
 
