@@ -166,13 +166,11 @@ def _association(
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
     opened: list[bool] = []
-    association = ae.associate(
-        destination.host,
-        destination.port,
-        contexts,
-        destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _connected, [opened])],
-    )
+    called = (destination.host, destination.port, contexts, destination.ae_title)
+    try:
+        association = ae.associate(*called, evt_handlers=[(evt.EVT_CONN_OPEN, _connected, [opened])])
+    except OSError as error:
+        raise _Lost(f"cannot be reached ({error.strerror})") from error
     if not association.is_established:
         raise _Lost(_why_not(association, connected=bool(opened)))
     try:
