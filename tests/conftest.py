@@ -104,11 +104,17 @@ def mr_item(sct_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
-    """The path of a program by its name, the venv's before Debian's; skips where it is not installed."""
+    """The path of a program by its name; skips where it is not installed.
+
+    dciodvfy and dcentvfy are pip's (Debian's of 2022 do not know SyntheticData). All others are looked for outside the
+    venv, where pynetdicom has put a storescu and a storescp of its own: the peers are to be ones we did not write.
+    """
+    venv = Path(sys.executable).parent
 
     def find(name: str) -> str:
-        places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"]
-        found = shutil.which(name, path=os.pathsep.join(places))
+        places = [Path(place) for place in os.get_exec_path()] + [Path("/usr/sbin")]
+        others = [str(place) for place in places if place.resolve() != venv.resolve()]
+        found = shutil.which(name, path=str(venv) if name in ("dciodvfy", "dcentvfy") else os.pathsep.join(others))
         if found is None:
             pytest.skip(f"{name} is not installed (Debian packages dcmtk, orthanc, prometheus, chromium-driver)")
         return found
