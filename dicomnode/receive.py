@@ -106,6 +106,7 @@ class Link(Protocol):
     """As much of an association as the arrivals need."""
 
     is_established: bool
+    is_released: bool
 
     def is_alive(self) -> bool:
         """Whether anything still serves it."""
@@ -121,13 +122,38 @@ class _Coming:
     sop_uids: set[str] = field(default_factory=set)
     links: set[Link] = field(default_factory=set)
     associations: int = 0
+    interrupted: bool = False
+
+    def note(self, sop_uid: str, calling_ae: str, link: Link, now: float) -> None:
+        """An instance has come over `link`."""
+        self.let_go()
+        if link not in self.links:
+            self.links.add(link)
+            self.associations += 1
+            self.interrupted = False
+        self.sop_uids.add(sop_uid)
+        self.calling_ae = calling_ae
+        self.last_at = now
+
+    def let_go(self) -> None:
+        """Let go of associations that have ended."""
+        ended = {link for link in self.links if not (link.is_established and link.is_alive())}
+        self.links -= ended
+        self.interrupted |= any(not link.is_released for link in ended)
 
     def arrival(self, series_uid: str) -> Arrival:
-        """What is known now; associations that have ended are let go."""
-        self.links = {link for link in self.links if link.is_established and link.is_alive()}
-        uids = frozenset(self.sop_uids)
-        count = len(self.links)
-        return Arrival(series_uid, uids, self.calling_ae, self.first_at, self.last_at, count, self.associations)
+        """What is known now."""
+        self.let_go()
+        return Arrival(
+            series_uid,
+            frozenset(self.sop_uids),
+            self.calling_ae,
+            self.first_at,
+            self.last_at,
+            open_associations=len(self.links),
+            associations=self.associations,
+            interrupted=self.interrupted,
+        )
 
 
 class Arrivals:
@@ -142,11 +168,7 @@ class Arrivals:
         now = time.monotonic()
         with self._lock:
             coming = self._coming.setdefault(series_uid, _Coming(calling_ae, now, now))
-            coming.associations += link not in coming.links
-            coming.links.add(link)
-            coming.sop_uids.add(sop_uid)
-            coming.calling_ae = calling_ae
-            coming.last_at = now
+            coming.note(sop_uid, calling_ae, link, now)
 
     def adopt(self, found: Iterable[Arrival]) -> None:
         """Take over series found on disk (`Spool.scan`) as if they had come to this process."""

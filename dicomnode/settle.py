@@ -4,8 +4,11 @@
     complete    every association that brought the series is closed, and its stack has no gap
     quiet       nothing has come for `quiet_s`: the last resort, when completeness cannot be shown
 
-A sender that opens an association for each single image is closed between any two of them, and the first few slices of
-any stack have no gap. From such a sender closed associations prove nothing, so only the quiet time counts.
+The first half of a stack has no gap either, so a stack without a gap proves something only when its sender is known to
+have finished. It is not, and only the quiet time counts, when
+- the association was aborted or lost and none has come after it;
+- the series was found on disk after our own end, and nobody has sent more of it since;
+- each association brings a single image: such a sender is closed between any two of them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ class Arrival:
     Attributes: `series_uid`; `sop_uids` (the instances that came since it was last handed over; the spool lists all of
     them); `calling_ae` (the last sender's AE title, empty if unknown); `first_at` and `last_at` (seconds of
     `time.monotonic`, so that a step of the clock splits no series); `open_associations` (those that brought an instance
-    of it and are neither released nor aborted nor lost); `associations` (how many have brought it in all).
+    of it and are neither released nor aborted nor lost); `associations` (how many have brought it in all; 0 for one
+    found on disk); `interrupted` (one ended without a release, and none has begun to bring it after that).
     """
 
     series_uid: str
@@ -36,6 +40,7 @@ class Arrival:
     last_at: float
     open_associations: int
     associations: int
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,12 @@ def settled(arrival: Arrival, complete: bool, now: float, quiet_s: float) -> Ver
 def may_be_complete(arrival: Arrival, now: float, quiet_s: float) -> bool:
     """Whether the senders' behaviour allows the series to be complete, whatever its stack looks like."""
     still = now - arrival.last_at >= min(LINGER_S, quiet_s)
-    return still and arrival.open_associations == 0 and not _one_image_an_association(arrival)
+    return still and _all_finished(arrival) and not _one_image_an_association(arrival)
+
+
+def _all_finished(arrival: Arrival) -> bool:
+    """Every association that brought the series has been released, and there was one."""
+    return arrival.associations > 0 and arrival.open_associations == 0 and not arrival.interrupted
 
 
 def _one_image_an_association(arrival: Arrival) -> bool:

@@ -374,6 +374,34 @@ def test_a_sender_that_vanishes_without_a_word_is_gone_for_its_series(receiver: 
     assert eventually(lambda: only(receiver.arrivals()).open_associations == 0)
 
 
+def test_a_series_is_interrupted_from_an_abort_until_a_new_association_brings_more(
+    receiver: Receiver, series: list[Path]
+) -> None:
+    first = associated(receiver)
+    send_file(first, series[0])
+    assert not only(receiver.arrivals()).interrupted
+    first.abort()
+    assert eventually(lambda: only(receiver.arrivals()).interrupted)
+    second = associated(receiver)
+    send_file(second, series[1])
+    second.release()
+    assert eventually(lambda: only(receiver.arrivals()).open_associations == 0)
+    assert not only(receiver.arrivals()).interrupted
+
+
+def test_an_abort_beside_a_sender_that_finishes_is_not_forgotten() -> None:
+    arrivals = Arrivals()
+    aborted, finished = _Ended(released=False), _Ended(released=True)
+    aborted.is_established = finished.is_established = True
+    aborted.alive = finished.alive = True
+    arrivals.note("1.2", "1.2.1", "A", aborted)
+    arrivals.note("1.2", "1.2.2", "B", finished)
+    aborted.alive = False
+    arrivals.note("1.2", "1.2.3", "B", finished)
+    finished.alive = False
+    assert only(arrivals.now()).interrupted
+
+
 def test_a_series_is_forgotten_only_as_it_was_seen(receiver: Receiver, series: list[Path]) -> None:
     association = associated(receiver)
     send_file(association, series[0])
@@ -462,19 +490,23 @@ def test_nothing_is_kept_of_associations_that_have_ended(receiver: Receiver, ser
     assert receiver._arrivals._coming == {}
 
 
-class _Gone:
-    """An association that has ended."""
+class _Ended:
+    """An association that has ended, by a release or otherwise."""
 
     is_established = False
+    alive = False
+
+    def __init__(self, released: bool) -> None:
+        self.is_released = released
 
     def is_alive(self) -> bool:
-        return False
+        return self.alive
 
 
 def test_arrivals_count_every_association_that_brought_something() -> None:
     arrivals = Arrivals()
     for number in range(5):
-        arrivals.note("1.2", f"1.2.{number}", "SCANNER", _Gone())
+        arrivals.note("1.2", f"1.2.{number}", "SCANNER", _Ended(released=True))
     arrival = only(arrivals.now())
     assert (arrival.associations, arrival.open_associations, len(arrival.sop_uids)) == (5, 0, 5)
 

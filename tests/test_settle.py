@@ -12,10 +12,12 @@ NOW = 1000.0
 QUIET_S = 30.0
 
 
-def arrival(still_s: float, images: int = 100, open_associations: int = 0, associations: int = 1) -> Arrival:
+def arrival(
+    still_s: float, images: int = 100, open_associations: int = 0, associations: int = 1, interrupted: bool = False
+) -> Arrival:
     """A series whose last instance came `still_s` ago."""
     uids = frozenset(f"1.2.{number}" for number in range(images))
-    return Arrival("1.2", uids, "SCANNER", 0.0, NOW - still_s, open_associations, associations)
+    return Arrival("1.2", uids, "SCANNER", 0.0, NOW - still_s, open_associations, associations, interrupted)
 
 
 arrivals = st.builds(
@@ -23,7 +25,8 @@ arrivals = st.builds(
     still_s=st.floats(0, 200),
     images=st.integers(1, 300),
     open_associations=st.integers(0, 5),
-    associations=st.integers(1, 300),
+    associations=st.integers(0, 300),
+    interrupted=st.booleans(),
 )
 
 
@@ -38,6 +41,15 @@ def test_an_open_association_keeps_a_gap_free_stack_waiting() -> None:
 def test_a_stack_with_a_gap_waits_for_the_quiet_time() -> None:
     assert not settled(arrival(QUIET_S - 0.1), False, NOW, QUIET_S).settled
     assert settled(arrival(QUIET_S), False, NOW, QUIET_S) == Verdict(True, "quiet")
+
+
+@pytest.mark.parametrize(("associations", "interrupted"), [(1, True), (2, True), (0, False)])
+def test_a_sender_that_was_cut_short_has_the_quiet_time_to_come_again(associations: int, interrupted: bool) -> None:
+    waiting, over = (
+        arrival(still_s, associations=associations, interrupted=interrupted) for still_s in (QUIET_S - 0.1, QUIET_S)
+    )
+    assert not settled(waiting, True, NOW, QUIET_S).settled
+    assert settled(over, True, NOW, QUIET_S).reason == "quiet"
 
 
 def test_a_sender_that_reconnects_at_once_does_not_split_its_series() -> None:
