@@ -239,8 +239,11 @@ def _listed(source: Path | Iterable[Path]) -> list[Path]:
 
 
 def _claims_dicom(path: Path) -> bool:
-    """Whether a file has the prefix of PS3.10 7.1, or at least the name of a DICOM file; a DICOMDIR is no instance."""
-    if path.name.upper() == "DICOMDIR":
+    """Whether a file has the prefix of PS3.10 7.1, or at least the name of a DICOM file.
+
+    Not: a DICOMDIR, a hidden file, and a file that is still being written (`.part`).
+    """
+    if path.name.upper() == "DICOMDIR" or path.name.startswith(".") or path.suffix == ".part":
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"

@@ -86,12 +86,20 @@ def test_no_repr_shows_the_patient(series_folder):
 def test_other_files_are_set_aside_and_listed(series_folder):
     (series_folder / "notes.txt").write_text("nothing")
     (series_folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (series_folder / "._0001.dcm").write_text("what macOS leaves")
+    (series_folder / "new.dcm.part").write_bytes(b"\0" * 128 + b"DICM")
     report = pydicom.dcmread(series_folder / "0001.dcm", stop_before_pixels=True)
     report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
     report.save_as(series_folder / "report.dcm")
     (series,) = read_series(series_folder)
     assert len(series.instances) == 12
-    assert [path.name for path in series.set_aside] == ["DICOMDIR", "notes.txt", "report.dcm"]
+    assert [path.name for path in series.set_aside] == [
+        "._0001.dcm",
+        "DICOMDIR",
+        "new.dcm.part",
+        "notes.txt",
+        "report.dcm",
+    ]
 
 
 def test_the_same_file_twice_counts_once(series_folder):
