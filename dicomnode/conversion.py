@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dicomnode.spool import Spool
 
 REPORT: Final = "report.json"
+STAGES: Final = {"read": "volume"}
+"""The report's name of a stage -> the metric's, where they differ."""
 RETRY_FIRST_S: Final = 2.0
 RETRY_MAX_S: Final = 60.0
 MODEL_ERRORS: Final[dict[type[Exception], str]] = {
@@ -150,7 +152,7 @@ class Conversions:
         result = convert(series, self._loaded(row.model, row.model_digest), into, options_of(self._config))
         write_report(result, into)
         for stage, seconds in result.report["seconds"].items():
-            metrics.STAGE_SECONDS.labels(stage=stage).observe(seconds)
+            metrics.STAGE_SECONDS.labels(stage=STAGES.get(stage, stage)).observe(seconds)
 
     def _loaded(self, name: str, digest: str) -> Model:
         """The job's model; WrongDigest when what is installed under its name is another by now."""

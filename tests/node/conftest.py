@@ -1,0 +1,230 @@
+"""A whole node to test: a tiny untrained model of the true class, a phantom series, `sct-node serve` in processes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+import torch
+
+from dicomnode import archive, config, metrics
+from dicomnode.config import Config, Destination, Node, Receive, Settle, Web
+from dicomnode.deliver import send
+from dicomnode.errors import NodeError
+from dicomnode.ledger import Ledger, database_url
+from dicomnode.schema import JobRow
+from dicomnode.states import State
+from models.card import ModelCard
+from models.latent_diffusion import LatentDiffusion
+from models.weights import save_model
+from pipeline.phantom import axial_grid, thigh
+from pipeline.phantom_series import write_mr_series
+
+ARCHITECTURE: dict[str, Any] = {
+    "autoencoder": {"channels": (8, 8), "latent": 4, "strides": ((1, 2, 2),), "groups": 4},
+    "mr_features": 4,
+    "mr_channels": (8, 8),
+    "denoiser_channels": (8, 8),
+    "groups": 4,
+}
+SLICES = 12
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with card and weights of a model that nobody trained."""
+    torch.manual_seed(0)
+    card = ModelCard(
+        name="tiny",
+        version="0.0.1",
+        digest="0" * 64,
+        architecture=ARCHITECTURE,
+        modality="MR",
+        anatomy=("THIGH",),
+        contrast="T1",
+        spacing_mm=(6.0, 3.0, 3.0),
+        hu_range=(-1024.0, 3071.0),
+        training_data="none",
+        limits="no meaning at all: for tests",
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    save_model(LatentDiffusion(**ARCHITECTURE), card, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def thigh_series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of an MR series of the phantom, 12 axial slices."""
+    grid = axial_grid((SLICES, 64, 64), (6.0, 3.0, 3.0))
+    return write_mr_series(thigh(grid).mr, tmp_path_factory.mktemp("thigh"))
+
+
+@pytest.fixture
+def another_series(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Writes other series of the phantom: `another_series(seed, slices=12)`."""
+
+    def write(seed: int, slices: int = SLICES) -> list[Path]:
+        grid = axial_grid((slices, 64, 64), (6.0, 3.0, 3.0))
+        return write_mr_series(thigh(grid, seed=seed).mr, tmp_path / f"series-{seed}", seed=seed)
+
+    return write
+
+
+@dataclass
+class Running:
+    """`sct-node serve` in a session of processes of its own, and its ledger."""
+
+    config: Config
+    folder: Path
+    ledger: Ledger
+    process: subprocess.Popen[bytes] | None = None
+    logs: list[Path] = field(default_factory=list)
+    seen_ticks: set[float] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Start it and wait until its receiver listens."""
+        path = self.folder / "node.yaml"
+        path.write_text(config.dump(self.config))
+        self.logs.append(self.folder / f"log-{len(self.logs)}")
+        command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(path)]
+        with self.logs[-1].open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
+        self.until(self.answers, "the receiver listens")
+
+    def answers(self) -> bool:
+        """Whether the receiver of this start listens."""
+        return "listening for DICOM" in self.logs[-1].read_text()
+
+    @property
+    def itself(self) -> Destination:
+        """The node as a sender sees it."""
+        return Destination("node", self.config.node.ae_title, "127.0.0.1", self.config.node.port)
+
+    def push(self, paths: Sequence[Path]) -> None:
+        """Send files to it over one association, as a scanner does."""
+        send(paths, self.itself, "SCANNER", lambda _: None)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the node at once."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+    def stop(self) -> int:
+        """SIGTERM to `serve`; -> its exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def until(self, true: Callable[[], Any], what: str, limit_s: float = 90.0) -> Any:
+        """Wait until `true()` holds, and return it; fails with the node's log."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                break
+            with contextlib.suppress(NodeError):
+                found = true()
+                if found:
+                    return found
+            time.sleep(0.02)
+        pytest.fail(f"not within {limit_s} s: {what}\n{self.log()[-4000:]}")
+
+    def job(self, *states: State, number: int = 1) -> JobRow:
+        """The newest job once there are `number` of them and it is in one of the states."""
+
+        def there() -> JobRow | None:
+            jobs = self.ledger.jobs()
+            return jobs[0] if len(jobs) == number and jobs[0].state in states else None
+
+        found = self.until(there, f"job {number} is {' or '.join(states)}")
+        assert isinstance(found, JobRow)
+        return found
+
+    def held(self) -> JobRow:
+        """The newest job once it is held."""
+        found = self.until(lambda: next((one for one in self.ledger.jobs() if one.held), None), "a job is held")
+        assert isinstance(found, JobRow)
+        return found
+
+    def ticks(self, role: str) -> int:
+        """How often a role has said that it is alive since this was first asked."""
+        last = metrics.last_ticks(self.config.node.data / "metrics").get(role, 0.0)
+        self.seen_ticks.add(last)
+        return len(self.seen_ticks) - 1
+
+    def log(self) -> str:
+        """What it wrote to stderr, over all starts."""
+        return "".join(path.read_text() for path in self.logs)
+
+
+@pytest.fixture
+def node(tmp_path: Path, tiny_model: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Running]]:
+    """Makes a node (not started) for destinations and settings; ended after the test."""
+    made: list[Running] = []
+
+    def make(*destinations: Destination, **settings: Any) -> Running:
+        folder = tmp_path / f"node-{len(made)}"
+        folder.mkdir()
+        chosen = Config(
+            node=Node(port=free_port(), data=folder / "data"),
+            web=Web(port=free_port()),
+            receive=Receive(disk_reserve_bytes=0),
+            settle=Settle(quiet_s=8.0),
+            model=str(tiny_model),
+            device="cpu",
+            destinations=destinations,
+        )
+        chosen = dataclasses.replace(chosen, **settings)
+        chosen.node.data.mkdir(exist_ok=True)
+        made.append(Running(chosen, folder, Ledger(database_url(chosen))))
+        return made[-1]
+
+    yield make
+    for running in made:
+        if running.process is not None and running.process.poll() is None:
+            running.kill()
+        running.ledger.close()
+
+
+@dataclass
+class Planning:
+    """A planning system to be: an archive in a process of its own, that may be up or down."""
+
+    folder: Path
+    port: int
+
+    def up(self, *options: str) -> contextlib.AbstractContextManager[Destination]:
+        """It answers while the context lasts; `options` are those of `dicomnode.archive`."""
+        return archive.serving(self.folder, *options, port=self.port)
+
+    @property
+    def destination(self) -> Destination:
+        """As a node knows it, retried within a second or two."""
+        where = Destination("planning", "ARCHIVE", "127.0.0.1", self.port)
+        return dataclasses.replace(where, retry_first_s=0.5, retry_max_s=2.0, timeout_s=10.0)
+
+    def instances(self) -> list[str]:
+        """SOP Instance UIDs that it has."""
+        return sorted(path.stem for path in self.folder.glob("*.dcm"))
+
+    def series(self) -> set[str]:
+        """SeriesInstanceUIDs that it has."""
+        sets = (pydicom.dcmread(path, force=True) for path in self.folder.glob("*.dcm"))
+        return {str(one.SeriesInstanceUID) for one in sets}
+
+
+@pytest.fixture
+def planning(tmp_path: Path, free_port: Callable[[], int]) -> Planning:
+    """A planning system, down at first."""
+    return Planning(tmp_path / "planning", free_port())

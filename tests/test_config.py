@@ -1,0 +1,129 @@
+"""The configuration: defaults, complaints that name the dotted path, and config/node.yaml compared with the code."""
+
+import dataclasses
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dicomnode.config import Config, Destination, Settle, dump, load
+from dicomnode.errors import ConfigError
+
+SHIPPED = files("config").joinpath("node.yaml")
+DESTINATION = "{name: tps, ae_title: TPS, host: 192.0.2.1, port: 104}"
+
+
+def loaded(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "node.yaml"
+    path.write_text(text)
+    return load(path)
+
+
+def keys_of(kind: Any, path: str = "") -> list[str]:
+    """Every dotted path of the configuration classes; a destination's under `destinations`."""
+    found = []
+    for one in dataclasses.fields(kind):
+        default = one.default
+        if dataclasses.is_dataclass(default):
+            found += keys_of(default, f"{path}{one.name}.")
+        elif one.name == "destinations":
+            found += [one.name, *keys_of(Destination, "destinations.")]
+        else:
+            found.append(f"{path}{one.name}")
+    return found
+
+
+def test_the_shipped_file_holds_every_key_with_its_default() -> None:
+    shipped = yaml.safe_load(SHIPPED.read_text())
+    expected = yaml.safe_load(dump(Config()))
+    assert shipped == expected
+
+
+def test_every_key_of_the_shipped_file_is_explained_by_a_comment_above_or_beside_it() -> None:
+    lines = SHIPPED.read_text().splitlines()
+    for key in [path.rpartition(".")[2] for path in keys_of(Config()) if not path.startswith("destinations.")]:
+        at = next(n for n, line in enumerate(lines) if re.match(rf"\s*{key}:", line))
+        assert "#" in lines[at] or lines[at - 1].strip().startswith("#"), key
+
+
+def test_every_key_of_a_destination_is_explained_with_its_default() -> None:
+    text = SHIPPED.read_text()
+    for one in dataclasses.fields(Destination):
+        match = re.search(rf"#\s+(?:- )?{one.name}: (\S+)\s+# \w", text)
+        assert match, one.name
+        if one.default is not dataclasses.MISSING:
+            assert yaml.safe_load(match[1]) == one.default
+
+
+def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
+    assert load(None) == loaded(tmp_path, "") == loaded(tmp_path, "# nothing\n")
+    assert load(None).node.data.is_absolute()
+
+
+def test_a_file_may_hold_only_what_differs(tmp_path: Path) -> None:
+    config = loaded(tmp_path, f"settle: {{quiet_s: 5}}\ndestinations: [{DESTINATION}]\n")
+    assert config.settle == Settle(quiet_s=5.0)
+    assert config.destination("tps") == Destination("tps", "TPS", "192.0.2.1", 104)
+    assert dataclasses.replace(config, settle=Settle(), destinations=()) == load(None)
+
+
+def test_what_is_dumped_is_loaded_equal(tmp_path: Path) -> None:
+    config = loaded(tmp_path, f"node: {{data: {tmp_path}}}\nmodel: /m\ndestinations: [{DESTINATION}]\n")
+    assert loaded(tmp_path, dump(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        ("nodes: {}", "nodes", "did you mean 'node'?"),
+        ("node: {prot: 1}", "node.prot", "did you mean 'port'?"),
+        ("node: {port: '104'}", "node.port", "write a whole number here"),
+        ("node: {port: true}", "node.port", "write a whole number here"),
+        ("node: {port: 70000}", "node.port", "must be from 1 to 65535"),
+        ("node: {ae_title: ABCDEFGHIJKLMNOPQ}", "node.ae_title", "1 to 16"),
+        ("node: 5", "node", "write a mapping"),
+        ("node:", "node", "is empty"),
+        ("settle: {quiet_s: soon}", "settle.quiet_s", "write a number here"),
+        ("settle: {quiet_s: 0}", "settle.quiet_s", "must be from 0.1"),
+        ("settle: {quiet_s: .nan}", "settle.quiet_s", "must be from 0.1"),
+        ("database: mysql://x", "database", "postgresql://"),
+        ("device: gpu", "device", "cuda:0"),
+        ("anatomy_check: no", "anatomy_check", "write one of: hold, warn"),
+        ("output: {research_label: 1}", "output.research_label", "write true or false here"),
+        ("destinations: {name: a}", "destinations", "write a list"),
+        ("destinations: [{name: a}]", "destinations[0].ae_title", "is missing"),
+        (
+            f"destinations: [{DESTINATION}, {{name: b, ae_title: B, host: h, port: 0}}]",
+            "destinations[1].port",
+            "1 to 65535",
+        ),
+        (f"destinations: [{DESTINATION}, {DESTINATION}]", "destinations[1].name", "used twice"),
+        ("- a", "(file)", "write a mapping"),
+    ],
+)
+def test_a_complaint_names_the_dotted_path_and_what_to_do(tmp_path: Path, text: str, path: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text)
+    assert caught.value.path == path
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_no_yaml_or_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 3, column 1"):
+        loaded(tmp_path, "node:\n  port: [1\n")
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "absent.yaml")
+
+
+def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
+    plain = Config()
+    assert dataclasses.replace(plain, anatomy_check="warn").digest != plain.digest
+    assert (
+        dataclasses.replace(plain, output=dataclasses.replace(plain.output, research_label=False)).digest
+        != plain.digest
+    )
+    assert dataclasses.replace(plain, settle=Settle(1.0), device="cpu").digest == plain.digest
