@@ -210,9 +210,9 @@ def test_slices_are_numbered_from_inferior_to_superior_at_equal_steps(ct: list[P
 
 
 def test_hu_are_rounded_and_clipped_to_the_configured_range() -> None:
-    hu = np.array([-5000.0, -1024.4, -0.6, 0.4, 3071.6, 9000.0])
-    assert (stored_values(hu, (-1024, 3071)) - 1024).tolist() == [-1024, -1024, -1, 0, 3071, 3071]
-    assert (stored_values(hu, (-1000, 2000)) - 1024).tolist() == [-1000, -1000, -1, 0, 2000, 2000]
+    hu = np.array([-5000.0, -1024.4, -0.6, 0.4, 0.6, 3071.6, 9000.0])
+    assert (stored_values(hu, (-1024, 3071)) - 1024).tolist() == [-1024, -1024, -1, 0, 1, 3071, 3071]
+    assert (stored_values(hu, (-1000, 2000)) - 1024).tolist() == [-1000, -1000, -1, 0, 1, 2000, 2000]
 
 
 def test_hu_that_are_no_numbers_or_a_range_beyond_16_bits_are_refused() -> None:
@@ -394,6 +394,14 @@ def test_every_attribute_of_patient_and_study_is_the_mrs(ct: list[Path], mr: Ser
     here = [k for entity in ("Patient", "Study") for k in keywords_of(entity) if k in source]
     assert len(here) >= 12
     assert {keyword: written[keyword].value for keyword in here} == {keyword: source[keyword].value for keyword in here}
+
+
+def test_retired_attributes_of_the_patient_are_kept(mr: Series, hu: Volume, tmp_path: Path) -> None:
+    def change(image: Dataset) -> None:
+        image.OtherPatientIDs, image.EthnicGroup = ["A1", "B2"], "none"
+
+    image = first(write_ct(hu, changed_mr(mr, tmp_path, change), PROVENANCE, tmp_path / "ct", written_at=NOW))
+    assert (image.OtherPatientIDs, image.EthnicGroup) == (["A1", "B2"], "none")
 
 
 @pytest.mark.parametrize(
