@@ -54,6 +54,11 @@ def norm(channels: int, groups: int) -> nn.Module:
     return nn.GroupNorm(groups, channels, eps=1e-6) if groups else VoxelNorm(channels)
 
 
+def closing_norm(channels: int, groups: int) -> nn.Module:
+    """What stands before a last convolution: GroupNorm, or nothing, so that HU pass along the residual sum."""
+    return nn.GroupNorm(groups, channels, eps=1e-6) if groups else nn.Identity()
+
+
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 x 1 convolution on x where the channels change."""
 
@@ -86,7 +91,7 @@ def encoder(
         if level < len(strides):
             layers.append(convolution(width, width, kernels[level], strides[level]))
         previous = width
-    layers += [norm(previous, groups), convolution(previous, outputs, (3, 3, 3))]
+    layers += [closing_norm(previous, groups), convolution(previous, outputs, (3, 3, 3))]
     return nn.Sequential(*layers)
 
 
@@ -135,10 +140,11 @@ class Autoencoder(nn.Module):
         self.encoder = encoder(1, latent, channels, steps, groups)
         self.mean = nn.Conv3d(latent, latent, 1)
         self.log_sigma = nn.Conv3d(latent, latent, 1)
+        assert self.log_sigma.bias is not None
         nn.init.constant_(self.log_sigma.bias, FIRST_LOG_SIGMA)
         self.unmix = nn.Conv3d(latent, latent, 1)
         self.decoder = decoder(latent, channels, steps, groups)
-        self.last_norm = norm(channels[0], groups)
+        self.last_norm = closing_norm(channels[0], groups)
         self.last = convolution(channels[0], 1, kernel_for(steps[0]))
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +156,7 @@ class Autoencoder(nn.Module):
         """Image (N, 1, S, R, C) of a latent; last norm and convolution in float32, since bfloat16 has steps of 8 HU."""
         features = self.decoder(self.unmix(z))
         with torch.autocast(features.device.type, enabled=False):
-            image: torch.Tensor = self.last(nn.functional.silu(self.last_norm(features.float())))
+            image: torch.Tensor = self.last(self.last_norm(features.float()))
         return image
 
 

@@ -59,10 +59,9 @@ def outline(mr: NDArray[np.floating]) -> Mask:
         return np.zeros(mr.shape, dtype=bool)
     bright = mr[mr > threshold_otsu(mr)]
     above = mr > MR_FRACTION * np.percentile(bright, 95)
-    opened = ndimage.binary_opening(above)
-    padded = np.pad(opened, MR_CLOSING, mode="edge")
+    padded = np.pad(above, MR_CLOSING, mode="edge")  # the body goes on beyond the first and the last slice
     inner = (slice(MR_CLOSING, -MR_CLOSING),) * 3
-    filled = fill_slices(ndimage.binary_closing(padded, iterations=MR_CLOSING)[inner] | opened)
+    filled = fill_slices(ndimage.binary_closing(padded, iterations=MR_CLOSING)[inner] | above)
     labels, _ = ndimage.label(filled)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0

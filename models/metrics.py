@@ -29,10 +29,11 @@ def bias(hu: Image, truth: Image, mask: Mask) -> float:
 
 
 def psnr(hu: Image, truth: Image, mask: Mask, hu_range: tuple[float, float] = RANGE_2023) -> float:
-    """Peak signal to noise ratio in dB: clipped to the range, over the mask, the peak being the range's width."""
+    """Peak signal to noise ratio in dB: clipped to the range, over the mask, the peak its width."""
     error = np.clip(hu[mask], *hu_range) - np.clip(truth[mask], *hu_range)
+    mean_square = float(np.square(error, dtype=np.float64).mean())
     width = hu_range[1] - hu_range[0]
-    return float(10 * np.log10(width**2 / np.square(error, dtype=np.float64).mean()))
+    return float(10 * np.log10(width**2 / mean_square)) if mean_square > 0 else float("inf")
 
 
 def ssim(hu: Image, truth: Image, mask: Mask, hu_range: tuple[float, float] = RANGE_2023) -> float:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
+import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +23,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import flow, pairs
+from models import flow, pairs, validate
 from models.autoencoder import kl_divergence
+from models.card import ModelCard
 from models.intensity import AIR_HU, HU_PER_UNIT, to_unit
 from models.latent_diffusion import LatentDiffusion, pad_to_multiple
 from models.pairs import Pair, Patch
-from models.recipe import STAGES, Recipe, Stage
+from models.recipe import STAGES, Recipe, Stage, read_recipe
+from models.weights import load_model, pick_device, save_model
 
 WARM_UP: Final = 200
 """Steps over which the learning rate rises."""
@@ -332,3 +337,36 @@ def train(recipe: Recipe, plain: Sequence[Pair], device: torch.device) -> Traini
     for name in STAGES:
         STAGE_TRAINERS[name](training, patients)
     return training
+
+
+def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair]) -> ModelCard:
+    """Write weights and card into the run's folder, and measure the model as it will be installed."""
+    recipe = training.recipe
+    card = ModelCard(digest="0" * 64, architecture=recipe.architecture, **recipe.card)
+    folder = recipe.run / "model"
+    save_model(training.average, card, folder)
+    figures = validate.figures_of(load_model(str(folder), str(training.device)), plain, kept_back, recipe.evaluate)
+    return save_model(training.average, dataclasses.replace(card, figures=figures), folder)
+
+
+def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelCard:
+    """Train by a recipe, or go on where it stopped; returns the card of what was made.
+
+    Raises:
+        BadRecipe: the recipe cannot be used.
+        BadPair: a training pair lacks or cannot be used.
+        FileExistsError: the run's folder holds a training and `resume` is false.
+    """
+    recipe = read_recipe(recipe_path, Path(os.environ.get("SCT_DATA", "../shared/data")))
+    if not resume and any(recipe.run.glob("*.pt")):
+        raise FileExistsError(f"{recipe.run} holds a training already; remove it, or resume")
+    names = sorted(path.name.removesuffix("_mr.nii.gz") for path in recipe.pairs.glob("*_mr.nii.gz"))
+    if not set(recipe.validation) < set(names):
+        raise pairs.BadPair(f"{recipe.pairs}: validation patients or training patients lack; found {len(names)} pairs")
+    low, high = recipe.card["hu_range"]
+    plain = pairs.read_pairs(recipe.pairs, [name for name in names if name not in recipe.validation], (low, high))
+    kept_back = pairs.read_pairs(recipe.pairs, recipe.validation, (low, high))
+    training = train(recipe, plain, pick_device(device))
+    card = finish(training, plain, kept_back)
+    print(json.dumps(card.figures, indent=2), flush=True)
+    return card

@@ -1,0 +1,74 @@
+"""How good a model is on patients it never saw: whole volumes, the product's own prediction, SynthRAD's measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import floors
+from models.intensity import AIR_HU, HU_PER_UNIT, to_hu, to_unit
+from models.latent_diffusion import LatentDiffusion, pad_to_multiple
+from models.metrics import score
+from models.pairs import Pair
+from models.weights import Model
+
+Scores = dict[str, float]
+Translate = Callable[[Pair], NDArray[np.float32]]
+"""A patient -> HU on the patient's grid."""
+
+
+def scores_of(patients: Sequence[Pair], translate: Translate) -> dict[str, Scores]:
+    """Scores by patient name, in the common body."""
+    return {pair.name: score(translate(pair), pair.hu.astype(np.float32), pair.body) for pair in patients}
+
+
+def mean_of(scores: Mapping[str, Scores]) -> Scores:
+    """Mean of each score over the patients that have it."""
+    keys = next(iter(scores.values())).keys()
+    return {key: round(float(np.nanmean([one[key] for one in scores.values()])), 4) for key in keys}
+
+
+@torch.inference_mode()
+def reconstruct(networks: LatentDiffusion, pair: Pair) -> NDArray[np.float32]:
+    """The autoencoder's ceiling: D(E(CT)); the diffusion model cannot be better than its mean error in the long run."""
+    device = networks.latent_mean.device
+    above_air = to_unit(torch.from_numpy(pair.hu.astype(np.float32)) - AIR_HU)[None, None].to(device)
+    ct = pad_to_multiple(above_air, networks.stride) + AIR_HU / HU_PER_UNIT
+    s, r, c = pair.hu.shape
+    hu: NDArray[np.float32] = to_hu(networks.decode(networks.encode(ct)))[0, 0, :s, :r, :c].cpu().numpy()
+    return hu
+
+
+def figures_of(
+    model: Model, training: Sequence[Pair], validation: Sequence[Pair], settings: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Validation figures for the card: floors, the autoencoder's ceiling, the model by sampler steps and samples.
+
+    Args:
+        model: as it is installed, weights in float16.
+        training: patients from which the look-up table is learned.
+        validation: patients that are scored.
+        settings: pairs (steps, samples).
+    """
+    table = floors.learn_look_up_table([(pair.mr, pair.hu, pair.body) for pair in training])
+    figures: dict[str, Any] = {
+        "patients": [pair.name for pair in validation],
+        "all_water": mean_of(scores_of(validation, lambda pair: floors.all_water(pair.body))),
+        "look_up_table": mean_of(scores_of(validation, lambda pair: table(pair.mr))),
+        "autoencoder_ceiling": mean_of(scores_of(validation, lambda pair: reconstruct(model.networks, pair))),
+    }
+    for steps, samples in settings:
+        scores = scores_of(validation, lambda pair, s=steps, k=samples: predicted(model, pair, s, k))  # type: ignore[misc]
+        figures[f"steps_{steps}_samples_{samples}"] = mean_of(scores)
+        if (steps, samples) == (model.card.sampling["steps"], model.card.sampling["samples"]):
+            figures["by_patient"] = scores
+    return figures
+
+
+def predicted(model: Model, pair: Pair, steps: int, samples: int) -> NDArray[np.float32]:
+    """The product's prediction of a validation patient; its seed is 0."""
+    return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu

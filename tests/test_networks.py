@@ -1,0 +1,149 @@
+"""The autoencoder, the rectified flow and the latent diffusion model as networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.networks.nets.autoencoderkl import AutoencoderKL
+
+from models import flow
+from models.autoencoder import Autoencoder, kernel_for, kl_divergence
+from models.latent_diffusion import LatentDiffusion, pad_to_multiple
+
+TINY = {
+    "autoencoder": {"latent": 2, "channels": [4, 6], "strides": [[1, 2, 2]], "groups": 0},
+    "mr_features": 4,
+    "mr_channels": [4, 4],
+    "denoiser_channels": [8, 8],
+    "groups": 0,
+}
+
+
+def tiny(seed: int = 0) -> LatentDiffusion:
+    """Untrained networks; MONAI begins with a last convolution of zeros, which would hide the MR."""
+    torch.manual_seed(seed)
+    network = LatentDiffusion(**TINY).eval()
+    for parameter in network.denoiser.out.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def count(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_papers_autoencoder_has_as_many_parameters_as_monais() -> None:
+    ours = Autoencoder(latent=3, channels=[32, 64, 64], strides=[[2, 2, 2], [2, 2, 2]], groups=16)
+    theirs = AutoencoderKL(
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=1,
+        num_res_blocks=(1, 1, 1),
+        channels=(32, 64, 64),
+        attention_levels=(False, False, False),
+        latent_channels=3,
+        norm_num_groups=16,
+        with_encoder_nonlocal_attn=False,
+        with_decoder_nonlocal_attn=False,
+    )
+    assert count(ours) == count(theirs)
+
+
+def test_a_level_does_not_mix_voxels_along_an_axis_that_it_does_not_halve() -> None:
+    assert kernel_for((1, 2, 2)) == (1, 3, 3)
+    assert kernel_for((2, 2, 2)) == (3, 3, 3)
+
+
+def test_the_latent_halves_the_axes_of_its_strides_and_decoding_restores_the_size() -> None:
+    network = Autoencoder(latent=4, channels=[8, 8], strides=[[1, 2, 2]], groups=4)
+    mean, log_sigma = network.encode(torch.zeros(1, 1, 6, 8, 12))
+    assert mean.shape == log_sigma.shape == (1, 4, 6, 4, 6)
+    assert network.decode(mean).shape == (1, 1, 6, 8, 12)
+
+
+def test_the_kl_divergence_of_a_standard_normal_is_zero_and_grows_with_distance() -> None:
+    zeros = torch.zeros(1, 2, 3, 3, 3)
+    assert kl_divergence(zeros, zeros).item() == pytest.approx(0.0, abs=1e-7)
+    assert kl_divergence(zeros + 2, zeros).item() == pytest.approx(2.0)  # mu^2 / 2
+
+
+@given(t=st.floats(0.01, 1.0), seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_the_true_velocity_leads_from_any_time_back_to_the_clean_latent(t: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    clean, noise = torch.randn((2, 1, 2, 3, 4, 5), generator=generator).double()
+    times = torch.full((1,), t, dtype=torch.float64)
+    z = flow.path(clean, noise, times)
+    assert torch.allclose(flow.clean_from(z, noise - clean, times), clean, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_any_number_of_steps_integrates_a_constant_velocity_exactly(steps: int) -> None:
+    clean, noise = torch.randn(2, 1, 2, 3, 4, 5, dtype=torch.float64)
+    times: list[float] = []
+
+    def velocity(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        times.append(t.item())
+        return noise - clean
+
+    assert torch.allclose(flow.sample(velocity, noise, steps), clean, atol=1e-12)
+    assert times[0] == 1.0
+    assert len(times) == steps
+
+
+def test_a_sampler_without_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 step"):
+        flow.sample(lambda z, _: z, torch.zeros(1, 1, 1, 1, 1), 0)
+
+
+@given(shape=st.tuples(*[st.integers(1, 19)] * 3))
+@settings(max_examples=20, deadline=None)
+def test_synthesis_keeps_the_size_of_any_volume(shape: tuple[int, int, int]) -> None:
+    mean, sd = tiny().synthesize(torch.rand(shape), seed=1, steps=1)
+    assert mean.shape == sd.shape == shape
+    assert torch.isfinite(mean).all()
+
+
+def test_padding_adds_no_signal_behind_the_last_voxels_only() -> None:
+    padded = pad_to_multiple(torch.ones(1, 1, 3, 4, 5), (2, 4, 4))
+    assert padded.shape == (1, 1, 4, 4, 8)
+    assert padded[:, :, :3, :4, :5].min() == 1
+    assert padded.sum() == 60
+
+
+def test_the_same_seed_gives_the_same_ct_and_another_seed_another() -> None:
+    network, mr = tiny(), torch.rand(5, 9, 11)
+    first, _ = network.synthesize(mr, seed=3, steps=2)
+    again, _ = network.synthesize(mr, seed=3, steps=2)
+    other, _ = network.synthesize(mr, seed=4, steps=2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_mean_and_sd_of_samples_are_those_of_single_samples() -> None:
+    network, mr = tiny(), torch.rand(4, 8, 8)
+    singles = np.stack([network.synthesize(mr, seed=7 + number, steps=2)[0].numpy() for number in range(4)])
+    mean, sd = network.synthesize(mr, seed=7, steps=2, samples=4)
+    np.testing.assert_allclose(mean.numpy(), singles.mean(axis=0), atol=1e-2)
+    np.testing.assert_allclose(sd.numpy(), singles.std(axis=0), atol=1e-2)
+
+
+def test_without_groups_a_tile_sees_what_the_whole_volume_sees() -> None:
+    """No statistic of the whole image enters: far from its edges, a part is translated as it is in the whole."""
+    network = tiny()
+    mr = torch.rand(1, 1, 8, 96, 16)
+    with torch.inference_mode():
+        whole = network.decode(network.encode(mr))
+        part = network.decode(network.encode(mr[:, :, :, 16:80]))
+    inner = (slice(None), slice(None), slice(None), slice(24, 40))
+    torch.testing.assert_close(part[inner], whole[:, :, :, 40:56], atol=1e-5, rtol=0)
+
+
+def test_the_mr_decides_the_ct() -> None:
+    network = tiny()
+    first, _ = network.synthesize(torch.zeros(4, 8, 8), seed=0, steps=1)
+    second, _ = network.synthesize(torch.ones(4, 8, 8), seed=0, steps=1)
+    assert not torch.allclose(first, second)
