@@ -1,0 +1,153 @@
+"""Attempts to deliver without processes of the node: real ledger, spool and queues, a real destination."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicomnode import engine
+from dicomnode.attempt import Deliveries
+from dicomnode.config import Config, Destination, Node
+from dicomnode.conversion import options_of
+from dicomnode.engine import Queues, delivery_id
+from dicomnode.ledger import Ledger, database_url
+from dicomnode.schema import DeliveryRow
+from dicomnode.spool import Spool
+from dicomnode.states import State
+from models.weights import load_model
+from pipeline.run import convert
+from pipeline.series import Series, read_instance
+
+
+@pytest.fixture(scope="session")
+def ct_files(tiny_model: Path, thigh_series: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CT series."""
+    folder = tmp_path_factory.mktemp("ct")
+    series = Series.of([read_instance(path) for path in thigh_series])
+    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(Config()))
+    return folder
+
+
+@dataclass
+class Bench:
+    """The parts of a deliver process, and a job SYNTHESIZED."""
+
+    ledger: Ledger
+    queues: Queues
+    spool: Spool
+    deliveries: Deliveries
+    job: str
+
+    def attempt(self, destination: str) -> DeliveryRow:
+        """The attempt that is due; -> the delivery afterwards."""
+        self.deliveries.attempt(self.job, destination, self.delivery(destination).attempt)
+        return self.delivery(destination)
+
+    def delivery(self, destination: str) -> DeliveryRow:
+        return next(one for one in self.ledger.deliveries(self.job) if one.destination == destination)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, ct_files: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench for destinations; `known` are those of the job, by default the same."""
+    made: list[Bench] = []
+
+    def make(*destinations: Destination, known: tuple[str, ...] | None = None) -> Bench:
+        config = Config(node=Node(data=tmp_path / "data"), destinations=destinations)
+        spool, ledger = Spool(config.node.data), Ledger(database_url(config))
+        ledger.create()
+        engine.prepare(ledger)
+        queues = Queues(ledger)
+        ledger.arrived("1.2", "MR", 12, time.time())
+        job, _ = ledger.received("1.2", ["1"], ("tiny", "a" * 64), config.digest, "test", lambda *_: None)
+        spool.publish(job, lambda into: shutil.copytree(ct_files, into, dirs_exist_ok=True))
+        names = known if known is not None else tuple(one.name for one in destinations)
+        sending = engine.together(queues.deliver(job, name, 1) for name in names)
+        ledger.synthesized(job, "1.3", 12, names, None, sending)
+        made.append(Bench(ledger, queues, spool, Deliveries(config, ledger, queues, spool), job))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.ledger.close()
+
+
+def test_a_destination_that_takes_everything_has_it_delivered(bench: Callable[..., Bench], planning: Any) -> None:
+    b = bench(planning.destination)
+    with planning.up():
+        assert b.attempt("planning").delivered_at is not None
+    assert b.ledger.job(b.job).state is State.DELIVERED
+    assert len(planning.instances()) == 12
+
+
+def test_a_destination_that_is_down_is_tried_again_later_and_delays_no_other(
+    bench: Callable[..., Bench], planning: Any, free_port: Callable[[], int]
+) -> None:
+    down = dataclasses.replace(planning.destination, name="down", port=free_port())
+    b = bench(planning.destination, down)
+    delivery = b.attempt("down")
+    assert (delivery.attempt, delivery.delivered_at) == (2, None)
+    assert "cannot be reached" in delivery.sentence
+    assert delivery.due_at.timestamp() > time.time()
+    assert b.queues.endings([delivery_id(b.job, "down", 2)]) == {f"deliver:{b.job}:down:2": "waiting"}
+    with planning.up():
+        assert b.attempt("planning").delivered_at is not None
+    assert b.ledger.job(b.job).state is State.SYNTHESIZED
+
+
+def test_only_what_was_refused_is_sent_again(bench: Callable[..., Bench], planning: Any) -> None:
+    b = bench(planning.destination)
+    with planning.up("--answers", "0000,A700,B000,0111,C000"):
+        assert "refused 1 with status 0xA700, refused 1 with status 0xC000; 10 of 12" in b.attempt("planning").sentence
+        taken = len(b.ledger.taken(b.job, "planning"))
+        assert b.attempt("planning").delivered_at is not None
+    statuses = sorted(one.status for one in b.ledger.receipts(b.job))
+    assert (taken, statuses) == (10, [0] * 10 + [0x0111, 0xB000])
+
+
+def test_a_destination_that_is_no_longer_configured_waits(bench: Callable[..., Bench], planning: Any) -> None:
+    b = bench(planning.destination, known=("gone",))
+    delivery = b.attempt("gone")
+    assert delivery.attempt == 2
+    assert "no destination 'gone'" in delivery.sentence
+
+
+def test_a_folder_that_is_missing_is_our_fault_and_is_held_after_three_tries(
+    bench: Callable[..., Bench], planning: Any
+) -> None:
+    b = bench(planning.destination)
+    shutil.rmtree(b.spool.published(b.job))
+    for _ in range(3):
+        b.attempt("planning")
+    row = b.ledger.job(b.job)
+    assert (row.state, row.reason_code) == (State.SYNTHESIZED, "DELIVERY_FAILED")
+    assert "Traceback" in b.ledger.events(b.job)[-1].words
+    assert not b.ledger.to_deliver()
+
+
+def test_an_attempt_that_is_not_due_sends_nothing(bench: Callable[..., Bench], planning: Any) -> None:
+    b = bench(planning.destination)
+    with planning.up():
+        b.deliveries.attempt(b.job, "planning", 2)
+        b.deliveries.attempt(b.job, "other", 1)
+        assert not planning.instances()
+        b.attempt("planning")
+        b.attempt("planning")
+    assert [one.fact for one in b.ledger.events(b.job)].count("taken") == 1
+
+
+def test_a_delivery_without_a_workflow_is_put_back_into_the_queue(bench: Callable[..., Bench], planning: Any) -> None:
+    b = bench(planning.destination)
+    b.deliveries.reconcile()
+    assert b.delivery("planning").attempt == 1
+    with b.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM workflow_status")
+    b.deliveries.reconcile()
+    b.deliveries.reconcile()
+    assert b.delivery("planning").attempt == 2
+    assert b.queues.endings([delivery_id(b.job, "planning", 2)]) == {f"deliver:{b.job}:planning:2": "waiting"}

@@ -1,0 +1,224 @@
+"""Attempts at jobs without processes: real ledger, spool, queues and model; what each error leads to."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from dicomnode import engine, review
+from dicomnode.config import Config, Destination, Node
+from dicomnode.conversion import Conversions
+from dicomnode.engine import Queues, delivery_id, synthesis_id
+from dicomnode.ledger import Ledger, database_url
+from dicomnode.schema import JobRow
+from dicomnode.spool import Incoming, Spool
+from dicomnode.states import State
+from models.card import find
+
+TPS = Destination("tps", "TPS", "127.0.0.1", 1)
+
+
+@dataclass
+class Bench:
+    """The parts of a synthesize process."""
+
+    config: Config
+    ledger: Ledger
+    queues: Queues
+    spool: Spool
+    conversions: Conversions
+
+    def job(self, paths: list[Path]) -> str:
+        """A job RECEIVED of files."""
+        for path in paths:
+            header = pydicom.dcmread(path)
+            incoming = Incoming(
+                header.SeriesInstanceUID,
+                header.SOPInstanceUID,
+                header.SOPClassUID,
+                header.file_meta.TransferSyntaxUID,
+                "MR",
+                path.read_bytes()[132 + 12 + header.file_meta.FileMetaInformationGroupLength :],
+            )
+            self.spool.store(incoming)
+        uids = [path.stem for path in self.spool.instances(header.SeriesInstanceUID)]
+        self.ledger.arrived(header.SeriesInstanceUID, "MR", len(uids), time.time())
+        digest = find(self.config.model).digest
+        then = lambda connection, job: self.queues.synthesize(job, 1)(connection)  # noqa: E731
+        model = (self.config.model, digest)
+        return self.ledger.received(header.SeriesInstanceUID, uids, model, self.config.digest, "test", then)[0]
+
+    def attempt(self, job: str) -> JobRow:
+        """The attempt that is due; -> the job afterwards."""
+        self.conversions.attempt(job, self.ledger.job(job).attempt)
+        return self.ledger.job(job)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_model: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench for a configuration; the model is a copy that a test may spoil."""
+    made: list[Bench] = []
+
+    def make(**settings: object) -> Bench:
+        model = shutil.copytree(tiny_model, tmp_path / "model", dirs_exist_ok=True)
+        plain = Config(node=Node(data=tmp_path / "data"), model=str(model), device="cpu", destinations=(TPS,))
+        config = dataclasses.replace(plain, **settings)
+        spool = Spool(config.node.data)
+        ledger = Ledger(database_url(config))
+        ledger.create()
+        engine.prepare(ledger)
+        queues = Queues(ledger)
+        made.append(Bench(config, ledger, queues, spool, Conversions(config, ledger, queues, spool)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.ledger.close()
+
+
+def test_a_job_becomes_a_folder_of_objects_with_its_report_and_an_entry_for_each_destination(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    row = b.attempt(job)
+    folder = b.spool.published(job)
+    assert (row.state, row.held, row.ct_instances) == (State.SYNTHESIZED, None, len(thigh_series))
+    report = json.loads((folder / "report.json").read_text())
+    assert report["ct_series_uid"] == row.ct_series_uid
+    assert report["model"]["digest"] == row.model_digest
+    assert len(list(folder.glob("*.dcm"))) == row.ct_instances
+    assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "waiting"}
+
+
+def test_a_crash_between_folder_and_fact_is_made_good_without_computing_again(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    made = b.conversions._made(b.ledger.job(job))
+    assert b.ledger.job(job).state is State.RECEIVED
+    before = {path: path.stat().st_mtime_ns for path in b.spool.published(job).iterdir()}
+    (Path(b.config.model) / "tiny.safetensors").unlink()
+    row = b.attempt(job)
+    assert (row.state, row.ct_series_uid) == (State.SYNTHESIZED, made.ct_series_uid)
+    assert {path: path.stat().st_mtime_ns for path in b.spool.published(job).iterdir()} == before
+
+
+def test_a_missing_slice_is_rejected_with_its_code_and_never_tried_again(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series[:5] + thigh_series[6:])
+    row = b.attempt(job)
+    assert (row.state, row.reason_code) == (State.REJECTED, "GAP")
+    assert "mm" in row.reason_sentence
+    assert b.spool.published(job) is None
+    assert not b.ledger.to_synthesize()
+
+
+def test_weights_that_are_not_those_of_the_card_hold_the_job_at_once(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    with (Path(b.config.model) / "tiny.safetensors").open("ab") as file:
+        file.write(b"x")
+    row = b.attempt(job)
+    assert (row.state, row.reason_code) == (State.RECEIVED, "WRONG_DIGEST")
+    assert row.held.startswith("weights of model tiny have SHA-256")
+
+
+def test_any_other_error_is_tried_three_times_and_then_held_with_its_traceback(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    (Path(b.config.model) / "tiny.safetensors").unlink()
+    rows = [b.attempt(job) for _ in range(4)]
+    assert [one.attempt for one in rows] == [2, 3, 3, 3]
+    assert [one.held is not None for one in rows] == [False, False, True, True]
+    assert rows[-1].reason_code == "FAILED"
+    assert "Traceback" in b.ledger.events(job)[-1].words
+    assert b.queues.endings([synthesis_id(job, 3)]) == {f"synthesize:{job}:3": "waiting"}
+
+
+def test_a_released_job_is_tried_again(bench: Callable[..., Bench], thigh_series: list[Path]) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    weights = Path(b.config.model) / "tiny.safetensors"
+    hidden = weights.rename(weights.with_suffix(".hidden"))
+    for _ in range(3):
+        b.attempt(job)
+    hidden.rename(weights)
+    released = review.release(b.ledger, b.queues, job, "weights are back")
+    assert b.queues.endings([synthesis_id(job, released.attempt)])[f"synthesize:{job}:{released.attempt}"] == "waiting"
+    assert b.attempt(job).state is State.SYNTHESIZED
+
+
+def test_another_anatomy_is_held_with_its_objects_made_and_sent_when_released(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    card = Path(b.config.model) / "tiny.json"
+    card.write_text(card.read_text().replace('"THIGH"', '"HEAD"'))
+    job = b.job(thigh_series)
+    row = b.attempt(job)
+    assert (row.state, row.reason_code) == (State.SYNTHESIZED, "ANATOMY")
+    assert "THIGH" in row.held
+    assert len(list(b.spool.published(job).glob("*.dcm"))) == len(thigh_series)
+    assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "unknown"}
+    review.release(b.ledger, b.queues, job, "a thigh after all")
+    assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "waiting"}
+
+
+def test_exactly_the_instances_of_the_job_are_converted_whatever_came_since(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    first = b.job(thigh_series[:8])
+    second = b.job(thigh_series)
+    assert [b.attempt(first).ct_instances, b.attempt(second).ct_instances] == [8, 12]
+    assert b.ledger.job(second).supersedes == first
+
+
+def test_an_attempt_that_is_not_due_does_nothing(bench: Callable[..., Bench], thigh_series: list[Path]) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    b.conversions.attempt(job, 2)
+    assert b.ledger.job(job).state is State.RECEIVED
+    b.attempt(job)
+    b.conversions.attempt(job, 1)
+    assert [one.fact for one in b.ledger.events(job)] == ["settled", "synthesized"]
+
+
+def test_a_job_without_a_workflow_is_put_back_into_the_queue(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    b.conversions.reconcile()
+    assert b.ledger.job(job).attempt == 1
+    with b.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM workflow_status")
+    b.conversions.reconcile()
+    b.conversions.reconcile()
+    assert b.ledger.job(job).attempt == 2
+    assert b.queues.endings([synthesis_id(job, 2)]) == {f"synthesize:{job}:2": "waiting"}
+
+
+def test_a_job_that_takes_its_process_down_each_time_is_held(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    with b.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE workflow_status SET status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'")
+    b.conversions.reconcile()
+    assert b.ledger.job(job).reason_code == "PROCESS_DIED"
