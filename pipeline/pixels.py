@@ -1,6 +1,7 @@
 """Stored pixel values of one instance, decoded, and their way to MR values.
 
-Decoders are chosen by name, so that a second installed plug-in never changes a result.
+Decoders are chosen by name, so that a second installed plug-in never changes a result. pydicom keeps the BitsStored
+bits of uncompressed values and extends their sign: old scanners hide overlays in the others (PS3.5 8.1.1).
 """
 
 from __future__ import annotations
@@ -90,18 +91,10 @@ def _decoded(instance: Instance, data_set: pydicom.Dataset) -> Stored:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values, _ = decoder.as_array(data_set, raw=True, decoding_plugin=plugin)
-        return values if plugin else _stored_bits(values, data_set)
     except DAMAGE as error:
         detail = "its pixel data are cut short or cannot be decoded"
         raise unreadable(instance.sop_instance_uid, detail, error) from error
-
-
-def _stored_bits(values: Stored, data_set: pydicom.Dataset) -> Stored:
-    """Keep the BitsStored bits up to HighBit, sign extended: old scanners hide overlays in the others (PS3.5 8.1.1)."""
-    allocated, stored, high = int(data_set.BitsAllocated), int(data_set.BitsStored), int(data_set.HighBit)
-    if stored == allocated or allocated not in (8, 16, 32):
-        return values
-    return (values << (allocated - 1 - high)) >> (allocated - stored)
+    return values
 
 
 def _through_lut(stored: Stored, frame: Frame) -> NDArray[np.float64]:
