@@ -1,0 +1,46 @@
+"""What is tested is what is installed, and all of it is there."""
+
+import os
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("dicomnode", "pipeline", "models", "config")
+
+
+def contents(package: Path) -> dict[str, bytes]:
+    """Path below the package -> content, of every file that is no bytecode."""
+    found = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(package)): path.read_bytes() for path in found}
+
+
+def installed(package: str) -> Path:
+    """The folder from which a package is imported; `config` has no Python, so it is found by a file of it."""
+    known = {"config": "node.yaml"}.get(package, "__init__.py")
+    return Path(str(files(package).joinpath(known))).parent
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_installed_with_every_file_of_its_source(package: str, project: Path) -> None:
+    assert contents(installed(package)) == contents(project / package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_in_ci_a_package_comes_from_the_wheel_and_not_from_its_source(package: str, project: Path) -> None:
+    from_source = installed(package) == project / package
+    assert not (from_source and os.environ.get("SCT_TEST_INSTALLED") == "1")
+
+
+def test_the_command_is_installed() -> None:
+    [command] = entry_points(group="console_scripts", name="sct-node")
+    assert command.value == "dicomnode.cli:main"
+
+
+def test_every_model_is_shipped_as_weights_of_at_most_10_mb_with_their_card() -> None:
+    shipped = sorted((installed("models") / "shipped").iterdir())
+    weights = [path for path in shipped if path.suffix == ".safetensors"]
+    assert weights
+    assert {path.stem for path in weights} == {path.stem for path in shipped if path.suffix == ".json"}
+    assert all(path.stat().st_size <= 10_000_000 for path in weights)
