@@ -181,6 +181,11 @@ def take_batch(training: Training, patients: Sequence[Sequence[Pair]], name: str
     return Patch(first, second, third)
 
 
+def dice(training: Training, name: str, step: int) -> torch.Generator:
+    """The noise of a step: a function of seed, stage and step, so that a resumed training draws the same."""
+    return torch.Generator().manual_seed(training.recipe.seed + 1_000_000 * STAGES.index(name) + step)
+
+
 def image_loss(unit: torch.Tensor, patch: Patch, bone_weight: float) -> torch.Tensor:
     """Weighted L1 in the networks' unit; bone and air count more, misregistered skin less."""
     rare = ((patch.ct > DENSE_UNIT) | (patch.ct < THIN_UNIT)).float()
@@ -202,7 +207,8 @@ def train_autoencoder(training: Training, patients: Sequence[Sequence[Pair]]) ->
         patch = take_batch(training, patients, "autoencoder", step)
         with autocast(training):
             mean, log_sigma = networks.autoencoder.encode(patch.ct)
-            latent = mean + log_sigma.exp() * torch.randn_like(mean)
+            noise = torch.randn(mean.shape, generator=dice(training, "autoencoder", step)).to(training.device)
+            latent = mean + log_sigma.exp() * noise
             decoded = networks.autoencoder.decode(latent)
         return {
             "l1": image_loss(decoded, patch, recipe.bone_weight),
@@ -282,7 +288,7 @@ class Guess:
 def guess(training: Training, patch: Patch, clean: torch.Tensor, name: str, step: int) -> Guess:
     """Noise a clean latent at drawn times and ask for its velocity; the squared error is weighted by the body."""
     networks = training.networks
-    generator = torch.Generator().manual_seed(training.recipe.seed + 1_000_000 * STAGES.index(name) + step)
+    generator = dice(training, name, step)
     noise = torch.randn(clean.shape, generator=generator).to(training.device)
     t = draw_times(clean.shape[0], generator).to(training.device)
     z = flow.path(clean, noise, t)

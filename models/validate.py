@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,10 @@ def scores_of(patients: Sequence[Pair], translate: Translate) -> dict[str, Score
 
 
 def mean_of(scores: Mapping[str, Scores]) -> Scores:
-    """Mean of each score over the patients that have it."""
-    keys = next(iter(scores.values())).keys()
-    return {key: round(float(np.nanmean([one[key] for one in scores.values()])), 4) for key in keys}
+    """Mean of each score over the patients that have it; a tissue that no patient has is left out."""
+    names = next(iter(scores.values())).keys()
+    values = {name: [one[name] for one in scores.values() if not np.isnan(one[name])] for name in names}
+    return {name: round(float(np.mean(some)), 4) for name, some in values.items() if some}
 
 
 @torch.inference_mode()
@@ -62,13 +64,13 @@ def figures_of(
         "autoencoder_ceiling": mean_of(scores_of(validation, lambda pair: reconstruct(model.networks, pair))),
     }
     for steps, samples in settings:
-        scores = scores_of(validation, lambda pair, s=steps, k=samples: predicted(model, pair, s, k))  # type: ignore[misc]
+        scores = scores_of(validation, partial(predicted, model, steps, samples))
         figures[f"steps_{steps}_samples_{samples}"] = mean_of(scores)
         if (steps, samples) == (model.card.sampling["steps"], model.card.sampling["samples"]):
-            figures["by_patient"] = scores
+            figures["by_patient"] = {name: mean_of({name: one}) for name, one in scores.items()}
     return figures
 
 
-def predicted(model: Model, pair: Pair, steps: int, samples: int) -> NDArray[np.float32]:
+def predicted(model: Model, steps: int, samples: int, pair: Pair) -> NDArray[np.float32]:
     """The product's prediction of a validation patient; its seed is 0."""
     return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
