@@ -139,7 +139,7 @@ def site(
     values = {
         "node": {"data": str(folder / "data"), "port": free_port()},
         "web": {"port": free_port()},
-        "settle": {"quiet_s": 3.0},
+        "settle": {"quiet_s": 15.0},
         "receive": {"disk_reserve_bytes": 0},
         "anatomy_check": "warn",
         "destinations": destinations,
