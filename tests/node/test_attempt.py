@@ -85,6 +85,9 @@ def test_a_destination_that_takes_everything_has_it_delivered(bench: Callable[..
     assert len(planning.instances()) == 12
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)  # pynetdicom
 def test_a_destination_that_is_down_is_tried_again_later_and_delays_no_other(
     bench: Callable[..., Bench], planning: Any, free_port: Callable[[], int]
 ) -> None:
