@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
@@ -25,6 +25,9 @@ from dicomnode.deliver import Receipt, echo, outcome, send
 from dicomnode.errors import Undelivered
 from dicomnode.metrics import REGISTRY
 from pipeline import phantom
+
+if TYPE_CHECKING:
+    from tests.conftest import Orthanc
 
 
 def volume() -> phantom.Phantom:
@@ -129,7 +132,7 @@ def test_storescp_that_takes_implicit_vr_only_gets_it_converted(
     }
 
 
-def test_orthanc_has_every_instance_afterwards_and_takes_it_twice(ct_files: list[Path], orthanc: Any) -> None:
+def test_orthanc_has_every_instance_afterwards_and_takes_it_twice(ct_files: list[Path], orthanc: "Orthanc") -> None:
     destination = Destination("archive", orthanc.ae_title, "127.0.0.1", orthanc.port)
     echo(destination, "SCTNODE")
     for _ in range(2):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
@@ -41,6 +42,9 @@ from dicomnode.receive import TRANSFER_SYNTAXES, VERIFICATION, Arrivals, Connect
 from dicomnode.settle import Arrival
 from dicomnode.spool import Spool
 from pipeline import phantom
+
+if TYPE_CHECKING:
+    from tests.conftest import Orthanc
 
 
 def listening(data: Path, limits: Receive, port: int = 0) -> Receiver:
@@ -166,7 +170,7 @@ def test_storescu_pushes_a_series_and_every_image_is_there(
 
 
 def test_orthanc_pushes_a_series_and_every_image_is_there(
-    receiver: Receiver, spool: Spool, series: list[Path], orthanc: Any
+    receiver: Receiver, spool: Spool, series: list[Path], orthanc: "Orthanc"
 ) -> None:
     ids = [orthanc.upload(path) for path in series]
     orthanc.know("sct", "SCTNODE", receiver.port)
@@ -433,12 +437,27 @@ def test_series_found_on_disk_are_taken_over_and_join_what_comes(
 # Peers that misbehave
 
 
-def test_bare_tcp_probes_leave_nothing_behind(receiver: Receiver) -> None:
-    before = threading.active_count()
+@pytest.mark.parametrize("reset", [False, True])
+def test_bare_tcp_probes_leave_nothing_behind(receiver: Receiver, reset: bool) -> None:
+    def probe() -> None:
+        with socket.create_connection(("127.0.0.1", receiver.port)) as probing:
+            probing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+
+    def last_one_served() -> None:
+        association = associated(receiver)
+        assert association.is_established
+        association.release()
+
+    def left() -> tuple[int, int]:
+        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    last_one_served()
+    assert eventually(lambda: receiver._ae.active_associations == [])
+    before = left()
     for _ in range(50):
-        socket.create_connection(("127.0.0.1", receiver.port)).close()
-    assert eventually(lambda: threading.active_count() <= before, limit_s=3)
-    assert associated(receiver).is_established
+        probe()
+    last_one_served()
+    assert eventually(lambda: left() <= before, limit_s=4)
 
 
 @pytest.mark.parametrize("said", [b"", b"\x01\x00\x00", b"\x01\x00\x00\x00\xff\xff half", b"GET / HTTP/1.1\r\n\r\n"])

@@ -164,25 +164,39 @@ def test_leading_zeros_and_padding_are_tolerated() -> None:
     assert checked_uid("1.2 ", "UID") == "1.2"
 
 
-def test_a_file_is_synced_before_it_has_its_name_and_the_folder_after(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-    fsync, link = os.fsync, os.link
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced and what is named, in order, while it is really done."""
+    seen: list[str] = []
+    fsync, link, rename = os.fsync, os.link, Path.rename
 
     def watched_fsync(descriptor: int) -> None:
         name = Path(f"/proc/self/fd/{descriptor}").readlink().name
-        steps.append(f"fsync {'part' if name.endswith('.part') else name}")
+        seen.append(f"fsync {'part' if name.endswith('.part') else name}")
         fsync(descriptor)
 
     def watched_link(source: Path, target: Path) -> None:
-        steps.append("name")
+        seen.append("name")
         link(source, target)
+
+    def watched_rename(source: Path, target: Path) -> Path:
+        seen.append("name")
+        return rename(source, target)
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "link", watched_link)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    return seen
+
+
+def test_a_file_is_synced_before_it_has_its_name_and_the_folder_after(spool: Spool, steps: list[str]) -> None:
     spool.store(incoming())
     assert steps == ["fsync in", "fsync part", "name", f"fsync {SERIES}"]
+
+
+def test_a_result_is_synced_to_its_last_file_before_it_has_its_name(spool: Spool, steps: list[str]) -> None:
+    spool.publish("job", written)
+    assert steps == ["fsync deep", "fsync 1.dcm", "fsync part", "name", "fsync out"]
 
 
 def test_a_full_disk_is_said_leaves_nothing_and_recovers_by_itself(small_disk: Path) -> None:
