@@ -10,6 +10,7 @@ import datetime
 import json
 import logging
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -67,10 +68,18 @@ def start(role: str, level: str = "info") -> None:
     root.setLevel(logging.WARNING)
     LOGGER.setLevel(level.upper())
     logging.captureWarnings(capture=True)
+    sys.excepthook = _unhandled
+    threading.excepthook = lambda failed: _unhandled(failed.exc_type, failed.exc_value, failed.exc_traceback)
     for name in QUIET:
         tame(name)
     for name in UNHEARD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _unhandled(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """An error that nothing caught ends its thread or process, and says so as all others do."""
+    if error is not None:
+        LOGGER.critical("unhandled error", exc_info=(kind, error, trace))
 
 
 def tame(library: str) -> None:

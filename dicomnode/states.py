@@ -15,7 +15,7 @@ class State(StrEnum):
 
     RECEIVING = "RECEIVING"  # instances of the series are on disk; no job has taken the series yet
     RECEIVED = "RECEIVED"  # the series is complete and a job has taken it
-    SYNTHESIZED = "SYNTHESIZED"  # the CT series lies in out/<job>/, finished
+    SYNTHESIZED = "SYNTHESIZED"  # the CT series lies in out/<job>/, finished; it stays so where there is no destination
     DELIVERED = "DELIVERED"  # every destination has every instance of it
     REJECTED = "REJECTED"  # there will be no CT series of this job, with a reason
 

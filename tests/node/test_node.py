@@ -135,11 +135,9 @@ def test_a_full_disk_refuses_instances_and_the_next_series_goes_through_when_the
 def test_a_port_in_use_is_named_before_anything_starts(node: Node) -> None:
     running = node()
     running.start()
-    other = node(node=dataclasses.replace(NodeConfig(), port=running.config.node.port, data=running.folder / "other"))
-    path = other.folder / "node.yaml"
-    path.write_text(
-        f"node: {{port: {running.config.node.port}, data: {other.folder}}}\nmodel: {running.config.model}\n"
-    )
+    path = running.folder / "other.yaml"
+    text = f"node: {{port: {running.config.node.port}, data: {running.folder / 'other'}}}\n"
+    path.write_text(f"{text}model: {running.config.model}\n")
     said = sct_node("serve", "--config", path)
     assert said.returncode == 1
     assert f"node.port: 127.0.0.1:{running.config.node.port} is in use by another process" in said.stderr
