@@ -3,7 +3,7 @@
 import datetime
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -180,12 +180,13 @@ def test_only_a_held_job_is_released_or_refused(ledger: Ledger, state: State) ->
 def test_from_the_end_nothing_leads_anywhere(ledger: Ledger) -> None:
     job = received(ledger)
     ledger.unsuitable(job, "GAP", "a gap")
-    for step in (
+    steps: list[Callable[[], object]] = [
         lambda: ledger.synthesized(job, "9", 1, [], None, nothing),
         lambda: ledger.held(job, "X", "x"),
         lambda: ledger.released(job, "x", nothing),
         lambda: ledger.failed(job, 1, "x", "", nothing),
-    ):
+    ]
+    for step in steps:
         with pytest.raises(WrongState):
             step()
     assert [one.fact for one in ledger.events(job)] == ["settled", "unsuitable"]

@@ -124,7 +124,7 @@ def test_a_folder_that_is_missing_is_our_fault_and_is_held_after_three_tries(
     bench: Callable[..., Bench], planning: Any
 ) -> None:
     b = bench(planning.destination)
-    shutil.rmtree(b.spool.published(b.job))
+    shutil.rmtree(b.spool.outbox / b.job)
     for _ in range(3):
         b.attempt("planning")
     row = b.ledger.job(b.job)
