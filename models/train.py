@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import flow, pairs, validate
+from models import flow, pairs, plausibility, validate
 from models.autoencoder import kl_divergence
 from models.card import ModelCard
 from models.intensity import AIR_HU, HU_PER_UNIT, to_unit
@@ -351,8 +351,10 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     card = ModelCard(digest="0" * 64, architecture=recipe.architecture, **recipe.card)
     folder = recipe.run / "model"
     save_model(training.average, card, folder)
-    figures = validate.figures_of(load_model(str(folder), str(training.device)), plain, kept_back, recipe.evaluate)
-    return save_model(training.average, dataclasses.replace(card, figures=figures), folder)
+    model = load_model(str(folder), str(training.device))
+    figures = validate.figures_of(model, plain, kept_back, recipe.evaluate)
+    limits = plausibility.limits_of([validate.inside(model, pair) for pair in (*plain, *kept_back)])
+    return save_model(training.average, dataclasses.replace(card, figures=figures, findings=limits), folder)
 
 
 def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelCard:

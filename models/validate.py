@@ -74,3 +74,9 @@ def figures_of(
 def predicted(model: Model, steps: int, samples: int, pair: Pair) -> NDArray[np.float32]:
     """The product's prediction of a validation patient; its seed is 0."""
     return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
+
+
+def inside(model: Model, pair: Pair) -> NDArray[np.float32]:
+    """HU that the product predicts within the MR's outline, one-dimensional."""
+    prediction = model.predict(pair.mr.astype(np.float32), 0)
+    return prediction.hu[prediction.body]

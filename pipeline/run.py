@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pydicom
 from highdicom import Volume
 
@@ -73,7 +72,7 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
         mr = read_volume(series)
     with clock("synthesize"):
         made = synthesize(mr, model, seed=seed_of(series, model.card))
-    findings = (anatomy(series.body_part, model.card), *look_at(made, model))
+    findings = (anatomy(series.anatomy, model.card), *look_at(made, model))
     warned = warnings_of(findings, options)
     provenance = Provenance(
         model.card, made.sampling, findings, options.configuration_digest, warned, version("sct-node")
@@ -101,8 +100,7 @@ class Stopwatch:
 
 def look_at(made: Synthesis, model: Model) -> tuple[Finding, ...]:
     """The plausibility of the HU on the model's grid, inside the MR's outline."""
-    voxel_mm3 = float(np.prod(made.body.spacing))
-    return inspect(made.on_model_grid.array, made.body.array > 0, voxel_mm3, model.card)
+    return inspect(made.on_model_grid.array, made.body.array > 0, model.card)
 
 
 def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, ...]:
@@ -134,7 +132,7 @@ def report_of(
             "set_aside": len(series.set_aside),
             "shape": list(mr.spatial_shape),
             "spacing_mm": [round(float(step), 6) for step in mr.spacing],
-            "body_part": series.body_part,
+            "anatomy": series.anatomy,
         },
         "ct": {
             "instances": int(made.hu.spatial_shape[0]),

@@ -22,6 +22,7 @@ from pipeline.instance import (
     Instance,
     read_instance,
     text,
+    text_of,
 )
 from pipeline.stack import Stack, axes_of, common_orientation, distance_mm, stack_of
 
@@ -74,6 +75,21 @@ class Series:
     def body_part(self) -> str:
         """BodyPartExamined (0018,0015) in capitals, or ""."""
         return text(self.instances[0], "BodyPartExamined").upper()
+
+    @property
+    def anatomy(self) -> str:
+        """What the series says it shows: its body part, or else its anatomic region, in capitals, or ""."""
+        return self.body_part or _anatomic_region(self.instances[0]).upper()
+
+
+def _anatomic_region(instance: Instance) -> str:
+    """Code meaning of the anatomic region of the series, or of all its frames (PS3.3 10.5, C.7.6.16.2.8), or ""."""
+    shared = (instance.header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    frame = (shared.get("FrameAnatomySequence") or [pydicom.Dataset()])[0]
+    for holder in (instance.header, frame):
+        for region in holder.get("AnatomicRegionSequence") or []:
+            return text_of(region, "CodeMeaning", instance.sop_instance_uid)
+    return ""
 
 
 def read_series(source: Path | Iterable[Path]) -> list[Series]:

@@ -1,0 +1,223 @@
+"""MR volume -> HU volume -> CT series with the installed limb model: grids, orientation, findings, report."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from highdicom import Volume
+from numpy.typing import NDArray
+
+from models.card import ModelCard
+from models.weights import Model, load_model
+from pipeline.errors import Unsuitable
+from pipeline.findings import anatomy, inspect
+from pipeline.phantom import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
+from pipeline.prepare import model_grid, on_model_grid
+from pipeline.run import Options, convert
+from pipeline.series import only_series, read_series
+from pipeline.synthesize import predict_nifti, seed_of, synthesize
+
+SPACING_MM = (3.27, 0.977, 0.977)
+SHAPE = (16, 176, 176)
+
+
+@pytest.fixture(scope="module")
+def limb() -> Model:
+    return load_model("limb-t1-ldm", "cpu")
+
+
+@pytest.fixture(scope="module")
+def mr() -> Volume:
+    return thigh(axial_grid(SHAPE, SPACING_MM)).mr
+
+
+def turn(axis: int, degrees: float) -> NDArray[np.float64]:
+    first, second = ((1, 2), (2, 0), (0, 1))[axis]
+    matrix = np.eye(3)
+    angle = np.deg2rad(degrees)
+    matrix[[first, second], [first, second]] = np.cos(angle)
+    matrix[first, second], matrix[second, first] = -np.sin(angle), np.sin(angle)
+    return matrix
+
+
+def test_an_mr_of_the_models_spacing_is_not_resampled(limb: Model, mr: Volume) -> None:
+    grid = model_grid(mr, limb.card.spacing_mm)
+    np.testing.assert_array_equal(grid.affine, mr.affine)
+    np.testing.assert_array_equal(on_model_grid(mr, grid).array, mr.array)
+    made = synthesize(mr, limb, seed=1)
+    assert made.sampling.interpolation.startswith("none")
+    np.testing.assert_array_equal(made.hu.array, made.on_model_grid.array)
+
+
+@pytest.mark.parametrize("degrees", [0, 7, 30, 90])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_models_grid_covers_the_whole_field_of_view(axis: int, degrees: float) -> None:
+    field = oblique_grid((20, 50, 70), (4.0, 1.5, 1.1), turn(axis, degrees), (30.0, -20.0, 500.0))
+    mr = field.with_array(np.zeros(field.spatial_shape, np.float32))
+    grid = model_grid(mr, SPACING_MM)
+    corners = np.array(np.meshgrid(*[(0, extent - 1) for extent in field.spatial_shape])).reshape(3, -1).T
+    places = grid.map_reference_to_indices(field.map_indices_to_reference(corners))
+    assert (places > -0.51).all()
+    assert (places < np.array(grid.spatial_shape) - 0.49).all()
+    np.testing.assert_allclose(grid.spacing, SPACING_MM)
+
+
+def test_thin_slices_are_averaged_so_that_none_is_lost() -> None:
+    field = axial_grid((60, 12, 12), (0.5, 1.0, 1.0))
+    stripes = np.zeros(field.spatial_shape, np.float32)
+    stripes[::2] = 100
+    mr = field.with_array(stripes)
+    there = on_model_grid(mr, model_grid(mr, (3.0, 1.0, 1.0))).array
+    np.testing.assert_allclose(there[1:-1], 50, atol=2)
+
+
+def test_an_even_image_stays_even_on_the_models_grid() -> None:
+    mr = axial_grid((40, 30, 30), (1.0, 0.5, 0.5)).with_array(np.full((40, 30, 30), 7.0, np.float32))
+    np.testing.assert_allclose(on_model_grid(mr, model_grid(mr, SPACING_MM)).array[1:-1, 1:-1, 1:-1], 7.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_whatever_plane_was_scanned_the_ct_is_the_same(limb: Model, mr: Volume, order: tuple[int, int, int]) -> None:
+    """Flips and permutations only: no resampling, so the very same values at the very same places."""
+    scanned = mr.permute_spatial_axes(list(order)).flip_spatial([0, 2])
+    expected, found = synthesize(mr, limb, seed=5).hu, synthesize(scanned, limb, seed=5).hu
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-9)
+    np.testing.assert_allclose(found.array, expected.array, atol=0.01)
+
+
+def test_an_oblique_scan_shows_the_femur_where_it_is(limb: Model) -> None:
+    field = oblique_grid((30, 170, 170), (3.2, 1.0, 1.0), turn(0, 12) @ turn(2, 20), (5.0, -4.0, 10.0))
+    hu = synthesize(thigh(field).mr, limb, seed=2).hu
+    middle = hu.spatial_shape[0] // 2
+    bone = np.argwhere(hu.array[middle] > 300)
+    centre = hu.map_indices_to_reference(np.array([[middle, *bone.mean(axis=0)]]))[0]
+    x, y = femur_centre_mm(float(centre[2]))
+    assert np.hypot(centre[0] - float(x), centre[1] - float(y)) < 3.0
+    assert centre[0] > 5  # the femur lies towards the patient's left, +x in LPS
+
+
+def test_tissues_of_the_phantom_get_their_kind_of_hu(limb: Model) -> None:
+    phantom = thigh(axial_grid(SHAPE, SPACING_MM))
+    hu = synthesize(phantom.mr, limb, seed=3).hu.array
+    true = phantom.hu.array
+    assert (hu[true == true.min()] < -900).mean() > 0.95  # air
+    assert -140 < np.median(hu[true == -100]) < -60  # fat
+    assert 10 < np.median(hu[true == 55]) < 100  # muscle
+    assert np.median(hu[true == 1200]) > 400  # cortical bone
+
+
+def test_a_nifti_comes_back_on_its_own_grid_in_any_orientation(limb: Model, mr: Volume, tmp_path: Path) -> None:
+    turned = mr.permute_spatial_axes([2, 0, 1]).flip_spatial([1])
+    for name, volume in (("axial", mr), ("turned", turned)):
+        SimpleITK.WriteImage(volume.to_simpleitk(), str(tmp_path / f"{name}.nii.gz"))
+        predict_nifti(tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_hu.nii.gz", limb)
+    source = SimpleITK.ReadImage(str(tmp_path / "turned.nii.gz"))
+    axial, made = (SimpleITK.ReadImage(str(tmp_path / f"{name}_hu.nii.gz")) for name in ("axial", "turned"))
+    assert made.GetSize() == source.GetSize()
+    np.testing.assert_allclose(made.GetOrigin(), source.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(made.GetDirection(), source.GetDirection(), atol=1e-6)
+    upright = SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(made, "LPS"))
+    expected = SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(axial, "LPS"))
+    np.testing.assert_allclose(upright, expected, atol=0.5)
+
+
+def test_a_file_that_is_no_image_is_refused_and_leaves_nothing(limb: Model, tmp_path: Path) -> None:
+    (tmp_path / "mr.nii.gz").write_bytes(b"no image")
+    with pytest.raises(Unsuitable, match=r"UNREADABLE: mr\.nii\.gz"):
+        predict_nifti(tmp_path / "mr.nii.gz", tmp_path / "hu.nii.gz", limb)
+    assert not (tmp_path / "hu.nii.gz").exists()
+
+
+def convert_phantom(
+    limb: Model, mr: Volume, folder: Path, body_part: str, options: Options
+) -> tuple[dict[str, Any], list[Path], str]:
+    subject = Subject(body_part=body_part)
+    write_mr_series(mr, folder / "mr", subject=subject)
+    (folder / "ct").mkdir()
+    result = convert(only_series(read_series(folder / "mr")), limb, folder / "ct", options)
+    return result.report, list(result.ct), result.held or ""
+
+
+def test_a_thigh_is_converted_without_a_hold_and_the_report_is_plain_json(
+    limb: Model, mr: Volume, tmp_path: Path
+) -> None:
+    report, files, held = convert_phantom(limb, mr, tmp_path, "THIGH", Options())
+    assert held == ""
+    assert len(files) == SHAPE[0]
+    assert json.loads(json.dumps(report)) == report
+    assert report["model"]["digest"] == limb.card.digest
+    assert "Phantom" not in json.dumps(report)
+    assert set(report["seconds"]) == {"read", "synthesize", "write"}
+
+
+def test_a_head_is_held_for_a_model_of_limbs(limb: Model, mr: Volume, tmp_path: Path) -> None:
+    _, _, held = convert_phantom(limb, mr, tmp_path, "HEAD", Options(anatomy_check="hold"))
+    assert "anatomy is HEAD, expected one of THIGH" in held
+
+
+def test_where_the_site_says_warn_the_mismatch_is_written_into_the_ct_and_the_report(
+    limb: Model, mr: Volume, tmp_path: Path
+) -> None:
+    report, files, held = convert_phantom(limb, mr, tmp_path, "HEAD", Options(anatomy_check="warn"))
+    assert held == ""
+    assert "anatomy is HEAD" in report["warnings"][0]
+    header = pydicom.dcmread(files[0], stop_before_pixels=True)
+    assert "anatomy is HEAD" in header.DerivationDescription
+    assert "WARNING" in header.SeriesDescription
+
+
+def test_the_same_series_and_weights_start_from_the_same_noise(limb: Model, mr: Volume, tmp_path: Path) -> None:
+    write_mr_series(mr, tmp_path / "mr", shuffled=True)
+    series = only_series(read_series(tmp_path / "mr"))
+    assert seed_of(series, limb.card) == seed_of(only_series(read_series(tmp_path / "mr")), limb.card)
+    assert seed_of(series, limb.card) != seed_of(series, CARD)
+
+
+CARD = ModelCard(
+    name="bands",
+    version="1.0.0",
+    digest="1" * 64,
+    architecture={},
+    modality="MR",
+    anatomy=("LEG",),
+    contrast="T1",
+    spacing_mm=SPACING_MM,
+    hu_range=(-1024, 3071),
+    training_data="none",
+    limits="none",
+    findings={"bone_fraction": {"low": 1, "high": 30}, "soft_tissue_median": {"low": -50, "high": 60}},
+)
+
+
+def test_findings_measure_what_their_names_say() -> None:
+    hu = np.full((2, 10, 10), 40.0, np.float32)
+    hu[0, :2] = 800.0  # 20 of 200 voxels
+    body = np.ones((2, 10, 10), bool)
+    found = {finding.name: finding for finding in inspect(hu, body, CARD)}
+    assert found["bone_fraction"].value == pytest.approx(10.0)
+    assert found["soft_tissue_median"].value == 40.0
+    assert {finding.verdict for finding in found.values()} == {"pass"}
+
+
+def test_a_finding_outside_its_limits_asks_for_a_person_and_says_so() -> None:
+    found = inspect(np.full((2, 4, 4), 900.0, np.float32), np.ones((2, 4, 4), bool), CARD)
+    bone = next(finding for finding in found if finding.name == "bone_fraction")
+    assert bone.verdict == "review"
+    assert str(bone) == "bone_fraction is 100 %, expected 1 to 30"
+
+
+def test_an_empty_body_does_not_pass() -> None:
+    found = inspect(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 4), bool), CARD)
+    assert [finding.verdict for finding in found] == ["review", "review"]
+
+
+def test_a_series_that_names_no_body_part_is_not_contradicted() -> None:
+    assert anatomy("", CARD).verdict == "pass"
+    assert anatomy("HEAD", CARD).verdict == "review"
