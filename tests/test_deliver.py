@@ -1,8 +1,10 @@
 """The C-STORE SCU against destinations that we did not write, ones that refuse, and ones that are not there."""
 
 import datetime
+import gc
 import re
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -293,6 +295,29 @@ def test_a_delivery_leaves_no_thread_behind(ct_files: list[Path], tmp_path: Path
         while threading.active_count() > before and time.monotonic() < deadline:
             time.sleep(0.02)
         assert threading.active_count() <= before
+
+
+def test_a_destination_that_resets_the_connection_leaves_no_descriptor_behind(ct_files: list[Path]) -> None:
+    def reset_each(listener: socket.socket) -> None:
+        for _ in range(3):
+            connection, _address = listener.accept()
+            connection.recv(6)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    gc.collect()
+    gc.disable()  # a descriptor must not have to wait for it
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            before = len(list(Path("/proc/self/fd").iterdir()))
+            resetting = threading.Thread(target=reset_each, args=(listener,))
+            resetting.start()
+            for _ in range(3):
+                refused_by(Destination("tps", "TPS", "127.0.0.1", listener.getsockname()[1], timeout_s=2), ct_files)
+            resetting.join()
+            assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    finally:
+        gc.enable()
 
 
 def test_a_receipt_that_cannot_be_noted_ends_the_delivery_with_its_own_error(
