@@ -352,7 +352,9 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     folder = recipe.run / "model"
     save_model(training.average, card, folder)
     model = load_model(str(folder), str(training.device))
-    figures = validate.figures_of(model, plain, kept_back, recipe.evaluate)
+    first = Training.begin(recipe, training.device)
+    first.restore("autoencoder", None)
+    figures = validate.figures_of(model, first.average.eval(), plain, kept_back, recipe.evaluate)
     limits = plausibility.limits_of([validate.inside(model, pair) for pair in (*plain, *kept_back)])
     return save_model(training.average, dataclasses.replace(card, figures=figures, findings=limits), folder)
 

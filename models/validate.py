@@ -36,7 +36,7 @@ def mean_of(scores: Mapping[str, Scores]) -> Scores:
 
 @torch.inference_mode()
 def reconstruct(networks: LatentDiffusion, pair: Pair) -> NDArray[np.float32]:
-    """The autoencoder's ceiling: D(E(CT)); the diffusion model cannot be better than its mean error in the long run."""
+    """The autoencoder's ceiling: D(E(CT))."""
     device = networks.latent_mean.device
     above_air = to_unit(torch.from_numpy(pair.hu.astype(np.float32)) - AIR_HU)[None, None].to(device)
     ct = pad_to_multiple(above_air, networks.stride) + AIR_HU / HU_PER_UNIT
@@ -46,12 +46,17 @@ def reconstruct(networks: LatentDiffusion, pair: Pair) -> NDArray[np.float32]:
 
 
 def figures_of(
-    model: Model, training: Sequence[Pair], validation: Sequence[Pair], settings: Sequence[tuple[int, int]]
+    model: Model,
+    autoencoder: LatentDiffusion,
+    training: Sequence[Pair],
+    validation: Sequence[Pair],
+    settings: Sequence[tuple[int, int]],
 ) -> dict[str, Any]:
     """Validation figures for the card: floors, the autoencoder's ceiling, the model by sampler steps and samples.
 
     Args:
         model: as it is installed, weights in float16.
+        autoencoder: networks at the end of the first stage, before the joint stage bends the decoder to the denoiser.
         training: patients from which the look-up table is learned.
         validation: patients that are scored.
         settings: pairs (steps, samples).
@@ -61,7 +66,7 @@ def figures_of(
         "patients": [pair.name for pair in validation],
         "all_water": mean_of(scores_of(validation, lambda pair: floors.all_water(pair.body))),
         "look_up_table": mean_of(scores_of(validation, lambda pair: table(pair.mr))),
-        "autoencoder_ceiling": mean_of(scores_of(validation, lambda pair: reconstruct(model.networks, pair))),
+        "autoencoder_ceiling": mean_of(scores_of(validation, lambda pair: reconstruct(autoencoder, pair))),
     }
     for steps, samples in settings:
         scores = scores_of(validation, partial(predicted, model, steps, samples))
