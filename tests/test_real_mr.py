@@ -2,18 +2,22 @@
 
 import gzip
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.errors import Unsuitable
 from pipeline.pixels import stored_values
-from pipeline.series import only_series, read_instance, read_series, stack_complete
+from pipeline.series import Series, only_series, read_instance, read_series, stack_complete
 from pipeline.volume import axial_geometry, read_volume, resample
+
+Find = Callable[[str], Path]
+"""From the name of an item to its file or folder."""
 
 TAKEN = [
     # item, shape (slice, row, column), spacing in mm, highest MR value
@@ -67,7 +71,7 @@ SMALL = [
 
 
 @pytest.fixture
-def source(mr_item, tmp_path):
+def source(mr_item: Find, tmp_path: Path) -> Find:
     """The file or folder of an item, unzipped where it is zipped."""
 
     def find(name: str) -> Path:
@@ -81,14 +85,16 @@ def source(mr_item, tmp_path):
     return find
 
 
-def series_of(name, source):
+def series_of(name: str, source: Find) -> Series:
     """The item's one MR series; its CT series where the name asks for it."""
     found = read_series(source(name))
     return next(s for s in found if s.header.Modality == "CT") if name.endswith(" CT") else only_series(found)
 
 
 @pytest.mark.parametrize(("name", "shape", "spacing", "highest"), TAKEN)
-def test_a_regular_series_is_taken(name, shape, spacing, highest, source):
+def test_a_regular_series_is_taken(
+    name: str, shape: tuple[int, int, int], spacing: tuple[float, float, float], highest: float, source: Find
+) -> None:
     series = series_of(name, source)
     assert stack_complete(series)
     volume = read_volume(series)
@@ -100,7 +106,7 @@ def test_a_regular_series_is_taken(name, shape, spacing, highest, source):
 
 
 @pytest.mark.parametrize(("name", "code", "part"), REFUSED)
-def test_anything_else_is_refused_by_code_and_sentence(name, code, part, source):
+def test_anything_else_is_refused_by_code_and_sentence(name: str, code: str, part: str, source: Find) -> None:
     with pytest.raises(Unsuitable) as caught:
         read_volume(series_of(name, source))
     assert caught.value.code == code
@@ -108,7 +114,7 @@ def test_anything_else_is_refused_by_code_and_sentence(name, code, part, source)
 
 
 @pytest.mark.parametrize("name", [item[0] for item in TAKEN])
-def test_highdicom_reads_the_same_volume(name, source):
+def test_highdicom_reads_the_same_volume(name: str, source: Find) -> None:
     series = series_of(name, source)
     ours = read_volume(series)
     with warnings.catch_warnings():
@@ -125,34 +131,34 @@ def test_highdicom_reads_the_same_volume(name, source):
 
 
 @pytest.mark.parametrize("name", ["ibsi_STS_024", "ibsi_STS_035", "siemens_xa30_enhanced_t1/series5.dcm"])
-def test_a_series_along_the_patients_axes_is_not_interpolated(name, source):
+def test_a_series_along_the_patients_axes_is_not_interpolated(name: str, source: Find) -> None:
     volume = read_volume(series_of(name, source))
     ct = resample(volume, axial_geometry(volume), fill=-1.0)
     assert np.array_equal(np.sort(ct.array.ravel()), np.sort(volume.array.ravel()))
 
 
-def test_the_oblique_head_is_covered_and_its_mean_kept(source):
+def test_the_oblique_head_is_covered_and_its_mean_kept(source: Find) -> None:
     volume = read_volume(series_of("philips_ingenia_sag_mprage_classic", source))
     ct = resample(volume, axial_geometry(volume), fill=0.0)
     assert ct.spacing == (1.0, 1.0, 1.0)
     assert ct.array.sum() == pytest.approx(volume.array.sum(), rel=2e-3)
 
 
-def test_the_mr_and_ct_of_a_patient_overlap_in_one_frame_of_reference(source):
+def test_the_mr_and_ct_of_a_patient_overlap_in_one_frame_of_reference(source: Find) -> None:
     found = {series.header.Modality: series for series in read_series(source("ibsi_STS_024"))}
     assert found["MR"].frame_of_reference_uid == found["CT"].frame_of_reference_uid
     assert found["MR"].body_part == "EXTREMITY"
 
 
 @pytest.mark.parametrize("group", [SYNTAXES, SMALL], ids=["nine files", "enhanced"])
-def test_every_transfer_syntax_decodes_to_the_same_pixels(group, mr_item):
+def test_every_transfer_syntax_decodes_to_the_same_pixels(group: list[str], mr_item: Find) -> None:
     decoded = [stored_values(read_instance(mr_item(name))) for name in group]
     assert all(np.array_equal(values, decoded[0]) for values in decoded)
     assert decoded[0].max() > 0
 
 
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian])
-def test_a_rewritten_file_decodes_to_the_same_pixels(syntax, mr_item, tmp_path):
+def test_a_rewritten_file_decodes_to_the_same_pixels(syntax: UID, mr_item: Find, tmp_path: Path) -> None:
     data_set = pydicom.dcmread(mr_item(SYNTAXES[0]))
     data_set.file_meta.TransferSyntaxUID = syntax
     pydicom.dcmwrite(
@@ -166,7 +172,7 @@ def test_a_rewritten_file_decodes_to_the_same_pixels(syntax, mr_item, tmp_path):
     assert np.array_equal(again, stored_values(read_instance(mr_item(SYNTAXES[0]))))
 
 
-def test_the_broken_file_is_unreadable(mr_item):
+def test_the_broken_file_is_unreadable(mr_item: Find) -> None:
     instance = read_instance(mr_item("enhanced_small_pydicom_data/emri_small_jpeg_2k_lossless_too_short.dcm"))
     with pytest.raises(Unsuitable) as caught:
         stored_values(instance)
@@ -176,7 +182,9 @@ def test_the_broken_file_is_unreadable(mr_item):
 
 @pytest.mark.parametrize("name", SYNTAXES)
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.9999])
-def test_a_truncated_file_is_unreadable_in_every_transfer_syntax(name, kept, mr_item, tmp_path):
+def test_a_truncated_file_is_unreadable_in_every_transfer_syntax(
+    name: str, kept: float, mr_item: Find, tmp_path: Path
+) -> None:
     content = mr_item(name).read_bytes()
     path = tmp_path / "cut.dcm"
     path.write_bytes(content[: int(kept * len(content))])

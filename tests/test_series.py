@@ -1,6 +1,7 @@
 """Which series may become a synthetic CT; each that may not is refused by its code and a sentence."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from pipeline.volume import read_volume
 GRID = phantom.axial_grid((12, 24, 28), (3.2, 6.0, 6.0))
 MR = phantom.thigh(GRID).mr
 
+Change = Callable[[pydicom.Dataset], object]
+"""What is done to the data set of a file."""
+
 
 @pytest.fixture
 def series_folder(tmp_path: Path) -> Path:
@@ -24,7 +28,7 @@ def series_folder(tmp_path: Path) -> Path:
     return tmp_path / "mr"
 
 
-def edit(folder: Path, change, *numbers):
+def edit(folder: Path, change: Change, *numbers: int) -> None:
     """Apply `change` to the files of the given numbers (all of them when none is given), and write them back."""
     for path in sorted(folder.iterdir()):
         if not numbers or int(path.stem) in numbers:
@@ -33,17 +37,17 @@ def edit(folder: Path, change, *numbers):
             data_set.save_as(path)
 
 
-def put(**values):
+def put(**values: object) -> Change:
     """A change that sets attributes."""
 
-    def change(data_set):
+    def change(data_set: pydicom.Dataset) -> None:
         for keyword, value in values.items():
             setattr(data_set, keyword, value)
 
     return change
 
 
-def drop(keyword):
+def drop(keyword: str) -> Change:
     """A change that removes an attribute."""
     return lambda data_set: data_set.__delattr__(keyword)
 
@@ -57,7 +61,7 @@ def refusal(folder: Path) -> Unsuitable:
     return caught.value
 
 
-def test_a_regular_series_is_read_in_the_order_of_its_positions(series_folder):
+def test_a_regular_series_is_read_in_the_order_of_its_positions(series_folder: Path) -> None:
     (series,) = read_series(series_folder)
     assert len(series.instances) == 12
     assert [i.header.InstanceNumber for i in series.instances] == list(range(1, 13))
@@ -69,7 +73,20 @@ def test_a_regular_series_is_read_in_the_order_of_its_positions(series_folder):
     assert stack_complete(series)
 
 
-def test_instance_numbers_do_not_decide_the_order(tmp_path):
+def test_where_no_body_part_is_named_the_coded_anatomic_region_speaks(series_folder: Path) -> None:
+    def code(dataset: pydicom.Dataset) -> None:
+        region = pydicom.Dataset()
+        region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "T-A0100", "SRT", "Brain"
+        dataset.AnatomicRegionSequence = [region]
+        del dataset.BodyPartExamined
+
+    edit(series_folder, code)
+    (series,) = read_series(series_folder)
+    assert series.body_part == ""
+    assert series.anatomy == "BRAIN"
+
+
+def test_instance_numbers_do_not_decide_the_order(tmp_path: Path) -> None:
     phantom.write_mr_series(MR, tmp_path, shuffled=True)
     (series,) = read_series(tmp_path)
     heights = [float(i.header.ImagePositionPatient[2]) for i in series.instances]
@@ -77,13 +94,13 @@ def test_instance_numbers_do_not_decide_the_order(tmp_path):
     assert [i.header.InstanceNumber for i in series.instances] != list(range(1, 13))
 
 
-def test_no_repr_shows_the_patient(series_folder):
+def test_no_repr_shows_the_patient(series_folder: Path) -> None:
     (series,) = read_series(series_folder)
     assert "Phantom" not in repr(series)
     assert "SCT-PHANTOM" not in repr(series)
 
 
-def test_other_files_are_set_aside_and_listed(series_folder):
+def test_other_files_are_set_aside_and_listed(series_folder: Path) -> None:
     (series_folder / "notes.txt").write_text("nothing")
     (series_folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
     (series_folder / "._0001.dcm").write_text("what macOS leaves")
@@ -102,14 +119,14 @@ def test_other_files_are_set_aside_and_listed(series_folder):
     ]
 
 
-def test_the_same_file_twice_counts_once(series_folder):
+def test_the_same_file_twice_counts_once(series_folder: Path) -> None:
     shutil.copy(series_folder / "0003.dcm", series_folder / "copy.dcm")
     (series,) = read_series(series_folder)
     assert len(series.instances) == 12
     assert stack_complete(series)
 
 
-def test_two_series_in_one_folder_are_told_apart_and_one_is_asked_for(series_folder, tmp_path):
+def test_two_series_in_one_folder_are_told_apart_and_one_is_asked_for(series_folder: Path, tmp_path: Path) -> None:
     phantom.write_mr_series(MR, tmp_path / "mr" / "second", seed=1)
     found = read_series(series_folder)
     assert len(found) == 2
@@ -117,7 +134,7 @@ def test_two_series_in_one_folder_are_told_apart_and_one_is_asked_for(series_fol
         only_series(found)
 
 
-def test_a_ct_series_beside_the_mr_series_is_not_chosen(series_folder, tmp_path):
+def test_a_ct_series_beside_the_mr_series_is_not_chosen(series_folder: Path, tmp_path: Path) -> None:
     phantom.write_mr_series(MR, tmp_path / "mr" / "ct", seed=1)
     edit(series_folder / "ct", put(SOPClassUID=CTImageStorage, Modality="CT"))
     assert only_series(read_series(series_folder)).header.Modality == "MR"
@@ -126,7 +143,7 @@ def test_a_ct_series_beside_the_mr_series_is_not_chosen(series_folder, tmp_path)
 # --- refused by its headers ------------------------------------------------------------------------------------------
 
 
-def test_a_ct_instead_of_an_mr_is_refused(series_folder):
+def test_a_ct_instead_of_an_mr_is_refused(series_folder: Path) -> None:
     edit(series_folder, put(SOPClassUID=CTImageStorage, Modality="CT"))
     error = refusal(series_folder)
     assert error.code == "NOT_MR"
@@ -165,15 +182,15 @@ def test_a_ct_instead_of_an_mr_is_refused(series_folder):
         ("SEVERAL_VOLUMES", put(EchoTime=24)),
     ],
 )
-def test_one_unsuitable_slice_refuses_the_series_by_its_code(series_folder, code, change):
+def test_one_unsuitable_slice_refuses_the_series_by_its_code(series_folder: Path, code: str, change: Change) -> None:
     edit(series_folder, change, 5)
     error = refusal(series_folder)
     assert error.code == code
     assert not stack_complete(only_series(read_series(series_folder)))
 
 
-def test_a_lossy_transfer_syntax_is_refused(series_folder):
-    def claim(data_set):
+def test_a_lossy_transfer_syntax_is_refused(series_folder: Path) -> None:
+    def claim(data_set: pydicom.Dataset) -> None:
         data_set.PixelData = pydicom.encaps.encapsulate([data_set.PixelData])
         data_set["PixelData"].VR = "OB"
         data_set.file_meta.TransferSyntaxUID = JPEG2000
@@ -182,14 +199,14 @@ def test_a_lossy_transfer_syntax_is_refused(series_folder):
     assert refusal(series_folder).code == "LOSSY"
 
 
-def test_a_stray_slice_of_another_size_is_named(series_folder):
+def test_a_stray_slice_of_another_size_is_named(series_folder: Path) -> None:
     edit(series_folder, put(Rows=28, Columns=24), 7)
     error = refusal(series_folder)
     uid = pydicom.dcmread(series_folder / "0007.dcm").SOPInstanceUID
     assert str(error) == f"MIXED_MATRIX: slices of different size: 24 x 28 and, in {uid}, 28 x 24 (rows x columns)"
 
 
-def test_a_tilted_slice_is_named_with_its_angle(series_folder):
+def test_a_tilted_slice_is_named_with_its_angle(series_folder: Path) -> None:
     c, s = np.cos(np.deg2rad(2)), np.sin(np.deg2rad(2))
     edit(series_folder, put(ImageOrientationPatient=[1, 0, 0, 0, round(c, 12), round(s, 12)]), 7)
     error = refusal(series_folder)
@@ -197,7 +214,7 @@ def test_a_tilted_slice_is_named_with_its_angle(series_folder):
     assert error.sentence.endswith("by 2 degrees")
 
 
-def test_one_sop_instance_with_two_contents_is_refused(series_folder):
+def test_one_sop_instance_with_two_contents_is_refused(series_folder: Path) -> None:
     other = pydicom.dcmread(series_folder / "0003.dcm")
     other.SeriesDescription = "changed"
     other.save_as(series_folder / "0003~abc.dcm")
@@ -207,7 +224,7 @@ def test_one_sop_instance_with_two_contents_is_refused(series_folder):
 # --- refused by its positions ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_slice_is_a_gap_in_a_sentence(series_folder):
+def test_a_missing_slice_is_a_gap_in_a_sentence(series_folder: Path) -> None:
     (series_folder / "0008.dcm").unlink()
     error = refusal(series_folder)
     assert error.code == "GAP"
@@ -215,30 +232,30 @@ def test_a_missing_slice_is_a_gap_in_a_sentence(series_folder):
     assert not stack_complete(only_series(read_series(series_folder)))
 
 
-def test_a_single_slice_is_too_few(series_folder):
+def test_a_single_slice_is_too_few(series_folder: Path) -> None:
     for path in sorted(series_folder.iterdir())[1:]:
         path.unlink()
     error = refusal(series_folder)
     assert str(error) == "TOO_FEW_SLICES: 1 slices; at least 5 are needed"
 
 
-def test_a_slice_nearer_than_its_neighbours_is_an_uneven_step(series_folder):
+def test_a_slice_nearer_than_its_neighbours_is_an_uneven_step(series_folder: Path) -> None:
     edit(series_folder, put(ImagePositionPatient=[*GRID.position[:2], GRID.position[2] - 1.6]), 1)
     assert refusal(series_folder).sentence == "gap of 4.8 mm at slice 1 of 12; expected 3.2 mm"
     edit(series_folder, put(ImagePositionPatient=[*GRID.position[:2], GRID.position[2] + 1.6]), 1)
     assert refusal(series_folder).sentence == "step of 1.6 mm at slice 1 of 12; expected 3.2 mm"
 
 
-def test_positions_rounded_by_the_scanner_are_no_gap(series_folder):
-    def rounded(data_set):
+def test_positions_rounded_by_the_scanner_are_no_gap(series_folder: Path) -> None:
+    def rounded(data_set: pydicom.Dataset) -> None:
         data_set.ImagePositionPatient = [round(float(v), 2) for v in data_set.ImagePositionPatient]
 
     edit(series_folder, rounded)
     assert stack_complete(only_series(read_series(series_folder)))
 
 
-def test_steps_that_grow_little_by_little_are_refused(series_folder):
-    def growing(data_set):
+def test_steps_that_grow_little_by_little_are_refused(series_folder: Path) -> None:
+    def growing(data_set: pydicom.Dataset) -> None:
         n = data_set.InstanceNumber - 1
         data_set.ImagePositionPatient = [0, 0, round(3.2 * n + 0.0018 * n * n, 6)]
 
@@ -246,8 +263,8 @@ def test_steps_that_grow_little_by_little_are_refused(series_folder):
     assert refusal(series_folder).code in ("GAP", "UNEVEN_STEPS")
 
 
-def test_a_stack_that_leans_is_sheared(series_folder):
-    def leaning(data_set):
+def test_a_stack_that_leans_is_sheared(series_folder: Path) -> None:
+    def leaning(data_set: pydicom.Dataset) -> None:
         x, y, z = data_set.ImagePositionPatient
         data_set.ImagePositionPatient = [float(x) + 0.02 * data_set.InstanceNumber, y, z]
 
@@ -255,7 +272,7 @@ def test_a_stack_that_leans_is_sheared(series_folder):
     assert str(refusal(series_folder)).startswith("SHEAR: slice 12 of 12 is shifted by 0.22 mm within its plane")
 
 
-def test_one_slice_sent_twice_under_two_uids_is_a_duplicate_position(series_folder):
+def test_one_slice_sent_twice_under_two_uids_is_a_duplicate_position(series_folder: Path) -> None:
     twin = pydicom.dcmread(series_folder / "0004.dcm")
     twin.SOPInstanceUID = twin.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     twin.save_as(series_folder / "twin.dcm")
@@ -263,7 +280,7 @@ def test_one_slice_sent_twice_under_two_uids_is_a_duplicate_position(series_fold
     assert str(error) == ("DUPLICATE_POSITION: 2 images lie at the position of slice 4 of 12; one is expected")
 
 
-def test_two_echoes_are_several_volumes_and_the_sentence_says_what_differs(series_folder):
+def test_two_echoes_are_several_volumes_and_the_sentence_says_what_differs(series_folder: Path) -> None:
     for path in sorted(series_folder.iterdir()):
         second = pydicom.dcmread(path)
         second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -278,7 +295,7 @@ def test_two_echoes_are_several_volumes_and_the_sentence_says_what_differs(serie
 
 
 @pytest.mark.parametrize("kept", [0, 100, 131, 400, 1000, 0.95, 0.999])
-def test_a_truncated_file_is_unreadable_and_named(series_folder, kept):
+def test_a_truncated_file_is_unreadable_and_named(series_folder: Path, kept: int | float) -> None:
     path = series_folder / "0005.dcm"
     uid, content = pydicom.dcmread(path).SOPInstanceUID, path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
@@ -289,7 +306,7 @@ def test_a_truncated_file_is_unreadable_and_named(series_folder, kept):
     assert uid in error.sentence or "0005.dcm" in error.sentence
 
 
-def test_a_file_cut_anywhere_never_passes_as_whole(series_folder):
+def test_a_file_cut_anywhere_never_passes_as_whole(series_folder: Path) -> None:
     path = series_folder / "0005.dcm"
     content = path.read_bytes()
     for kept in range(132, len(content), 37):
@@ -298,7 +315,7 @@ def test_a_file_cut_anywhere_never_passes_as_whole(series_folder):
             read_volume(only_series(read_series(series_folder)))
 
 
-def test_a_damaged_number_is_unreadable_not_a_crash(series_folder):
+def test_a_damaged_number_is_unreadable_not_a_crash(series_folder: Path) -> None:
     path = series_folder / "0005.dcm"
     content = path.read_bytes()
     position = b"\\".join(str(v).encode() for v in pydicom.dcmread(path).ImagePositionPatient)
@@ -307,12 +324,12 @@ def test_a_damaged_number_is_unreadable_not_a_crash(series_folder):
     assert refusal(series_folder).code == "UNREADABLE"
 
 
-def test_a_missing_file_is_no_unsuitable_series(tmp_path):
+def test_a_missing_file_is_no_unsuitable_series(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_instance(tmp_path / "absent.dcm")
 
 
-def test_a_folder_without_images_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(Unsuitable, match="NO_IMAGES: no image was found among 1 files"):
         read_series(tmp_path)
@@ -325,35 +342,35 @@ def test_a_folder_without_images_is_refused(tmp_path):
 # --- when is it complete ---------------------------------------------------------------------------------------------
 
 
-def test_announced_images_that_have_not_come_leave_the_stack_incomplete(series_folder):
+def test_announced_images_that_have_not_come_leave_the_stack_incomplete(series_folder: Path) -> None:
     edit(series_folder, put(ImagesInAcquisition=13))
     assert not stack_complete(only_series(read_series(series_folder)))
     edit(series_folder, put(ImagesInAcquisition=12))
     assert stack_complete(only_series(read_series(series_folder)))
 
 
-def test_an_enhanced_object_is_complete_alone_and_incomplete_as_a_part(tmp_path):
+def test_an_enhanced_object_is_complete_alone_and_incomplete_as_a_part(tmp_path: Path) -> None:
     path = phantom.write_enhanced_mr(MR, tmp_path)
     assert stack_complete(Series.of([read_instance(path)]))
     edit_enhanced(path, put(InConcatenationTotalNumber=2))
     assert not stack_complete(Series.of([read_instance(path)]))
 
 
-def test_an_enhanced_object_with_fewer_items_than_frames_is_refused(tmp_path):
+def test_an_enhanced_object_with_fewer_items_than_frames_is_refused(tmp_path: Path) -> None:
     path = phantom.write_enhanced_mr(MR, tmp_path)
     edit_enhanced(path, lambda image: image.PerFrameFunctionalGroupsSequence.pop())
     with pytest.raises(Unsuitable, match="11 items for 12 frames"):
         read_volume(only_series(read_series(tmp_path)))
 
 
-def edit_enhanced(path, change):
+def edit_enhanced(path: Path, change: Change) -> None:
     """Apply a change to one file."""
     image = pydicom.dcmread(path)
     change(image)
     image.save_as(path)
 
 
-def test_every_reason_has_a_sentence_and_unknown_codes_are_a_mistake():
+def test_every_reason_has_a_sentence_and_unknown_codes_are_a_mistake() -> None:
     assert all(sentence and code.isupper() for code, sentence in REASONS.items())
     assert not any("patient_name" in sentence or "patient_id" in sentence for sentence in REASONS.values())
     with pytest.raises(ValueError, match="unknown reason code WRONG"):

@@ -2,6 +2,7 @@
 
 import random
 import tempfile
+from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
@@ -19,6 +21,11 @@ from pipeline.errors import Unsuitable
 from pipeline.phantom import CORTICAL_BONE, VESSEL, Subject
 from pipeline.series import Series, only_series, read_instance, read_series
 from pipeline.volume import axial_geometry, read_volume, resample
+
+Array = NDArray[np.float64]
+Triple = tuple[float, float, float]
+Change = Callable[[pydicom.Dataset, int], object]
+"""What is done to the data set of a file, and the file's place in the order of names."""
 
 bounded = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -39,7 +46,9 @@ turns = st.one_of(oblique_turns, st.sampled_from(RIGHT_ANGLED))
 
 
 @st.composite
-def volumes(draw, turns=turns, steps=any_steps):
+def volumes(
+    draw: st.DrawFn, turns: st.SearchStrategy[Array] = turns, steps: st.SearchStrategy[Triple] = any_steps
+) -> highdicom.Volume:
     """A volume of random integers on any grid: any orientation, spacing, size and place."""
     shape = draw(st.tuples(st.integers(5, 8), st.integers(4, 11), st.integers(4, 11)))
     grid = phantom.oblique_grid(shape, draw(steps), draw(turns), draw(centres))
@@ -47,7 +56,9 @@ def volumes(draw, turns=turns, steps=any_steps):
     return grid.with_array(values.astype(np.float32))
 
 
-def through_dicom(mr, *, shuffled=False, position="HFS", enhanced=False):
+def through_dicom(
+    mr: highdicom.Volume, *, shuffled: bool = False, position: str = "HFS", enhanced: bool = False
+) -> highdicom.Volume:
     """Write a volume as DICOM, and read it back."""
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(patient_position=position)
@@ -58,7 +69,7 @@ def through_dicom(mr, *, shuffled=False, position="HFS", enhanced=False):
         return read_volume(only_series(read_series(Path(folder))))
 
 
-def as_read(mr):
+def as_read(mr: highdicom.Volume) -> highdicom.Volume:
     """The volume with its slices turned as a reader must: along row cosines x column cosines."""
     slices, rows, columns = mr.direction.T
     return mr if np.dot(np.cross(columns, rows), slices) > 0 else mr.flip_spatial(0)
@@ -69,7 +80,9 @@ def as_read(mr):
 
 @bounded
 @given(volumes(), st.booleans(), st.sampled_from(POSITIONS), st.booleans())
-def test_a_volume_comes_back_from_dicom_as_it_was(mr, shuffled, position, enhanced):
+def test_a_volume_comes_back_from_dicom_as_it_was(
+    mr: highdicom.Volume, shuffled: bool, position: str, enhanced: bool
+) -> None:
     back = through_dicom(mr, shuffled=shuffled, position=position, enhanced=enhanced)
     expected = as_read(mr)
     assert np.abs(back.affine - expected.affine).max() < 1e-7
@@ -80,7 +93,7 @@ def test_a_volume_comes_back_from_dicom_as_it_was(mr, shuffled, position, enhanc
 
 @bounded
 @given(volumes(), st.randoms(use_true_random=False))
-def test_any_order_of_arrival_gives_the_same_volume(mr, order: random.Random):
+def test_any_order_of_arrival_gives_the_same_volume(mr: highdicom.Volume, order: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = phantom.write_mr_series(mr, Path(folder), shuffled=True)
         instances = [read_instance(path) for path in paths]
@@ -97,7 +110,7 @@ def test_any_order_of_arrival_gives_the_same_volume(mr, order: random.Random):
 
 @bounded
 @given(volumes())
-def test_the_axial_grid_is_axial_square_and_covers_every_voxel(mr):
+def test_the_axial_grid_is_axial_square_and_covers_every_voxel(mr: highdicom.Volume) -> None:
     grid = axial_geometry(mr)
     z, y, x = grid.spacing
     assert grid.get_affine("LPS")[:3, :3] == pytest.approx(np.array([[0, 0, x], [0, y, 0], [z, 0, 0]]), abs=0)
@@ -114,7 +127,7 @@ def test_the_axial_grid_is_axial_square_and_covers_every_voxel(mr):
 
 @bounded
 @given(volumes())
-def test_the_axial_grid_is_written_exactly_by_decimal_strings(mr):
+def test_the_axial_grid_is_written_exactly_by_decimal_strings(mr: highdicom.Volume) -> None:
     grid = axial_geometry(mr)
     ds = [float(pydicom.valuerep.format_number_as_ds(v)) for v in (*grid.position, *grid.spacing)]
     for index in (0, grid.spatial_shape[0] - 1):
@@ -128,7 +141,7 @@ isotropic = spacings.map(lambda mm: (mm, mm, mm))
 
 @bounded
 @given(volumes(st.sampled_from(RIGHT_ANGLED), isotropic))
-def test_a_volume_along_the_patients_axes_is_copied_not_interpolated(mr):
+def test_a_volume_along_the_patients_axes_is_copied_not_interpolated(mr: highdicom.Volume) -> None:
     source = through_dicom(mr)
     ct = resample(source, axial_geometry(source), fill=-1.0)
     assert np.array_equal(np.sort(ct.array.ravel()), np.sort(mr.array.ravel()))
@@ -139,7 +152,7 @@ def test_a_volume_along_the_patients_axes_is_copied_not_interpolated(mr):
 
 @bounded
 @given(volumes(st.sampled_from([m for m in RIGHT_ANGLED if abs(m[2, 2]) == 1]), square))
-def test_an_axial_volume_keeps_its_slices_whatever_their_distance(mr):
+def test_an_axial_volume_keeps_its_slices_whatever_their_distance(mr: highdicom.Volume) -> None:
     grid = axial_geometry(mr)
     assert sorted(grid.spatial_shape) == sorted(mr.spatial_shape)
     assert grid.spacing[0] == pytest.approx(mr.spacing[0], abs=1e-9)
@@ -151,7 +164,9 @@ coarse = st.floats(1.0, 3.0).map(lambda mm: round(mm, 5))
 
 @bounded
 @given(turns, st.tuples(coarse, coarse, coarse), centres, st.tuples(*[st.floats(0.35, 0.65)] * 3), st.booleans())
-def test_a_landmark_stays_within_half_a_voxel(turn, steps, centre, fraction, enhanced):
+def test_a_landmark_stays_within_half_a_voxel(
+    turn: Array, steps: Triple, centre: Triple, fraction: Triple, enhanced: bool
+) -> None:
     grid = phantom.oblique_grid((24, 26, 28), steps, turn, centre)
     index = np.array(fraction) * grid.spatial_shape
     landmark = grid.map_indices_to_reference(index[None])[0]
@@ -160,13 +175,14 @@ def test_a_landmark_stays_within_half_a_voxel(turn, steps, centre, fraction, enh
     assert np.all(np.abs(_centroid(ct) - landmark) < 0.5 * np.min(ct.spacing))
 
 
-def _blob(shape, centre):
+def _blob(shape: tuple[int, int, int], centre: Array) -> NDArray[np.float32]:
     """A Gaussian of two voxels' standard deviation about an index, 0 to 4000: gone before the edge of the field."""
     squares = [((np.arange(n) - c) / 2) ** 2 for n, c in zip(shape, centre, strict=True)]
-    return (4000 * np.exp(-sum(np.ix_(*squares)) / 2)).astype(np.float32)
+    blob: NDArray[np.float32] = (4000 * np.exp(-sum(np.ix_(*squares)) / 2)).astype(np.float32)
+    return blob
 
 
-def _centroid(volume):
+def _centroid(volume: highdicom.Volume) -> Array:
     weights = np.clip(volume.array - 400, 0, None)
     points = volume.map_indices_to_reference(np.argwhere(weights > 0))
     return np.average(points, axis=0, weights=weights[weights > 0])
@@ -174,7 +190,7 @@ def _centroid(volume):
 
 @settings(max_examples=12, deadline=None)
 @given(turns, st.sampled_from(POSITIONS), st.booleans())
-def test_left_is_left_in_any_orientation_and_patient_position(turn, position, enhanced):
+def test_left_is_left_in_any_orientation_and_patient_position(turn: Array, position: str, enhanced: bool) -> None:
     grid = phantom.oblique_grid((60, 60, 60), (3.0, 3.0, 3.0), turn)
     labels = phantom.thigh(grid).labels.astype(np.float32)
     source = through_dicom(labels, shuffled=True, position=position, enhanced=enhanced)
@@ -197,13 +213,13 @@ MR = GRID.with_array(VALUES)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Six slices of random values in files 0001.dcm to 0006.dcm, in the order of position."""
     phantom.write_mr_series(MR, tmp_path / "mr")
     return tmp_path / "mr"
 
 
-def edit(folder, change):
+def edit(folder: Path, change: Change) -> None:
     """Apply `change(data_set, index)` to every file, and write it back."""
     for index, path in enumerate(sorted(folder.iterdir())):
         data_set = pydicom.dcmread(path)
@@ -211,13 +227,13 @@ def edit(folder, change):
         data_set.save_as(path)
 
 
-def read(folder):
+def read(folder: Path) -> highdicom.Volume:
     """The volume in a folder."""
     return read_volume(only_series(read_series(folder)))
 
 
-def test_every_slice_has_its_own_rescale(folder):
-    def rescale(data_set, index):
+def test_every_slice_has_its_own_rescale(folder: Path) -> None:
+    def rescale(data_set: pydicom.Dataset, index: int) -> None:
         data_set.RescaleSlope, data_set.RescaleIntercept, data_set.RescaleType = (
             str(1.5 + index),
             str(-10 * index),
@@ -229,8 +245,8 @@ def test_every_slice_has_its_own_rescale(folder):
     assert read(folder).array == pytest.approx(VALUES * (1.5 + k) - 10 * k, rel=1e-6)
 
 
-def test_real_world_value_mappings_and_private_scalings_are_not_applied(folder):
-    def map_values(data_set, index):
+def test_real_world_value_mappings_and_private_scalings_are_not_applied(folder: Path) -> None:
+    def map_values(data_set: pydicom.Dataset, index: int) -> None:
         mapping = pydicom.Dataset()
         mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = 7.0, 1.0
         mapping.RealWorldValueFirstValueMapped, mapping.RealWorldValueLastValueMapped = 0, 4095
@@ -241,8 +257,8 @@ def test_real_world_value_mappings_and_private_scalings_are_not_applied(folder):
     assert np.array_equal(read(folder).array, VALUES)
 
 
-def test_signed_values_stay_negative(folder):
-    def sign(data_set, index):
+def test_signed_values_stay_negative(folder: Path) -> None:
+    def sign(data_set: pydicom.Dataset, index: int) -> None:
         data_set.PixelData = (VALUES[index] - 2000).astype("<i2").tobytes()
         data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 16, 15, 1
 
@@ -250,8 +266,8 @@ def test_signed_values_stay_negative(folder):
     assert np.array_equal(read(folder).array, VALUES - 2000)
 
 
-def test_signed_values_in_12_bits_are_sign_extended(folder):
-    def sign(data_set, index):
+def test_signed_values_in_12_bits_are_sign_extended(folder: Path) -> None:
+    def sign(data_set: pydicom.Dataset, index: int) -> None:
         data_set.PixelData = ((VALUES[index] - 2000).astype("<i2") & 0x0FFF).astype("<u2").tobytes()
         data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 12, 11, 1
 
@@ -261,16 +277,16 @@ def test_signed_values_in_12_bits_are_sign_extended(folder):
     assert np.array_equal(read(folder).array, expected)
 
 
-def test_an_overlay_hidden_in_the_high_bits_is_not_read_as_signal(folder):
-    def hide(data_set, index):
+def test_an_overlay_hidden_in_the_high_bits_is_not_read_as_signal(folder: Path) -> None:
+    def hide(data_set: pydicom.Dataset, index: int) -> None:
         data_set.PixelData = (VALUES[index].astype("<u2") | 0xA000).astype("<u2").tobytes()
 
     edit(folder, hide)
     assert np.array_equal(read(folder).array, VALUES)
 
 
-def test_padding_becomes_no_signal(folder):
-    def pad(data_set, index):
+def test_padding_becomes_no_signal(folder: Path) -> None:
+    def pad(data_set: pydicom.Dataset, index: int) -> None:
         stored = VALUES[index].astype("<u2")
         stored[0], stored[1] = 4095, 4090
         data_set.PixelData = stored.tobytes()
@@ -285,8 +301,8 @@ def test_padding_becomes_no_signal(folder):
     assert np.array_equal(array[:, 2:], kept)
 
 
-def test_negative_padding_of_signed_values_is_recognised(folder):
-    def pad(data_set, index):
+def test_negative_padding_of_signed_values_is_recognised(folder: Path) -> None:
+    def pad(data_set: pydicom.Dataset, index: int) -> None:
         stored = (VALUES[index] - 2000).astype("<i2")
         stored[0] = -32768
         data_set.PixelData = stored.tobytes()
@@ -298,8 +314,8 @@ def test_negative_padding_of_signed_values_is_recognised(folder):
     assert np.array_equal(read(folder).array[:, 1:], VALUES[:, 1:] - 2000)
 
 
-def test_a_modality_lut_is_applied(folder):
-    def look_up(data_set, index):
+def test_a_modality_lut_is_applied(folder: Path) -> None:
+    def look_up(data_set: pydicom.Dataset, index: int) -> None:
         table = pydicom.Dataset()
         table.LUTDescriptor = [4096, 0, 16]
         table.ModalityLUTType = "US"
@@ -310,7 +326,7 @@ def test_a_modality_lut_is_applied(folder):
     assert np.array_equal(read(folder).array, 4095 - VALUES)
 
 
-def test_an_enhanced_object_may_rescale_every_frame(tmp_path):
+def test_an_enhanced_object_may_rescale_every_frame(tmp_path: Path) -> None:
     path = phantom.write_enhanced_mr(MR, tmp_path)
     image = pydicom.dcmread(path)
     rescale = image.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0]
@@ -324,7 +340,7 @@ def test_an_enhanced_object_may_rescale_every_frame(tmp_path):
     assert np.array_equal(read(tmp_path).array, VALUES * np.arange(1, 7)[:, None, None])
 
 
-def test_a_legacy_converted_enhanced_series_is_the_classic_series(folder, tmp_path):
+def test_a_legacy_converted_enhanced_series_is_the_classic_series(folder: Path, tmp_path: Path) -> None:
     classic = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
     converted = highdicom.legacy.LegacyConvertedEnhancedMRImage(
         classic, series_instance_uid=generate_uid(), series_number=9, sop_instance_uid=generate_uid(), instance_number=1
@@ -336,9 +352,9 @@ def test_a_legacy_converted_enhanced_series_is_the_classic_series(folder, tmp_pa
     assert np.abs(volume.affine - GRID.affine).max() < 1e-7
 
 
-def test_two_enhanced_objects_that_share_a_stack_make_one_volume(tmp_path):
+def test_two_enhanced_objects_that_share_a_stack_make_one_volume(tmp_path: Path) -> None:
     """A concatenation: slices 1 to 3 in one object and 4 to 6 in the other."""
-    halves = []
+    halves: list[pydicom.Dataset] = []
     for part in (slice(0, 3), slice(3, 6)):
         path = phantom.write_enhanced_mr(MR[part], tmp_path / str(part.start))
         image = pydicom.dcmread(path)
@@ -351,7 +367,7 @@ def test_two_enhanced_objects_that_share_a_stack_make_one_volume(tmp_path):
     assert np.array_equal(volume.array, VALUES)
 
 
-def test_two_enhanced_objects_with_one_volume_each_are_refused(tmp_path):
+def test_two_enhanced_objects_with_one_volume_each_are_refused(tmp_path: Path) -> None:
     path = phantom.write_enhanced_mr(MR, tmp_path)
     image = pydicom.dcmread(path)
     assert image.SOPClassUID == EnhancedMRImageStorage
@@ -362,7 +378,7 @@ def test_two_enhanced_objects_with_one_volume_each_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.7, 0.9, 0.99])
-def test_a_truncated_compressed_file_is_unreadable(folder, kept):
+def test_a_truncated_compressed_file_is_unreadable(folder: Path, kept: float) -> None:
     edit(folder, lambda data_set, _: data_set.compress(RLELossless, generate_instance_uid=False))
     assert np.array_equal(read(folder).array, VALUES)
     path = folder / "0003.dcm"
@@ -374,20 +390,20 @@ def test_a_truncated_compressed_file_is_unreadable(folder, kept):
 # --- resampling ------------------------------------------------------------------------------------------------------
 
 
-def test_outside_the_source_is_the_fill_value():
+def test_outside_the_source_is_the_fill_value() -> None:
     wide = phantom.axial_grid((8, 10, 12), (3.0, 4.0, 4.0))
     moved = resample(MR, wide, fill=-1024.0)
     assert np.array_equal(moved.array[1:-1, 1:-1, 1:-1], VALUES)
     assert np.all(moved.array[[0, -1]] == -1024)
 
 
-def test_linear_interpolation_is_the_mean_of_two_neighbours():
+def test_linear_interpolation_is_the_mean_of_two_neighbours() -> None:
     between = phantom.axial_grid((5, 8, 10), (3.0, 4.0, 4.0))  # half a slice up at both ends
     moved = resample(MR, between, fill=0.0)
     assert moved.array == pytest.approx((VALUES[1:] + VALUES[:-1]) / 2, abs=1e-2)
 
 
-def test_nearest_neighbours_invent_no_label():
+def test_nearest_neighbours_invent_no_label() -> None:
     turned = phantom.oblique_grid((9, 11, 12), (2.0, 3.0, 3.0), Rotation.from_euler("z", 30, degrees=True).as_matrix())
     labels = GRID.with_array((VALUES % 5).astype(np.uint8))
     moved = resample(labels, turned, fill=0, interpolation="nearest")
@@ -395,14 +411,14 @@ def test_nearest_neighbours_invent_no_label():
     assert set(np.unique(moved.array)) <= set(range(5))
 
 
-def test_the_result_lies_in_the_sources_frame_of_reference():
+def test_the_result_lies_in_the_sources_frame_of_reference() -> None:
     source = highdicom.Volume(VALUES, GRID.affine, "PATIENT", frame_of_reference_uid="1.2.3")
     for grid in (axial_geometry(source), phantom.axial_grid((4, 4, 4))):
         assert resample(source, grid, fill=0.0).frame_of_reference_uid == "1.2.3"
     assert axial_geometry(source).frame_of_reference_uid == "1.2.3"
 
 
-def test_a_sagittal_series_with_thick_slices_becomes_square_axial_pixels():
+def test_a_sagittal_series_with_thick_slices_becomes_square_axial_pixels() -> None:
     """35 sagittal slices 4.8 mm apart, 1.015625 mm in their plane: new columns, old rows and slices."""
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = (4.8, 0, 0), (0, 0, -1.015625), (0, 1.015625, 0)
