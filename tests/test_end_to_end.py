@@ -42,6 +42,11 @@ pytestmark = pytest.mark.timeout(1500)
 PATIENCE_S = 1200
 GOOD = ("philips", "xa30", "ibsi_024", "ibsi_035")
 HEADS = ("philips", "xa30")
+WRONG_IN_THE_MR = {
+    "StudyID": "of the ibsi series it is longer than a SH may be (PS3.5 table 6.2-1), so the CT has it empty",
+    "ProcedureCodeSequence": "of the Philips series it has no item, which dciodvfy calls an error, so the CT has none",
+}
+"""Attribute -> why the CT has it not as the MR has."""
 
 
 @dataclass(frozen=True)
@@ -252,10 +257,14 @@ def test_every_ct_file_has_no_error_for_dciodvfy(journey: Journey, site: Site) -
         assert [found for found in pool.map(errors, journey.at_orthanc) if found] == []
 
 
-def test_ct_and_mr_together_are_consistent_for_dcentvfy(journey: Journey, site: Site) -> None:
+def test_ct_and_mr_together_are_consistent_for_dcentvfy_but_for_what_is_wrong_in_the_mr(
+    journey: Journey, site: Site
+) -> None:
     files = [*journey.at_orthanc, *(instance.path for instance in journey.source.instances)]
     told = subprocess.run([site.program("dcentvfy"), *map(str, files)], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+    lines = (told.stdout + told.stderr).splitlines()
+    assert [line for line in lines if not any(f"Element=<{keyword}>" in line for keyword in WRONG_IN_THE_MR)] == []
+    assert [line for line in lines if line.startswith("Error")] == []
 
 
 def test_every_type_1_and_2_attribute_is_there_and_every_rule_holds_at_the_archive(journey: Journey) -> None:
