@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dicomnode import config as configuration
 from dicomnode.errors import NodeError, UnknownDestination
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from dicomnode.config import Config
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Command = given.command
     try:
         return command(given)
-    except (NodeError, OSError, ValueError) as error:
+    except (NodeError, PipelineError, OSError, ValueError) as error:
         print(f"sct-node: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
