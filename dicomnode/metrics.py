@@ -110,6 +110,10 @@ ROLE_LAST_TICK: Final = Gauge(
     multiprocess_mode="max",
 )
 
+FILE_BYTES: Final = 1 << 18
+"""Size of each of a process's files, allocated when they are made: a write to a hole of a mapped file on a full disk is
+SIGBUS, and would end the process. Enough for about 1,500 values."""
+
 JOBS_NOW: Final = "sct_node_jobs_current"
 DISK_FREE: Final = "sct_node_disk_free_bytes"
 
@@ -117,14 +121,17 @@ DISK_FREE: Final = "sct_node_disk_free_bytes"
 def keep_in(folder: Path, role: str) -> None:
     """Keep this process's metrics in files of `folder`, under the name of its role.
 
-    Call it once, before anything is counted. `role` is unique among the processes that share the folder; a second
-    process of a role needs a name of its own (``synthesize1``).
+    Call it once, before anything is counted; OSError when the disk has no room for the files. `role` is unique among
+    the processes that share the folder; a second process of a role needs a name of its own (``synthesize1``).
 
     Raises ValueError for a role name with an underscore, which the file names cannot hold.
     """
     if "_" in role or not role:
         raise ValueError(f"a role's name cannot be {role!r}: no underscore, not empty")
     folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("counter", "gauge_max", "histogram"):
+        with (folder / f"{kind}_{role}.db").open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     values.ValueClass = values.MultiProcessValue(lambda: role)
 

@@ -260,11 +260,14 @@ def test_every_ct_file_has_no_error_for_dciodvfy(journey: Journey, site: Site) -
 def test_ct_and_mr_together_are_consistent_for_dcentvfy_but_for_what_is_wrong_in_the_mr(
     journey: Journey, site: Site
 ) -> None:
-    files = [*journey.at_orthanc, *(instance.path for instance in journey.source.instances)]
-    told = subprocess.run([site.program("dcentvfy"), *map(str, files)], capture_output=True, text=True, check=False)
-    lines = (told.stdout + told.stderr).splitlines()
-    assert [line for line in lines if not any(f"Element=<{keyword}>" in line for keyword in WRONG_IN_THE_MR)] == []
-    assert [line for line in lines if line.startswith("Error")] == []
+    def told(files: Sequence[Path]) -> list[str]:
+        run = subprocess.run([site.program("dcentvfy"), *map(str, files)], capture_output=True, text=True, check=False)
+        return (run.stdout + run.stderr).splitlines()
+
+    mr = [instance.path for instance in journey.source.instances]
+    of_the_ct = set(told([*journey.at_orthanc, *mr])) - set(told(mr))
+    assert [line for line in of_the_ct if not any(f"Element=<{keyword}>" in line for keyword in WRONG_IN_THE_MR)] == []
+    assert [line for line in of_the_ct if line.startswith("Error")] == []
 
 
 def test_every_type_1_and_2_attribute_is_there_and_every_rule_holds_at_the_archive(journey: Journey) -> None:

@@ -42,7 +42,15 @@ def test_a_restarted_role_goes_on_counting_and_leaves_no_file_behind(tmp_path: P
         count_in_a_process(tmp_path, "receive", "metrics.STORE_RESPONSES.labels(status='A700').inc()")
     found = samples(metrics.exposition(tmp_path, {}, 0))
     assert found["sct_node_store_responses_total", frozenset({("status", "A700")})] == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["counter_receive.db"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{k}_receive.db" for k in ("counter", "gauge_max", "histogram")
+    }
+
+
+def test_the_files_have_their_blocks_before_anything_is_counted(tmp_path: Path) -> None:
+    count_in_a_process(tmp_path, "receive", "metrics.tick('receive')")
+    sizes = [(path.stat().st_size, path.stat().st_blocks * 512) for path in tmp_path.iterdir()]
+    assert all(size == metrics.FILE_BYTES and blocks >= size for size, blocks in sizes)
 
 
 def test_a_histogram_counts_over_processes(tmp_path: Path) -> None:
