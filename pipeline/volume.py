@@ -136,9 +136,14 @@ def _along_axes(upright: VolumeGeometry) -> bool:
 
 
 def _fits(upright: VolumeGeometry, axis: int, spacing_mm: float) -> bool:
-    """Whether the planes of `upright` along an axis may stay where they are, at this spacing."""
-    off_mm = abs(upright.spacing[axis] - spacing_mm) * (upright.spatial_shape[axis] - 1) / 2
-    return _along_axes(upright) and off_mm <= SAME_GRID_TOLERANCE_MM
+    """Whether the planes of `upright` along an axis may stay where they are, at this spacing.
+
+    They may when only the index along that axis moves a voxel along the patient's axis (z, y, x: axes 0, 1, 2).
+    """
+    moves_mm = np.abs(upright.affine[2 - axis, :3]) * (np.array(upright.spatial_shape) - 1)
+    wanted_mm = spacing_mm * (upright.spatial_shape[axis] - 1)
+    off_mm = abs(moves_mm[axis] - wanted_mm) / 2 + np.delete(moves_mm, axis).sum()
+    return bool(off_mm <= SAME_GRID_TOLERANCE_MM)
 
 
 def _kept(upright: VolumeGeometry, axis: int, spacing_mm: float) -> Axis:
