@@ -21,6 +21,7 @@ of time series is bounded.
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +43,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "state": "a state of the ledger",
     "stage": "receive, volume, synthesize, write, preflight, deliver",
     "destination": "the name of a destination in the configuration",
-    "outcome": "accepted, duplicate, warning, refused, unsent",
+    "outcome": "of an instance: accepted, duplicate, warning, refused, unsent; of an attempt: delivered, postponed",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
 }
@@ -53,9 +54,6 @@ INSTANCES_RECEIVED: Final = Counter(
     "Instances acknowledged with Success after they were durable.",
     ["sop_class"],
     registry=REGISTRY,
-)
-RECEIVED_BYTES: Final = Counter(
-    "sct_node_received_bytes_total", "Bytes of acknowledged data sets.", ["sop_class"], registry=REGISTRY
 )
 STORE_RESPONSES: Final = Counter(
     "sct_node_store_responses_total", "Answers to C-STORE requests.", ["status"], registry=REGISTRY
@@ -116,6 +114,7 @@ SIGBUS, and would end the process. Enough for about 1,500 values."""
 
 JOBS_NOW: Final = "sct_node_jobs_current"
 DISK_FREE: Final = "sct_node_disk_free_bytes"
+WAITING: Final = "sct_node_delivery_waiting_seconds"
 
 
 def keep_in(folder: Path, role: str) -> None:
@@ -151,30 +150,42 @@ def last_ticks(folder: Path) -> dict[str, float]:
     return {sample.labels["role"]: sample.value for sample in samples}
 
 
-def exposition(folder: Path, jobs: Mapping[tuple[str, bool], int], disk_free_bytes: int) -> bytes:
-    """The text of ``/metrics``: what all roles wrote into `folder`, and two gauges as of now.
+@dataclass(frozen=True)
+class Now:
+    """What the ledger and the disk say when ``/metrics`` is asked for.
 
-    `jobs` counts the jobs of the ledger by (state, held); `disk_free_bytes` is what is free where the node keeps its
-    files. Prometheus text format 0.0.4.
+    `jobs` counts jobs by (state, held), `waiting_s` is the age of the oldest delivery that is due by destination, and
+    `disk_free_bytes` is what is free where the node keeps its files.
     """
+
+    jobs: Mapping[tuple[str, bool], int]
+    waiting_s: Mapping[str, float]
+    disk_free_bytes: int
+
+
+def exposition(folder: Path, now: Now) -> bytes:
+    """The text of ``/metrics``: what all roles wrote into `folder`, and `now`. Prometheus text format 0.0.4."""
     folder.mkdir(parents=True, exist_ok=True)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))
-    registry.register(_Now(jobs, disk_free_bytes))
+    registry.register(_Gauges(now))
     return generate_latest(registry)
 
 
-class _Now(Collector):
-    """Gauges computed when asked for."""
+class _Gauges(Collector):
+    """`Now` as gauges."""
 
-    def __init__(self, jobs: Mapping[tuple[str, bool], int], disk_free_bytes: int) -> None:
-        self._jobs = jobs
-        self._disk_free_bytes = disk_free_bytes
+    def __init__(self, now: Now) -> None:
+        self._now = now
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Jobs by state and hold, and the free disk."""
+        """Jobs by state and hold, the oldest delivery of each destination, and the free disk."""
         jobs = GaugeMetricFamily(JOBS_NOW, "Jobs in a state now, by whether they are held.", labels=["state", "held"])
-        for (state, held), count in sorted(self._jobs.items()):
+        for (state, held), count in sorted(self._now.jobs.items()):
             jobs.add_metric([state, "yes" if held else "no"], count)
-        yield jobs
-        yield GaugeMetricFamily(DISK_FREE, "Free bytes where the node keeps its files.", value=self._disk_free_bytes)
+        text = "Age of the oldest CT series that a destination has not taken yet."
+        waiting = GaugeMetricFamily(WAITING, text, labels=["destination"])
+        for destination, age_s in sorted(self._now.waiting_s.items()):
+            waiting.add_metric([destination], age_s)
+        text = "Free bytes where the node keeps its files."
+        yield from (jobs, waiting, GaugeMetricFamily(DISK_FREE, text, value=self._now.disk_free_bytes))

@@ -290,11 +290,25 @@ def _job(request: Request) -> Response:
 
 
 def _metrics(request: Request) -> Response:
-    """GET /metrics"""
+    """GET /metrics; without the gauges of the ledger while that cannot be read."""
     seen = _seen(request)
-    jobs = Counter((str(job.state), job.held is not None) for job in seen.ledger.jobs())
-    text = metrics.exposition(seen.config.node.data / "metrics", jobs, disk_free_bytes(seen.config))
+    free = disk_free_bytes(seen.config)
+    try:
+        now = metrics.Now(*_from_ledger(seen.ledger, time.time()), free)
+    except LedgerUnreachable:
+        now = metrics.Now({}, {}, free)
+    text = metrics.exposition(seen.config.node.data / "metrics", now)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _from_ledger(ledger: Ledger, now: float) -> tuple[dict[tuple[str, bool], int], dict[str, float]]:
+    """Jobs by (state, held), and the age in seconds of the oldest delivery that is due by destination."""
+    jobs = Counter((str(job.state), job.held is not None) for job in ledger.jobs())
+    ages: dict[str, float] = {}
+    for delivery in ledger.to_deliver():
+        age_s = now - delivery.since.timestamp()
+        ages[delivery.destination] = max(age_s, ages.get(delivery.destination, 0.0))
+    return dict(jobs), ages
 
 
 def _healthz(_: Request) -> Response:

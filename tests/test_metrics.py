@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dicomnode import metrics
 
 DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)
+NOTHING = metrics.Now({}, {}, 0)
 ALL = [metric for metric in vars(metrics).values() if isinstance(metric, Counter | Gauge | Histogram)]
 
 
@@ -33,14 +34,14 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 def test_two_processes_are_added_up(tmp_path: Path) -> None:
     count_in_a_process(tmp_path, "synthesize", "metrics.JOBS.labels(state='SYNTHESIZED').inc(2)")
     count_in_a_process(tmp_path, "deliver", "metrics.JOBS.labels(state='SYNTHESIZED').inc(3)")
-    found = samples(metrics.exposition(tmp_path, {}, 0))
+    found = samples(metrics.exposition(tmp_path, NOTHING))
     assert found["sct_node_jobs_total", frozenset({("state", "SYNTHESIZED")})] == 5
 
 
 def test_a_restarted_role_goes_on_counting_and_leaves_no_file_behind(tmp_path: Path) -> None:
     for _ in range(3):
         count_in_a_process(tmp_path, "receive", "metrics.STORE_RESPONSES.labels(status='A700').inc()")
-    found = samples(metrics.exposition(tmp_path, {}, 0))
+    found = samples(metrics.exposition(tmp_path, NOTHING))
     assert found["sct_node_store_responses_total", frozenset({("status", "A700")})] == 3
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{k}_receive.db" for k in ("counter", "gauge_max", "histogram")
@@ -56,7 +57,7 @@ def test_the_files_have_their_blocks_before_anything_is_counted(tmp_path: Path) 
 def test_a_histogram_counts_over_processes(tmp_path: Path) -> None:
     for role in ("synthesize", "deliver"):
         count_in_a_process(tmp_path, role, "metrics.STAGE_SECONDS.labels(stage='volume').observe(0.3)")
-    found = samples(metrics.exposition(tmp_path, {}, 0))
+    found = samples(metrics.exposition(tmp_path, NOTHING))
     assert found["sct_node_stage_seconds_count", frozenset({("stage", "volume")})] == 2
     assert found["sct_node_stage_seconds_sum", frozenset({("stage", "volume")})] == pytest.approx(0.6)
 
@@ -69,10 +70,12 @@ def test_the_last_tick_of_each_role_is_read_back(tmp_path: Path) -> None:
     assert ticks["receive"] > 1.7e9
 
 
-def test_jobs_and_free_disk_are_as_of_now(tmp_path: Path) -> None:
-    found = samples(metrics.exposition(tmp_path / "new", {("RECEIVED", True): 2, ("DELIVERED", False): 1}, 12345))
+def test_jobs_waiting_deliveries_and_free_disk_are_as_of_now(tmp_path: Path) -> None:
+    now = metrics.Now({("RECEIVED", True): 2, ("DELIVERED", False): 1}, {"planning": 4000.0}, 12345)
+    found = samples(metrics.exposition(tmp_path / "new", now))
     assert found["sct_node_jobs_current", frozenset({("state", "RECEIVED"), ("held", "yes")})] == 2
     assert found["sct_node_jobs_current", frozenset({("state", "DELIVERED"), ("held", "no")})] == 1
+    assert found["sct_node_delivery_waiting_seconds", frozenset({("destination", "planning")})] == 4000
     assert found["sct_node_disk_free_bytes", frozenset()] == 12345
 
 
@@ -106,7 +109,7 @@ def test_promtool_finds_nothing_to_say_about_the_exposition(tmp_path: Path, prog
         getattr(child, "observe", getattr(child, "inc", None))(1)
     """
     count_in_a_process(tmp_path, "web", everything)
-    text = metrics.exposition(tmp_path, {("RECEIVED", False): 1}, 1)
+    text = metrics.exposition(tmp_path, metrics.Now({("RECEIVED", False): 1}, {"planning": 1.0}, 1))
     assert {family.name for family in DEFINED} <= {f.name for f in text_string_to_metric_families(text.decode())}
     told = subprocess.run(
         [program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False, timeout=60

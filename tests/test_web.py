@@ -175,6 +175,9 @@ def test_the_metrics_count_the_jobs_of_the_ledger(site: Site) -> None:
     now = {(s.labels["state"], s.labels["held"]): s.value for s in families["sct_node_jobs_current"].samples}
     assert now["SYNTHESIZED", "yes"] == 1
     assert now["REJECTED", "no"] == 1
+    waiting = {s.labels["destination"]: s.value for s in families["sct_node_delivery_waiting_seconds"].samples}
+    assert set(waiting) == {"planning", "archive"}
+    assert all(0 < age_s < 300 for age_s in waiting.values())
 
 
 def test_healthz_answers(site: Site) -> None:
@@ -201,7 +204,7 @@ def test_a_ledger_that_cannot_be_read_is_said_on_the_page_and_in_readyz(
         assert get(url)[0] == 503
         assert "The ledger cannot be read" in get(url)[2]
         assert json.loads(get(f"{url}/readyz")[2])["checks"]["ledger"] != "ok"
-        assert get(f"{url}/healthz")[0] == 200
+        assert [get(f"{url}/{path}")[0] for path in ("healthz", "metrics")] == [200, 200]
 
 
 @pytest.mark.parametrize(
