@@ -3,8 +3,10 @@
 Liu et al. 2023, "Flow Straight and Fast". t = 0 is the clean latent z0, t = 1 is the noise e:
 
     z_t = (1 - t) z0 + t e          (path)
-    v   = dz_t / dt = e - z0        (velocity, what the network learns)
-    z0  = z_t - t v                 (clean latent in one step)
+    v   = dz_t / dt = e - z0 = (z_t - z0) / t        (velocity)
+
+The network says the clean latent z0, and the velocity follows from it. Were it to say v, one step from pure noise would
+carry every error in its copy of the noise into the CT.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ def path(clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Ten
     return (1 - _spread(t)) * clean + _spread(t) * noise
 
 
-def clean_from(z: torch.Tensor, velocity: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """The clean latent that a velocity at z_t points to."""
-    return z - _spread(t) * velocity
+def velocity_from(z: torch.Tensor, clean: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The velocity at z_t that leads straight to a clean latent; t is above 0."""
+    return (z - clean) / _spread(t)
 
 
 def sample(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:

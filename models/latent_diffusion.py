@@ -1,7 +1,7 @@
 """The 3D latent diffusion model: an MR becomes a CT by way of noise in the CT's latent space.
 
 Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR (its
-encoding is concatenated to the noisy latent), it predicts the velocity of a rectified flow, and few steps suffice.
+encoding is concatenated to the noisy latent), it follows a rectified flow, and few steps suffice.
 """
 
 from __future__ import annotations
@@ -65,10 +65,14 @@ class LatentDiffusion(nn.Module):
         """CT in the networks' unit of a normalised latent."""
         return self.autoencoder.decode(z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean))
 
+    def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """The clean latent seen from z_t of shape (N, C, s, r, c) at t of shape (N,), given the encoded MR."""
+        clean: torch.Tensor = self.denoiser(torch.cat([z, condition], dim=1), timesteps=t * TIMES)
+        return clean
+
     def velocity(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """v at z_t of shape (N, C, s, r, c) and t of shape (N,), given the encoded MR."""
-        v: torch.Tensor = self.denoiser(torch.cat([z, condition], dim=1), timesteps=t * TIMES)
-        return v
+        return flow.velocity_from(z, self.denoise(z, t, condition), t)
 
     def draw_noise(self, shape: Sequence[int], seed: int) -> torch.Tensor:
         """Noise for an image of (S, R, C) voxels; drawn on the CPU, so that every device starts from the same."""
@@ -140,6 +144,7 @@ def _unet(
         unet.middle_block.attention = nn.Identity()
     if not groups:
         _normalise_by_voxel(unet)
+        unet.out[0] = nn.Identity()  # a last norm by voxel would take the latent's magnitude away
     return unet
 
 

@@ -1,7 +1,7 @@
 """Training of the latent diffusion model in three stages, each resumable, each repeatable from its recipe.
 
 1. `autoencoder`: L1 + KL on CT patches; then the latent's mean and SD over the training set.
-2. `denoiser`: MR encoder and UNet learn the velocity of the rectified flow in the latent space.
+2. `denoiser`: MR encoder and UNet learn to find the clean latent behind any noise of the rectified flow.
 3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and
    decoder together, beside the flow loss. The CT encoder stays, or the latent space would move.
 """
@@ -242,7 +242,7 @@ def encode_whole(training: Training, pair: Pair) -> torch.Tensor:
 
 
 def train_denoiser(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
-    """Stage 2: mean squared error of the velocity, on latents that are encoded once and kept."""
+    """Stage 2: mean squared error of the clean latent, on latents that are encoded once and kept."""
     networks, stage = training.networks, training.recipe.stages["denoiser"]
     kept = {id(pair): encode_whole(training, pair).half() for copies in patients for pair in copies}
     size = [length // step for length, step in zip(stage.patch, networks.stride, strict=True)]
@@ -279,24 +279,24 @@ def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Guess:
-    """What the denoiser says of a noisy latent: its error, and the clean latent that it points to."""
+    """What the denoiser says of a noisy latent: the clean latent, and its mean squared error."""
 
     error: torch.Tensor
     clean: torch.Tensor
 
 
 def guess(training: Training, patch: Patch, clean: torch.Tensor, name: str, step: int) -> Guess:
-    """Noise a clean latent at drawn times and ask for its velocity; the squared error is weighted by the body."""
+    """Noise a clean latent at drawn times and ask for it again; the squared error is weighted by the body."""
     networks = training.networks
     generator = dice(training, name, step)
     noise = torch.randn(clean.shape, generator=generator).to(training.device)
     t = draw_times(clean.shape[0], generator).to(training.device)
     z = flow.path(clean, noise, t)
     with autocast(training):
-        v = networks.velocity(z, t, networks.mr_encoder(patch.mr)).float()
+        found = networks.denoise(z, t, networks.mr_encoder(patch.mr)).float()
     weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
-    error = (weight * (v - (noise - clean)).square()).sum() / (weight.sum() * clean.shape[1])
-    return Guess(error, flow.clean_from(z, v, t))
+    error = (weight * (found - clean).square()).sum() / (weight.sum() * clean.shape[1])
+    return Guess(error, found)
 
 
 def train_jointly(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
