@@ -47,6 +47,9 @@ START_S: Final = 180.0
 CONVERT_S: Final = 3600.0
 """Patience for the CT series; a large head on a slow CPU takes minutes."""
 
+STORE_S: Final = 300.0
+"""Patience for the answer to each C-STORE; a disk that is busy with something else syncs slowly."""
+
 STOP_S: Final = 20.0
 
 Found = TypeVar("Found")
@@ -157,7 +160,6 @@ def _configured(folder: Path, archive_port: int, anatomy_check: str) -> tuple[Co
     values = {
         "node": {"port": _free_port(), "data": str(folder / "node")},
         "web": {"port": _free_port()},
-        "settle": {"quiet_s": 10.0},
         "receive": {"disk_reserve_bytes": 0},
         "anatomy_check": anatomy_check,
         "destinations": [to],
@@ -229,7 +231,7 @@ def _push_and_wait(
 ) -> Journey:
     """Push the series by C-STORE and wait until its CT is at the destination."""
     began = time.time()
-    to = Destination("node", config.node.ae_title, "127.0.0.1", config.node.port)
+    to = Destination("node", config.node.ae_title, "127.0.0.1", config.node.port, timeout_s=STORE_S)
     receipts = send([instance.path for instance in series.instances], to, SCANNER, lambda _: None)
     pushed_s = time.time() - began
     progress.say(f"pushed {len(receipts)} instances by C-STORE in {pushed_s:.1f} s")
