@@ -151,13 +151,13 @@ class Contrast:
     seed: int
 
 
-def draw_contrast(generator: np.random.Generator) -> Contrast:
-    """Scanners differ in contrast, coil and noise; the ranges are what remains after bias correction."""
+def draw_contrast(generator: np.random.Generator, strength: float = 1.0) -> Contrast:
+    """Scanners differ in contrast, coil and noise; at strength 1 the ranges are what remains after bias correction."""
     return Contrast(
-        gain=float(generator.uniform(0.85, 1.15)),
-        exponent=float(generator.uniform(0.8, 1.25)),
-        bias=tuple(generator.normal(0, 0.1, 8).tolist()),
-        noise=float(generator.uniform(0, 0.03)),
+        gain=float(generator.uniform(1 - 0.15 * strength, 1 + 0.15 * strength)),
+        exponent=float(1.25 ** (strength * generator.uniform(-1, 1))),
+        bias=tuple(generator.normal(0, 0.1 * strength, 8).tolist()),
+        noise=float(generator.uniform(0, 0.03 * strength)),
         seed=int(generator.integers(2**31)),
     )
 

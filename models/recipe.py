@@ -17,12 +17,25 @@ class BadRecipe(ValueError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training: optimiser steps, patches a step, patch size in voxels (slice, row, column), peak rate."""
+    """One stage of training.
+
+    Attributes:
+        steps: of the optimiser.
+        batch: patches a step.
+        patch: size of a patch in voxels, (slice, row, column).
+        learning_rate: at its peak.
+        warm_up: steps over which the learning rate rises.
+        contrast: strength of the changes of the MR's contrast, 0 for none.
+        pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned.
+    """
 
     steps: int
     batch: int
     patch: tuple[int, int, int]
     learning_rate: float
+    warm_up: int = 200
+    contrast: float = 1.0
+    pure_noise: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -94,4 +107,4 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
 
 def _stage(values: Mapping[str, Any]) -> Stage:
     first, second, third = (int(length) for length in values["patch"])
-    return Stage(int(values["steps"]), int(values["batch"]), (first, second, third), float(values["learning_rate"]))
+    return Stage(**{**values, "patch": (first, second, third)})

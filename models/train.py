@@ -32,16 +32,12 @@ from models.pairs import Pair, Patch
 from models.recipe import STAGES, Recipe, Stage, read_recipe
 from models.weights import load_model, pick_device, save_model
 
-WARM_UP: Final = 200
-"""Steps over which the learning rate rises."""
 FLOOR: Final = 0.02
 """Fraction of the peak learning rate at the end of the cosine."""
 CHECKPOINT_STEPS: Final = 250
 LOG_STEPS: Final = 50
 GRADIENT_NORM: Final = 1.0
 EMA_DECAY: Final = 0.999
-PURE_NOISE: Final = 0.5
-"""Fraction of the denoiser's patches at t = 1, where the one-step prediction is learned."""
 DENSE_UNIT: Final = 0.25
 THIN_UNIT: Final = -0.2
 """Above and below these (250 and -200 HU) the bone weight is added."""
@@ -97,7 +93,7 @@ class Training:
 
 def learning_rate(step: int, stage: Stage) -> float:
     """Linear rise over the first steps, then a cosine down to 2 % of the peak."""
-    rise = min(1.0, (step + 1) / WARM_UP)
+    rise = min(1.0, (step + 1) / stage.warm_up)
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / stage.steps)))
     return stage.learning_rate * rise * (FLOOR + (1 - FLOOR) * fall)
 
@@ -171,10 +167,12 @@ def draw_patches(
 
 def take_batch(training: Training, patients: Sequence[Sequence[Pair]], name: str, step: int) -> Patch:
     """A batch of patches, the MR's contrast changed anew at every step."""
-    size = training.recipe.stages[name].patch
+    stage = training.recipe.stages[name]
     generator = np.random.default_rng([training.recipe.seed, 100 + STAGES.index(name), step])
-    patches = [pairs.cut_patch(pair, corner, size) for pair, corner in draw_patches(training, patients, name, step)]
-    mr = [pairs.apply_contrast(patch.mr, pairs.draw_contrast(generator)) for patch in patches]
+    patches = [
+        pairs.cut_patch(pair, corner, stage.patch) for pair, corner in draw_patches(training, patients, name, step)
+    ]
+    mr = [pairs.apply_contrast(patch.mr, pairs.draw_contrast(generator, stage.contrast)) for patch in patches]
     stacked = (mr, [patch.ct for patch in patches], [patch.weight for patch in patches])
     layout = torch.channels_last_3d
     first, second, third = (torch.cat(part).to(training.device, memory_format=layout) for part in stacked)
@@ -271,10 +269,10 @@ def encode_air(training: Training) -> torch.Tensor:
     return training.networks.encode(air)[:, :, 4:5, 4:5, 4:5].float()
 
 
-def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Times of shape (count,): half of them 1 (pure noise), the others uniform."""
+def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> torch.Tensor:
+    """Times of shape (count,): a fraction of them 1 (pure noise), the others uniform."""
     t = torch.rand(count, generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < PURE_NOISE, torch.ones(count), t)
+    return torch.where(torch.rand(count, generator=generator) < pure_noise, torch.ones(count), t)
 
 
 @dataclass(frozen=True)
@@ -290,7 +288,7 @@ def guess(training: Training, patch: Patch, clean: torch.Tensor, name: str, step
     networks = training.networks
     generator = dice(training, name, step)
     noise = torch.randn(clean.shape, generator=generator).to(training.device)
-    t = draw_times(clean.shape[0], generator).to(training.device)
+    t = draw_times(clean.shape[0], training.recipe.stages[name].pure_noise, generator).to(training.device)
     z = flow.path(clean, noise, t)
     with autocast(training):
         found = networks.denoise(z, t, networks.mr_encoder(patch.mr)).float()
