@@ -289,7 +289,8 @@ def _report(journey: Journey, folder: Path, *, phantom: bool) -> None:
     known = truth(ct, mr.get_geometry()) if phantom else None
     tilt = np.rad2deg(np.arccos(np.clip(np.abs(mr.direction).max(axis=0).min(), -1, 1)))
     print("\nWhat came  ", f"{len(journey.series.instances)} MR instances: {_grid_text(mr.shape, mr.spacing)};")
-    print("           ", f"planes oblique by up to {tilt:.0f} degrees; pushed by {SCANNER} in {journey.pushed_s:.1f} s")
+    planes = "along the patient's axes" if tilt < 0.5 else f"oblique by up to {tilt:.0f} degrees"
+    print("           ", f"planes {planes}; pushed by {SCANNER} in {journey.pushed_s:.1f} s")
     print("What went  ", f"{len(journey.ct)} CT instances to {DESTINATION}: {_grid_text(ct.shape, ct.spacing)}; axial")
     print("           ", f"series {journey.job.ct_series_uid}")
     print("Model      ", f"{journey.job.model}, weights {journey.job.model_digest[:12]}")
