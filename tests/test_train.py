@@ -12,7 +12,7 @@ import yaml
 
 from models import pairs, train
 from models.card import read_card
-from models.recipe import BadRecipe, read_recipe
+from models.recipe import STAGES, BadRecipe, read_recipe
 from models.weights import load_model
 
 STEPS = 4
@@ -87,7 +87,7 @@ def test_an_interrupted_training_goes_on_and_ends_where_an_uninterrupted_one_end
         if step == STEPS - 1:
             raise PowerCut
 
-    for _ in train.STAGES:
+    for _ in STAGES:
         monkeypatch.setattr(train, "follow", cut)
         for path in (tmp_path / "run").glob("*.csv"):
             path.unlink()
@@ -148,7 +148,7 @@ def test_a_deformation_moves_mr_ct_and_body_alike() -> None:
     random = np.random.default_rng(4)
     hu = np.zeros((6, 40, 40), np.int16)
     hu[:, 12:20, 25:33] = 900
-    pair = pairs.Pair("A", hu.astype(np.float16) / 900, hu, hu > 500, (3.0, 1.0, 1.0))
+    pair = pairs.Pair("A", (hu / 900).astype(np.float16), hu, hu > 500, (3.0, 1.0, 1.0))
     moved = pairs.deform(pair, pairs.draw_deformation(random))
     assert not np.array_equal(moved.hu, hu)
     seen = moved.hu >= 0  # beyond the image the MR has no signal and the CT is air

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from models.card import BadCard, ModelCard, UnknownModel, find, installed, read_
 from models.latent_diffusion import LatentDiffusion
 from models.weights import CROP_MARGIN, WrongDigest, bounding_box, load_model, save_model
 
-ARCHITECTURE = {
+ARCHITECTURE: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},
     "mr_features": 4,
     "mr_channels": [4, 4],
