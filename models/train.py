@@ -242,7 +242,7 @@ def encode_whole(training: Training, pair: Pair) -> torch.Tensor:
 def train_denoiser(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
     """Stage 2: mean squared error of the clean latent, on latents that are encoded once and kept."""
     networks, stage = training.networks, training.recipe.stages["denoiser"]
-    kept = {id(pair): encode_whole(training, pair).half() for copies in patients for pair in copies}
+    kept: dict[int, torch.Tensor] = {}
     size = [length // step for length, step in zip(stage.patch, networks.stride, strict=True)]
     air = encode_air(training)
 
@@ -250,6 +250,8 @@ def train_denoiser(training: Training, patients: Sequence[Sequence[Pair]]) -> No
         boxes = []
         for pair, corner in draw_patches(training, patients, "denoiser", step):
             first = [place // stride for place, stride in zip(corner, networks.stride, strict=True)]
+            if id(pair) not in kept:
+                kept[id(pair)] = encode_whole(training, pair).half()
             difference = kept[id(pair)].float() - air
             boxes.append(pairs.cut(difference, first, size, 0.0) + air)
         return torch.cat(boxes)
@@ -338,7 +340,8 @@ def train(recipe: Recipe, plain: Sequence[Pair], device: torch.device) -> Traini
     """Run all stages, or what remains of them after an interruption."""
     training = Training.begin(recipe, device)
     patients = deformed_copies(recipe, plain)
-    for name in STAGES:
+    begun = [name for name in STAGES if training.state_path(name).is_file()]
+    for name in STAGES[STAGES.index(begun[-1]) if begun else 0 :]:  # a checkpoint holds all that came before it
         STAGE_TRAINERS[name](training, patients)
     return training
 
