@@ -49,6 +49,7 @@ class Recipe:
         copies: copies of each training patient; the first as it is, the others deformed.
         run: folder of checkpoints and curves.
         architecture: arguments of `LatentDiffusion`.
+        precision: `bfloat16` (autocast; what must be exact stays float32) or `float32`.
         bone_weight: weight added to voxels below -200 or above 250 HU in the losses in image space.
         kl_weight: weight of the KL term.
         flow_weight: weight of the flow loss beside the L1 loss in the joint stage.
@@ -63,6 +64,7 @@ class Recipe:
     copies: int
     run: Path
     architecture: Mapping[str, Any]
+    precision: str
     bone_weight: float
     kl_weight: float
     flow_weight: float

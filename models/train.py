@@ -194,7 +194,7 @@ def image_loss(unit: torch.Tensor, patch: Patch, bone_weight: float) -> torch.Te
 
 def autocast(training: Training) -> torch.autocast:
     """bfloat16 where it is safe; the networks keep what must be exact in float32."""
-    return torch.autocast(training.device.type, torch.bfloat16)
+    return torch.autocast(training.device.type, torch.bfloat16, enabled=training.recipe.precision == "bfloat16")
 
 
 def train_autoencoder(training: Training, patients: Sequence[Sequence[Pair]]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -470,17 +471,21 @@ def test_changed_content_changes_every_uid(mr: Series, hu: Volume, tmp_path: Pat
     assert not sops[0] & sops[1]
 
 
-@pytest.fixture
+@contextmanager
 def small_files_only() -> Iterator[None]:
-    """No file of this process may grow beyond 1000 bytes: what a full disk does in the middle of a file."""
+    """No file of this process may grow beyond 1000 bytes: what a full disk does in the middle of a file.
+
+    Not a fixture: the tests' own report may go to a file as well.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_no_file_is_left_when_the_disk_refuses_one(mr: Series, hu: Volume, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="large"):
+    with small_files_only(), pytest.raises(OSError, match="large"):
         write_ct(hu, mr, PROVENANCE, tmp_path, written_at=NOW)
     assert list(tmp_path.iterdir()) == []

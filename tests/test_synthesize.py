@@ -13,6 +13,7 @@ import pytest
 import SimpleITK
 from highdicom import Volume
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from models.card import ModelCard
 from models.weights import Model, load_model
@@ -95,12 +96,13 @@ def test_whatever_plane_was_scanned_the_ct_is_the_same(limb: Model, mr: Volume, 
 def test_an_oblique_scan_shows_the_femur_where_it_is(limb: Model) -> None:
     field = oblique_grid((30, 170, 170), (3.2, 1.0, 1.0), turn(0, 12) @ turn(2, 20), (5.0, -4.0, 10.0))
     hu = synthesize(thigh(field).mr, limb, seed=2).hu
-    middle = hu.spatial_shape[0] // 2
-    bone = np.argwhere(hu.array[middle] > 300)
-    centre = hu.map_indices_to_reference(np.array([[middle, *bone.mean(axis=0)]]))[0]
-    x, y = femur_centre_mm(float(centre[2]))
-    assert np.hypot(centre[0] - float(x), centre[1] - float(y)) < 3.0
-    assert centre[0] > 5  # the femur lies towards the patient's left, +x in LPS
+    parts, _ = ndimage.label(hu.array > 300)  # vessels in flow are as dark as bone: the femur is the largest part
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    places = hu.map_indices_to_reference(np.argwhere(parts == sizes.argmax()))
+    x, y = femur_centre_mm(places[:, 2])
+    assert np.hypot(np.mean(places[:, 0] - x), np.mean(places[:, 1] - y)) < 3.0
+    assert places[:, 0].mean() > 5  # the femur lies towards the patient's left, +x in LPS
 
 
 def test_tissues_of_the_phantom_get_their_kind_of_hu(limb: Model) -> None:
@@ -151,7 +153,7 @@ def test_a_thigh_is_converted_without_a_hold_and_the_report_is_plain_json(
     report, files, held = convert_phantom(limb, mr, tmp_path, "THIGH", Options())
     assert held == ""
     assert len(files) == SHAPE[0]
-    assert json.loads(json.dumps(report)) == report
+    assert json.loads(json.dumps(report, allow_nan=False))["sampling"]["steps"] == limb.card.sampling["steps"]
     assert report["model"]["digest"] == limb.card.digest
     assert "Phantom" not in json.dumps(report)
     assert set(report["seconds"]) == {"read", "synthesize", "write"}
