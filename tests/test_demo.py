@@ -71,6 +71,7 @@ def test_a_folder_without_an_mr_series_ends_with_a_sentence(tmp_path: Path, cont
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     with subprocess.Popen([*COMMAND, "--out", str(tmp_path)], stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         until = time.monotonic() + PATIENCE_S
