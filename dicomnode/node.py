@@ -43,8 +43,6 @@ GRACE_S: Final = 8.0
 RESTART_FIRST_S: Final = 0.5
 RESTART_MAX_S: Final = 30.0
 HEALTHY_S: Final = 60.0
-METRICS_BYTES: Final = 256 * 1024
-"""Each of a role's metrics files, far more than its bounded label values need."""
 
 
 def ready(config: Config) -> Ledger:
@@ -86,16 +84,6 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _keep_metrics(config: Config, role: str) -> None:
-    """Count in files whose blocks exist: a write to a hole of a mapped file on a full disk is SIGBUS, and ends us."""
-    folder = config.node.data / "metrics"
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("counter", "gauge_max", "histogram"):
-        with (folder / f"{kind}_{role}.db").open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, METRICS_BYTES)
-    metrics.keep_in(folder, role)
-
-
 # Roles
 
 
@@ -112,7 +100,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     if supervised:
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     executor = engine.Executor(config, role, number)
-    _keep_metrics(config, name)
+    metrics.keep_in(config.node.data / "metrics", name)
     log.event("role started", pid=os.getpid())
     _BODIES[role](config, executor.id, stop)
     log.event("role stopped")
@@ -263,7 +251,7 @@ def serve(config: Config) -> None:
     ready(config).close()
     wait_for_orphans(config)
     check_ports(config)
-    _keep_metrics(config, "serve")
+    metrics.keep_in(config.node.data / "metrics", "serve")
     path = _serving_file(config)
     children = [_started(role, number, path) for role, number in _wanted(config)]
     log.event("node started", data=str(config.node.data), destinations=len(config.destinations))
