@@ -26,7 +26,8 @@ from pydicom.filereader import dcmread, read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.events import Event
+from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
@@ -166,13 +167,18 @@ def _association(
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
     opened: list[bool] = []
+    rejections: list[A_ASSOCIATE_RJ] = []
     called = (destination.host, destination.port, contexts, destination.ae_title)
+    watched: list[EventHandlerType] = [
+        (evt.EVT_CONN_OPEN, _connected, [opened]),
+        (evt.EVT_PDU_RECV, _heard, [rejections]),
+    ]
     try:
-        association = ae.associate(*called, evt_handlers=[(evt.EVT_CONN_OPEN, _connected, [opened])])
+        association = ae.associate(*called, evt_handlers=watched)
     except OSError as error:
         raise _Lost(f"cannot be reached ({error.strerror})") from error
     if not association.is_established:
-        raise _Lost(_why_not(association, connected=bool(opened)))
+        raise _Lost(_why_not(association, rejections, connected=bool(opened)))
     try:
         yield association
     finally:
@@ -187,13 +193,19 @@ def _connected(event: Event, opened: list[bool]) -> None:
         transport.socket = Connection.of(transport.socket)
 
 
-def _why_not(association: Association, *, connected: bool) -> str:
+def _heard(event: Event, rejections: list[A_ASSOCIATE_RJ]) -> None:
+    """Keep an A-ASSOCIATE-RJ: pynetdicom forgets one that came before it looked whether it had connected."""
+    pdu: object = vars(event)["pdu"]
+    if isinstance(pdu, A_ASSOCIATE_RJ):
+        rejections.append(pdu)
+
+
+def _why_not(association: Association, rejections: Sequence[A_ASSOCIATE_RJ], *, connected: bool) -> str:
     """Why no association came about, as the end of a sentence."""
     if not connected:
         return "cannot be reached (nothing accepts the connection)"
-    if association.is_rejected and association.acceptor.primitive is not None:
-        answer = association.acceptor.primitive
-        return f"rejected the association ({answer.result_str}: {answer.reason_str})"
+    if rejections:
+        return f"rejected the association ({rejections[0].result_str}: {rejections[0].reason_str})"
     if association.rejected_contexts:
         return f"accepts none of what was offered: {_class_names(association.rejected_contexts)}"
     return "accepted the connection but gave no answer to the association request"

@@ -78,7 +78,7 @@ def test_children_end_when_only_the_supervisor_is_killed_and_it_starts_again_at_
     running.process.send_signal(signal.SIGKILL)
     running.process.wait(10)
     running.start()
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    running.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the orphans are gone")
     assert running.stop() == 0
 
 
