@@ -15,11 +15,13 @@ import pydicom
 from highdicom import Volume
 
 from models.weights import Model
+from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.ct import Labels, write_ct
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.preflight import preflight
 from pipeline.provenance import Provenance
 from pipeline.series import Series
+from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.synthesize import Synthesis, seed_of, synthesize
 from pipeline.volume import read_volume
 
@@ -33,12 +35,16 @@ class Options:
         device: where the model runs (already loaded there); for the report.
         research_label: whether the CT says "research, not for clinical use".
         configuration_digest: SHA-256 of the configuration that changes the result.
+        choice: which volume is meant where a series holds several.
+        tolerances: how far the series may stray from one regular stack.
     """
 
     anatomy_check: Literal["hold", "warn"] = "hold"
     device: str = "auto"
     research_label: bool = True
     configuration_digest: str = ""
+    choice: Choice = UNAMBIGUOUS
+    tolerances: Tolerances = TOLERANCES
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     """
     clock = Stopwatch({})
     with clock("read"):
-        mr = read_volume(series)
+        mr = read_volume(series, options.choice, options.tolerances)
     with clock("synthesize"):
         made = synthesize(mr, model, seed=seed_of(series, model.card))
     findings = (anatomy(series.anatomy, model.card), *look_at(made, model))

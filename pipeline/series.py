@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pydicom
 
+from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame, frames_of
 from pipeline.instance import (
@@ -24,7 +25,7 @@ from pipeline.instance import (
     text,
     text_of,
 )
-from pipeline.stack import Stack, axes_of, common_orientation, distance_mm, stack_of
+from pipeline.stack import TOLERANCES, Stack, Tolerances, axes_of, common_orientation, distance_mm, stack_of
 
 __all__ = ["Instance", "Series", "only_series", "read_instance", "read_series", "regular_stack", "stack_complete"]
 
@@ -127,24 +128,25 @@ def only_series(found: Sequence[Series]) -> Series:
     return candidates[0]
 
 
-def regular_stack(series: Series) -> Stack:
-    """Return the one regular stack that `series` is, from its headers alone.
+def regular_stack(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Stack:
+    """Return the one regular stack that `series` is, or that `choice` takes of it, from its headers alone.
 
     Raises Unsuitable with the first of `RULES` that fails, or with what `pipeline.stack.stack_of` finds.
     """
+    del choice  # it will be asked when the volumes of a series are told apart; so far several are refused
     for rule in RULES:
         rule(series)
-    return stack_of(_frames(series.instances), series.frame_of_reference_uid)
+    return stack_of(_frames(series.instances), series.frame_of_reference_uid, tolerances)
 
 
-def stack_complete(series: Series) -> bool:
+def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> bool:
     """Whether the headers show a gap-free stack with nothing announced that has not come.
 
     Announced: ImagesInAcquisition (0020,1002) where all images of one acquisition agree on it, and
     InConcatenationTotalNumber (0020,9163) of Enhanced objects. False for anything that would be refused.
     """
     try:
-        regular_stack(series)
+        regular_stack(series, choice, tolerances)
         return all(len(series.instances) >= number for number in _announced(series))
     except Unsuitable:
         return False

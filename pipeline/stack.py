@@ -1,6 +1,6 @@
 """Frames -> one regular stack, or the reason why not. Pure: no file is read here.
 
-Every step along the normal is computed from ImagePositionPatient and checked against the tolerances below.
+Every step along the normal is computed from ImagePositionPatient and checked against `Tolerances`.
 SliceLocation, SpacingBetweenSlices and InstanceNumber are not looked at.
 """
 
@@ -18,26 +18,32 @@ from numpy.typing import NDArray
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame
 
-MIN_SLICES = 5
-"""Fewer slices are a localizer or a scout, never a volume to plan on."""
 
-COSINE_TOLERANCE = 2e-4
-"""Direction cosines: from unit length and from a right angle (no unit). 0.05 mm over a field of view of 250 mm."""
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """How far a series may stray from one regular stack. Units are in the names; a site may set its own.
 
-ORIENTATION_TOLERANCE_DEG = 0.01
-"""Between the orientations of two slices. 0.02 mm at 125 mm from the centre."""
+    Attributes:
+        min_slices: fewer slices are a localizer or a scout, never a volume to plan on.
+        cosine: direction cosines from unit length and from a right angle (no unit); 2e-4 is 0.05 mm over 250 mm.
+        orientation_deg: between the orientations of two slices; 0.01 is 0.02 mm at 125 mm from the centre.
+        pixel_spacing_mm: between the pixel spacings of two slices; 1e-4 is 0.03 mm over 256 pixels.
+        same_position_mm: two slices nearer than this along the normal lie at one position.
+        step_mm: one step along the normal from the median step; scanners round positions to 0.01 mm at worst.
+        position_mm: a slice from its place on the regular grid, along the normal and within the plane.
+    """
 
-PIXEL_SPACING_TOLERANCE_MM = 1e-4
-"""Between the pixel spacings of two slices. 0.03 mm over 256 pixels."""
+    min_slices: int = 5
+    cosine: float = 2e-4
+    orientation_deg: float = 0.01
+    pixel_spacing_mm: float = 1e-4
+    same_position_mm: float = 0.02
+    step_mm: float = 0.02
+    position_mm: float = 0.05
 
-SAME_POSITION_MM = 0.02
-"""Two slices nearer than this along the normal lie at one position."""
 
-STEP_TOLERANCE_MM = 0.02
-"""One step along the normal from the median step: scanners round positions to 0.01 mm at worst."""
-
-POSITION_TOLERANCE_MM = 0.05
-"""A slice's position from its place on the regular grid, along the normal and within the plane."""
+TOLERANCES = Tolerances()
+"""What holds where a site sets nothing."""
 
 ONE_CONTRAST = ("ImageType", "FrameType", "ComplexImageComponent", "EchoTime", "EffectiveEchoTime")
 """Attributes that must agree over the slices of one volume, where positions alone would make a stack."""
@@ -53,24 +59,26 @@ class Stack:
     geometry: VolumeGeometry
 
 
-def stack_of(frames: Sequence[Frame], frame_of_reference_uid: str | None = None) -> Stack:
+def stack_of(
+    frames: Sequence[Frame], frame_of_reference_uid: str | None = None, tolerances: Tolerances = TOLERANCES
+) -> Stack:
     """Order `frames` along the slice normal and return the regular grid that they fill.
 
     The normal is row cosines x column cosines (PS3.3 C.7.6.2.1.1), so axial slices run inferior to superior.
     Raises Unsuitable TOO_FEW_SLICES, BAD_GEOMETRY, MIXED_ORIENTATION, MIXED_MATRIX, MIXED_SPACING, SEVERAL_VOLUMES,
     DUPLICATE_POSITION, GAP, UNEVEN_STEPS or SHEAR.
     """
-    if len(frames) < MIN_SLICES:
-        raise Unsuitable.of("TOO_FEW_SLICES", found=len(frames), least=MIN_SLICES)
-    _one_orientation(frames)
+    if len(frames) < tolerances.min_slices:
+        raise Unsuitable.of("TOO_FEW_SLICES", found=len(frames), least=tolerances.min_slices)
+    _one_orientation(frames, tolerances)
     _one_matrix(frames)
-    _one_pixel_spacing(frames)
+    _one_pixel_spacing(frames, tolerances)
     rows, columns, normal = axes_of(common_orientation(frames))
     ordered = sorted(frames, key=lambda frame: (distance_mm(frame, normal), frame.name))
     distances = np.array([distance_mm(frame, normal) for frame in ordered])
-    _one_frame_a_position(ordered, distances)
-    _equal_steps(distances)
-    _no_shear(ordered, distances, normal)
+    _one_frame_a_position(ordered, distances, tolerances)
+    _equal_steps(distances, tolerances)
+    _no_shear(ordered, distances, normal, tolerances)
     _one_contrast(ordered)
     between_rows, between_columns = ordered[0].pixel_spacing_mm
     step = (distances[-1] - distances[0]) / (len(ordered) - 1)
@@ -104,18 +112,18 @@ def distance_mm(frame: Frame, normal: Vector) -> float:
     return float(np.dot(frame.position_mm, normal))
 
 
-def _one_orientation(frames: Sequence[Frame]) -> None:
+def _one_orientation(frames: Sequence[Frame], tolerances: Tolerances) -> None:
     for frame in frames:
         cosines = np.reshape(frame.orientation, (2, 3))
-        if np.abs(cosines @ cosines.T - np.eye(2)).max() > COSINE_TOLERANCE:
+        if np.abs(cosines @ cosines.T - np.eye(2)).max() > tolerances.cosine:
             detail = "its direction cosines are not of unit length and at right angles"
             attribute = "ImageOrientationPatient"
             raise Unsuitable.of("BAD_GEOMETRY", name=frame.name, attribute=attribute, detail=detail)
     expected = axes_of(common_orientation(frames))[:2]
     angles = [max(map(_degrees, axes_of(frame.orientation)[:2], expected)) for frame in frames]
-    if max(angles) <= ORIENTATION_TOLERANCE_DEG:
+    if max(angles) <= tolerances.orientation_deg:
         return
-    name, degrees = min((f.name, a) for f, a in zip(frames, angles, strict=True) if a > ORIENTATION_TOLERANCE_DEG)
+    name, degrees = min((f.name, a) for f, a in zip(frames, angles, strict=True) if a > tolerances.orientation_deg)
     found = len({tuple(round(cosine, 3) + 0.0 for cosine in frame.orientation) for frame in frames})
     raise Unsuitable.of("MIXED_ORIENTATION", found=max(found, 2), name=name, degrees=shown(degrees))
 
@@ -139,17 +147,17 @@ def _one_matrix(frames: Sequence[Frame]) -> None:
         raise Unsuitable.of("MIXED_MATRIX", expected=text, name=name, found=f"{rows} x {columns}")
 
 
-def _one_pixel_spacing(frames: Sequence[Frame]) -> None:
+def _one_pixel_spacing(frames: Sequence[Frame], tolerances: Tolerances) -> None:
     expected = tuple(np.median([frame.pixel_spacing_mm for frame in frames], axis=0))
     for frame in sorted(frames, key=lambda frame: frame.name):
-        if max(abs(a - b) for a, b in zip(frame.pixel_spacing_mm, expected, strict=True)) > PIXEL_SPACING_TOLERANCE_MM:
+        if max(abs(a - b) for a, b in zip(frame.pixel_spacing_mm, expected, strict=True)) > tolerances.pixel_spacing_mm:
             texts = [" x ".join(shown(mm) for mm in spacing) for spacing in (expected, frame.pixel_spacing_mm)]
             raise Unsuitable.of("MIXED_SPACING", expected=texts[0], name=frame.name, found=texts[1])
 
 
-def _one_frame_a_position(ordered: Sequence[Frame], distances: Vector) -> None:
+def _one_frame_a_position(ordered: Sequence[Frame], distances: Vector, tolerances: Tolerances) -> None:
     """Refuse repeated positions: several volumes when most repeat, a stray duplicate when few do."""
-    new = np.flatnonzero(np.diff(distances, prepend=-np.inf) > SAME_POSITION_MM)
+    new = np.flatnonzero(np.diff(distances, prepend=-np.inf) > tolerances.same_position_mm)
     counts = np.diff(np.append(new, len(ordered)))
     repeated = np.flatnonzero(counts > 1)
     if not repeated.size:
@@ -162,12 +170,12 @@ def _one_frame_a_position(ordered: Sequence[Frame], distances: Vector) -> None:
     raise Unsuitable.of("DUPLICATE_POSITION", found=int(counts[first]), slice=first + 1, slices=counts.size)
 
 
-def _equal_steps(distances: Vector) -> None:
+def _equal_steps(distances: Vector, tolerances: Tolerances) -> None:
     steps = np.diff(distances)
     expected = float(np.median(steps))
     grid = np.linspace(distances[0], distances[-1], len(distances))
     worst = int(np.argmax(np.abs(steps - expected)))
-    if abs(steps[worst] - expected) <= STEP_TOLERANCE_MM and np.abs(distances - grid).max() <= POSITION_TOLERANCE_MM:
+    if abs(steps[worst] - expected) <= tolerances.step_mm and np.abs(distances - grid).max() <= tolerances.position_mm:
         return
     code = "GAP" if steps[worst] > expected else "UNEVEN_STEPS"
     raise Unsuitable.of(
@@ -179,18 +187,18 @@ def _equal_steps(distances: Vector) -> None:
     )
 
 
-def _no_shear(ordered: Sequence[Frame], distances: Vector, normal: Vector) -> None:
+def _no_shear(ordered: Sequence[Frame], distances: Vector, normal: Vector, tolerances: Tolerances) -> None:
     positions = np.array([frame.position_mm for frame in ordered])
     in_plane = positions - positions[0] - np.outer(distances - distances[0], normal)
     shifts = np.linalg.norm(in_plane, axis=1)
     worst = int(np.argmax(shifts))
-    if shifts[worst] > POSITION_TOLERANCE_MM:
+    if shifts[worst] > tolerances.position_mm:
         raise Unsuitable.of(
             "SHEAR",
             slice=worst + 1,
             slices=len(ordered),
             shift_mm=shown(shifts[worst]),
-            limit_mm=shown(POSITION_TOLERANCE_MM),
+            limit_mm=shown(tolerances.position_mm),
         )
 
 

@@ -16,10 +16,12 @@ import SimpleITK
 from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
 
+from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.frame import Frame
 from pipeline.instance import Instance
 from pipeline.pixels import mr_values, stored_values
 from pipeline.series import Series, regular_stack
+from pipeline.stack import TOLERANCES, Tolerances
 
 SAME_GRID_TOLERANCE_MM = 1e-4
 """No voxel centre of two grids that count as the same lies farther apart: the error allowed in a CT's positions."""
@@ -46,12 +48,13 @@ INTERPOLATORS = {
 }
 
 
-def read_volume(series: Series) -> Volume:
-    """Read the one regular volume that `series` is: float32 MR values, slices along row x column cosines.
+def read_volume(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Volume:
+    """Read the one regular volume that `series` is, or that `choice` takes of it.
 
+    Float32 MR values, slices along row x column cosines.
     Raises Unsuitable for whatever is no single regular volume of readable MR images.
     """
-    stack = regular_stack(series)
+    stack = regular_stack(series, choice, tolerances)
     array = np.empty(stack.geometry.spatial_shape, np.float32)
     of_instance: dict[Instance, list[tuple[int, Frame]]] = defaultdict(list)
     for index, frame in enumerate(stack.frames):
