@@ -14,31 +14,8 @@ from dataclasses import dataclass
 import pydicom
 
 from pipeline.errors import Unsuitable
-from pipeline.instance import DAMAGE, Instance, text_of, unreadable
-
-KINDS_CLASSIC = (
-    "ImageType",
-    "ComplexImageComponent",
-    "EchoTime",
-    "EchoNumbers",
-    "InversionTime",
-    "DiffusionBValue",
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-)
-"""Top-level attributes by which images at one position tell themselves apart, in the order they are reported."""
-
-KINDS_MULTI_FRAME = (
-    ("MRImageFrameTypeSequence", "FrameType"),
-    ("MRImageFrameTypeSequence", "ComplexImageComponent"),
-    ("MREchoSequence", "EffectiveEchoTime"),
-    ("MRModifierSequence", "InversionTimes"),
-    ("MRDiffusionSequence", "DiffusionBValue"),
-    ("FrameContentSequence", "TemporalPositionIndex"),
-    ("FrameContentSequence", "StackID"),
-    ("FrameContentSequence", "FrameAcquisitionNumber"),
-)
-"""The same for multi-frame images: functional group macro (PS3.3 C.7.6.16.2, C.8.13.5) and attribute."""
+from pipeline.instance import DAMAGE, Instance, unreadable
+from pipeline.kind import classic_kind, frame_kind
 
 
 @dataclass(frozen=True)
@@ -47,7 +24,7 @@ class Frame:
 
     `position_mm` is the centre of the first pixel; `orientation` holds the direction cosines of the rows and of the
     columns; `pixel_spacing_mm` is (between rows, between columns); `number` counts from 0. The MR value is
-    stored value x `slope` + `intercept`.
+    stored value x `slope` + `intercept`. `kind` says what is shown, in the words of `pipeline.kind.KINDS`.
     """
 
     instance: Instance
@@ -83,7 +60,7 @@ def frames_of(instance: Instance) -> tuple[Frame, ...]:
 
 def _classic(instance: Instance) -> Frame:
     header = instance.header
-    kind = {keyword: text_of(header, keyword, instance.sop_instance_uid) for keyword in KINDS_CLASSIC}
+    kind = classic_kind(header, instance.sop_instance_uid)
     return _frame(instance, 0, position=header, orientation=header, measures=header, rescale=header, kind=kind)
 
 
@@ -105,8 +82,6 @@ def _frame_in_groups(instance: Instance, number: int, group: pydicom.Dataset, sh
         items = group.get(keyword) or shared.get(keyword)
         return items[0] if items else pydicom.Dataset()
 
-    name = instance.sop_instance_uid
-    kind = {keyword: text_of(macro(sequence), keyword, name) for sequence, keyword in KINDS_MULTI_FRAME}
     return _frame(
         instance,
         number,
@@ -114,7 +89,7 @@ def _frame_in_groups(instance: Instance, number: int, group: pydicom.Dataset, sh
         orientation=macro("PlaneOrientationSequence"),
         measures=macro("PixelMeasuresSequence"),
         rescale=macro("PixelValueTransformationSequence"),
-        kind=kind,
+        kind=frame_kind(instance.header, macro, instance.sop_instance_uid),
     )
 
 

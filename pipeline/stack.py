@@ -45,7 +45,7 @@ class Tolerances:
 TOLERANCES = Tolerances()
 """What holds where a site sets nothing."""
 
-ONE_CONTRAST = ("ImageType", "FrameType", "ComplexImageComponent", "EchoTime", "EffectiveEchoTime")
+ONE_CONTRAST = ("ImageType", "ComplexImageComponent", "EchoTime")
 """Attributes that must agree over the slices of one volume, where positions alone would make a stack."""
 
 Vector = NDArray[np.float64]

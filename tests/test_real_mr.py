@@ -36,7 +36,8 @@ REFUSED = [
         "philips_fieldmap_2echo_magphase_multivolume_classic",
         "SEVERAL_VOLUMES",
         "4 images at each of 53 positions; they differ in ImageType (ORIGINAL\\PRIMARY\\M_FFE\\M\\FFE, "
-        "ORIGINAL\\PRIMARY\\PHASE MAP\\P\\FFE), EchoTime (2.3, 4.6)",
+        "ORIGINAL\\PRIMARY\\PHASE MAP\\P\\FFE), ComplexImageComponent (MAGNITUDE, PHASE), "
+        "EchoTime (2.3, 4.6)",
     ),
     (
         "philips_enhanced_multivolume/fieldmap_2echo_mag_phase_enhanced.dcm.gz",
