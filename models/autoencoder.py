@@ -152,9 +152,14 @@ class Autoencoder(nn.Module):
         features = self.encoder(x)
         return self.mean(features), self.log_sigma(features).clamp(-15.0, 10.0)
 
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Image (N, 1, S, R, C) of a latent; last norm and convolution in float32, since bfloat16 has steps of 8 HU."""
-        features = self.decoder(self.unmix(z))
+    def decode(self, z: torch.Tensor, detail: torch.Tensor | None = None) -> torch.Tensor:
+        """Image (N, 1, S, R, C) of a latent; last norm and convolution in float32, since bfloat16 has steps of 8 HU.
+
+        `detail`, of shape (N, channels[1], S, R, C), is added to the features before the last block: what a latent at
+        half the resolution cannot hold.
+        """
+        features = self.decoder[:-1](self.unmix(z))
+        features = self.decoder[-1](features if detail is None else features + detail)
         with torch.autocast(features.device.type, enabled=False):
             image: torch.Tensor = self.last(self.last_norm(features.float()))
         return image

@@ -7,7 +7,7 @@ encoding is concatenated to the noisy latent), it follows a rectified flow, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
@@ -21,6 +21,13 @@ TIMES: Final = 1000.0
 """MONAI's UNet embeds time steps of 0 to 1000; t runs from 0 to 1."""
 
 
+class Condition(NamedTuple):
+    """What the networks see of the MR: its encoding on the latent's grid, and its detail on the image's grid."""
+
+    latent: torch.Tensor
+    detail: torch.Tensor | None
+
+
 class LatentDiffusion(nn.Module):
     """CT autoencoder, MR encoder and denoiser, and the latent's mean and SD over the training set.
 
@@ -31,6 +38,8 @@ class LatentDiffusion(nn.Module):
         denoiser_channels: channels by level of the UNet, finest first; every level halves all axes.
         attention: whether a level of the UNet attends; without any, the UNet is a convolution of any field of view.
         groups: groups of the UNet's and the MR encoder's GroupNorms; 0 for VoxelNorm.
+        detail: whether the decoder sees the MR's features at full resolution. Their weights begin at zero, so that the
+            decoder begins as the autoencoder's.
     """
 
     latent_mean: torch.Tensor
@@ -44,12 +53,14 @@ class LatentDiffusion(nn.Module):
         denoiser_channels: Sequence[int],
         attention: Sequence[bool] = (),
         groups: int = 16,
+        detail: bool = False,
     ) -> None:
         super().__init__()
         strides: list[Stride] = [(int(s), int(r), int(c)) for s, r, c in autoencoder["strides"]]
         latent = int(autoencoder["latent"])
         self.autoencoder = Autoencoder(**autoencoder)
         self.mr_encoder = encoder(1, mr_features, mr_channels, strides, groups)
+        self.detail = _silent(mr_channels[0], autoencoder["channels"][1]) if detail else None
         self.denoiser = _unet(latent + mr_features, latent, denoiser_channels, attention, groups)
         self.register_buffer("latent_mean", torch.zeros(latent))
         self.register_buffer("latent_sd", torch.ones(latent))
@@ -61,16 +72,22 @@ class LatentDiffusion(nn.Module):
         mean, _ = self.autoencoder.encode(ct)
         return (mean - _by_channel(self.latent_mean)) / _by_channel(self.latent_sd)
 
-    def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """CT in the networks' unit of a normalised latent."""
-        return self.autoencoder.decode(z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean))
+    def look(self, mr: torch.Tensor) -> Condition:
+        """Encode a normalised MR (N, 1, S, R, C)."""
+        fine = self.mr_encoder[:2](mr)
+        return Condition(self.mr_encoder[2:](fine), None if self.detail is None else self.detail(fine))
 
-    def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def decode(self, z: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
+        """CT in the networks' unit of a normalised latent, with the MR's detail where the decoder sees it."""
+        latent = z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean)
+        return self.autoencoder.decode(latent, condition and condition.detail)
+
+    def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The clean latent seen from z_t of shape (N, C, s, r, c) at t of shape (N,), given the encoded MR."""
-        clean: torch.Tensor = self.denoiser(torch.cat([z, condition], dim=1), timesteps=t * TIMES)
+        clean: torch.Tensor = self.denoiser(torch.cat([z, condition.latent], dim=1), timesteps=t * TIMES)
         return clean
 
-    def velocity(self, z: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def velocity(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """v at z_t of shape (N, C, s, r, c) and t of shape (N,), given the encoded MR."""
         return flow.velocity_from(z, self.denoise(z, t, condition), t)
 
@@ -97,13 +114,13 @@ class LatentDiffusion(nn.Module):
             Mean and SD over the samples in HU, each (S, R, C) float32; SD is 0 for one sample.
         """
         padded = pad_to_multiple(mr[None, None].to(self.latent_mean.device), self.multiple)
-        condition = self.mr_encoder(padded)
+        condition = self.look(padded)
         mean = torch.zeros(mr.shape, device=padded.device)
         squares = torch.zeros_like(mean)
         for number in range(samples):
             noise = self.draw_noise(padded.shape[2:], seed + number)
             z = flow.sample(lambda z, t: self.velocity(z, t, condition), noise, steps)
-            hu = to_hu(self.decode(z))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
+            hu = to_hu(self.decode(z, condition))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
             before = hu - mean
             mean = mean + before / (number + 1)  # Welford: no difference of large squares
             squares = squares + before * (hu - mean)
@@ -111,9 +128,18 @@ class LatentDiffusion(nn.Module):
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: Sequence[int]) -> torch.Tensor:
-    """Pad (N, 1, S, R, C) with 0 (no signal) behind its last voxels, to a multiple along each axis."""
+    """Repeat the last voxels of (N, 1, S, R, C) up to a multiple along each axis: a body that is cut goes on there."""
     missing = [-extent % step for extent, step in zip(image.shape[2:], multiple, strict=True)]
-    return nn.functional.pad(image, (0, missing[2], 0, missing[1], 0, missing[0]))
+    return nn.functional.pad(image, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+
+
+def _silent(inputs: int, outputs: int) -> nn.Conv3d:
+    """A convolution of single voxels that begins as zero."""
+    layer = nn.Conv3d(inputs, outputs, 1)
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _by_channel(values: torch.Tensor) -> torch.Tensor:

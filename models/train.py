@@ -27,7 +27,7 @@ from models import flow, pairs, plausibility, validate
 from models.autoencoder import kl_divergence
 from models.card import ModelCard
 from models.intensity import AIR_HU, HU_PER_UNIT, to_unit
-from models.latent_diffusion import LatentDiffusion, pad_to_multiple
+from models.latent_diffusion import Condition, LatentDiffusion, pad_to_multiple
 from models.pairs import Pair, Patch
 from models.recipe import STAGES, Recipe, Stage, read_recipe
 from models.weights import load_model, pick_device, save_model
@@ -118,9 +118,11 @@ def fit(training: Training, name: str, trained: Sequence[nn.Module], losses: Cal
         parts = losses(step)
         optimiser.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()
-        nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
-        optimiser.step()
-        follow(training.average, training.networks, step)
+        if nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM).isfinite():
+            optimiser.step()
+            follow(training.average, training.networks, step)
+        else:
+            print(f"{name} {step}: the gradient is not finite; the step is left out", flush=True)
         for key, value in parts.items():
             seen.setdefault(key, []).append(float(value.detach()))
         if (step + 1) % LOG_STEPS == 0:
@@ -231,10 +233,9 @@ def measure_latent(training: Training, plain: Sequence[Pair]) -> None:
 
 @torch.no_grad()
 def encode_whole(training: Training, pair: Pair) -> torch.Tensor:
-    """Latent (1, C, s, r, c) of a whole CT, padded to a multiple of the stride with air."""
+    """Latent (1, C, s, r, c) of a whole CT, padded to a multiple of the stride."""
     networks = training.networks
-    air = to_unit(torch.from_numpy(pair.hu.astype(np.float32)) - AIR_HU)[None, None]
-    ct = pad_to_multiple(air, networks.stride) + AIR_HU / HU_PER_UNIT
+    ct = pad_to_multiple(to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None], networks.stride)
     with autocast(training):
         return networks.encode(ct.to(training.device)).float()
 
@@ -279,10 +280,11 @@ def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> tor
 
 @dataclass(frozen=True)
 class Guess:
-    """What the denoiser says of a noisy latent: the clean latent, and its mean squared error."""
+    """What the denoiser says of a noisy latent: the clean latent, its mean squared error, and what it saw of the MR."""
 
     error: torch.Tensor
     clean: torch.Tensor
+    condition: Condition
 
 
 def guess(training: Training, patch: Patch, clean: torch.Tensor, name: str, step: int) -> Guess:
@@ -293,10 +295,11 @@ def guess(training: Training, patch: Patch, clean: torch.Tensor, name: str, step
     t = draw_times(clean.shape[0], training.recipe.stages[name].pure_noise, generator).to(training.device)
     z = flow.path(clean, noise, t)
     with autocast(training):
-        found = networks.denoise(z, t, networks.mr_encoder(patch.mr)).float()
+        condition = networks.look(patch.mr)
+        found = networks.denoise(z, t, condition).float()
     weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
     error = (weight * (found - clean).square()).sum() / (weight.sum() * clean.shape[1])
-    return Guess(error, found)
+    return Guess(error, found, condition)
 
 
 def train_jointly(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
@@ -309,7 +312,7 @@ def train_jointly(training: Training, patients: Sequence[Sequence[Pair]]) -> Non
             clean = networks.encode(patch.ct).float()
         guessed = guess(training, patch, clean, "joint", step)
         with autocast(training):
-            decoded = networks.decode(guessed.clean)
+            decoded = networks.decode(guessed.clean, guessed.condition)
         return {
             "l1": image_loss(decoded, patch, recipe.bone_weight),
             "flow": recipe.flow_weight * guessed.error,
@@ -317,7 +320,8 @@ def train_jointly(training: Training, patients: Sequence[Sequence[Pair]]) -> Non
 
     autoencoder = networks.autoencoder
     decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
-    fit(training, "joint", [networks.mr_encoder, networks.denoiser, *decoding], losses)
+    seen = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]
+    fit(training, "joint", [*seen, networks.denoiser, *decoding], losses)
 
 
 def deformed_copies(recipe: Recipe, plain: Sequence[Pair]) -> list[list[Pair]]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import floors
-from models.intensity import AIR_HU, HU_PER_UNIT, to_hu, to_unit
+from models.intensity import to_hu, to_unit
 from models.latent_diffusion import LatentDiffusion, pad_to_multiple
 from models.metrics import score
 from models.pairs import Pair
@@ -38,8 +38,7 @@ def mean_of(scores: Mapping[str, Scores]) -> Scores:
 def reconstruct(networks: LatentDiffusion, pair: Pair) -> NDArray[np.float32]:
     """The autoencoder's ceiling: D(E(CT))."""
     device = networks.latent_mean.device
-    above_air = to_unit(torch.from_numpy(pair.hu.astype(np.float32)) - AIR_HU)[None, None].to(device)
-    ct = pad_to_multiple(above_air, networks.stride) + AIR_HU / HU_PER_UNIT
+    ct = pad_to_multiple(to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None].to(device), networks.stride)
     s, r, c = pair.hu.shape
     hu: NDArray[np.float32] = to_hu(networks.decode(networks.encode(ct)))[0, 0, :s, :r, :c].cpu().numpy()
     return hu

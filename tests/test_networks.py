@@ -111,11 +111,12 @@ def test_synthesis_keeps_the_size_of_any_volume(shape: tuple[int, int, int]) -> 
     assert torch.isfinite(mean).all()
 
 
-def test_padding_adds_no_signal_behind_the_last_voxels_only() -> None:
-    padded = pad_to_multiple(torch.ones(1, 1, 3, 4, 5), (2, 4, 4))
+def test_padding_repeats_the_last_voxels_and_changes_no_other() -> None:
+    image = torch.arange(60.0).view(1, 1, 3, 4, 5)
+    padded = pad_to_multiple(image, (2, 4, 4))
     assert padded.shape == (1, 1, 4, 4, 8)
-    assert padded[:, :, :3, :4, :5].min() == 1
-    assert padded.sum() == 60
+    assert torch.equal(padded[:, :, :3, :4, :5], image)
+    assert torch.equal(padded[:, :, 3, :, 5:], image[:, :, 2, :, 4:].expand(-1, -1, -1, 3))
 
 
 def test_the_same_seed_gives_the_same_ct_and_another_seed_another() -> None:
