@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pydicom
 
+from pipeline.announced import lacks_announced
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame, frames_of
@@ -142,25 +143,13 @@ def regular_stack(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tole
 def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> bool:
     """Whether the headers show a gap-free stack with nothing announced that has not come.
 
-    Announced: ImagesInAcquisition (0020,1002) where all images of one acquisition agree on it, and
-    InConcatenationTotalNumber (0020,9163) of Enhanced objects. False for anything that would be refused.
+    What is announced: `pipeline.announced`. False for anything that would be refused.
     """
     try:
         regular_stack(series, choice, tolerances)
-        return all(len(series.instances) >= number for number in _announced(series))
+        return not lacks_announced(series)
     except Unsuitable:
         return False
-
-
-def _announced(series: Series) -> list[int]:
-    """Return the numbers of instances that the headers announce for this series."""
-    numbers = []
-    for keyword in ("ImagesInAcquisition", "InConcatenationTotalNumber"):
-        values = {text(instance, keyword) for instance in series.instances}
-        acquisitions = {text(instance, "AcquisitionNumber") for instance in series.instances}
-        if len(values) == 1 and len(acquisitions) == 1 and (value := values.pop()).isdigit():
-            numbers.append(int(value))
-    return numbers
 
 
 # --- what is asked of the headers ------------------------------------------------------------------------------------

@@ -1,0 +1,56 @@
+"""How many instances the headers announce, read from real scanners' files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.announced import announced, lacks_announced
+from pipeline.series import Series, only_series, read_series
+
+
+@pytest.mark.parametrize(
+    ("item", "number"),
+    [
+        ("ge_multiphase_10vol_classic", 100),
+        ("ge_pioneer_ax_mprage_gridphantom_classic", 130),
+        ("philips_fieldmap_2echo_magphase_multivolume_classic", 212),
+        ("philips_ingenia_sag_mprage_classic", 170),
+        ("siemens_prisma_sag_t1_HFS", 35),
+        ("toshiba_galan_dwi_oblique_2vol_classic", None),
+    ],
+)
+def test_the_headers_of_each_vendor_announce_what_the_series_holds(
+    mr_item: Callable[[str], Path], item: str, number: int | None
+) -> None:
+    series = only_series(read_series(mr_item(item)))
+    assert announced(series) == number
+    assert not lacks_announced(series)
+    assert lacks_announced(Series.of(series.instances[:-1])) is (number is not None)
+
+
+def test_a_private_number_that_is_damaged_announces_nothing(mr_item: Callable[[str], Path]) -> None:
+    series = only_series(read_series(mr_item("siemens_prisma_sag_t1_HFS")))
+    for value in (b"", b"sSliceArray.lSize = ", b"\xff" * 64):
+        series.instances[0].header[0x0029, 0x1020].value = value
+        assert announced(series) is None
+    del series.instances[0].header[0x0029, 0x1020]
+    assert announced(series) is None
+    assert announced(Series(())) is None
+
+
+def test_numbers_on_which_the_images_disagree_announce_nothing(mr_item: Callable[[str], Path]) -> None:
+    series = only_series(read_series(mr_item("ge_pioneer_ax_mprage_gridphantom_classic")))
+    series.instances[3].header.ImagesInAcquisition = 7
+    series.instances[3].header[0x0025, 0x1007].value = 7
+    assert announced(series) is None
+
+
+def test_a_position_without_all_its_temporal_positions_waits_for_them(mr_item: Callable[[str], Path]) -> None:
+    series = only_series(read_series(mr_item("ge_multiphase_10vol_classic")))
+    for instance in series.instances:
+        del instance.header.ImagesInAcquisition
+        del instance.header[0x0025, 0x1007]
+    assert announced(series) is None
+    assert not lacks_announced(series)
+    assert lacks_announced(Series.of(series.instances[:-1]))
