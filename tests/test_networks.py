@@ -147,6 +147,23 @@ def test_without_groups_a_tile_sees_what_the_whole_volume_sees() -> None:
     torch.testing.assert_close(part[inner], whole[:, :, :, 40:56], atol=1e-5, rtol=0)
 
 
+def test_a_decoder_that_sees_the_mr_begins_as_the_autoencoders_and_its_gradient_reaches_the_mrs_finest_features() -> (
+    None
+):
+    torch.manual_seed(0)
+    network, mr, z = LatentDiffusion(**TINY, detail=True), torch.rand(1, 1, 2, 8, 8), torch.randn(1, 2, 2, 4, 4)
+    seen = network.look(mr)
+    assert torch.equal(network.decode(z, seen), network.decode(z))
+    assert network.detail is not None
+    torch.nn.init.normal_(network.detail.weight)
+    changed = network.decode(z, network.look(mr))
+    assert not torch.allclose(changed, network.decode(z))
+    changed.sum().backward()
+    first = network.mr_encoder[0].weight.grad
+    assert first is not None
+    assert first.abs().sum() > 0
+
+
 def test_the_mr_decides_the_ct() -> None:
     network = tiny()
     first, _ = network.synthesize(torch.zeros(4, 8, 8), seed=0, steps=1)
