@@ -62,6 +62,32 @@ def device_name(value: str) -> str | None:
     return None if value in ("auto", "cpu") or cuda else "must be 'auto', 'cpu' or 'cuda:0' (or another GPU's number)"
 
 
+def spacing(value: float | tuple[float, ...] | None) -> str | None:
+    """Nothing, one distance for all axes, or (slice, row, column) with square pixels."""
+    if value is None:
+        return None
+    steps = value if isinstance(value, tuple) else (value,) * 3
+    good = len(steps) == 3 and all(0.2 <= step <= 20 for step in steps) and steps[1] == steps[2]
+    return None if good else "must be one number or three (slice, row, column), from 0.2 to 20, row and column equal"
+
+
+def hu_range(value: tuple[int, ...]) -> str | None:
+    """Lowest and highest HU within signed 16 bit stored values at intercept -1024."""
+    good = len(value) == 2 and -33_792 <= value[0] < value[1] <= 31_743
+    return None if good else "must be two whole numbers, the lower one first, from -33792 to 31743"
+
+
+def image_type(value: tuple[str, ...]) -> str | None:
+    """Values of ImageType of a CT image (PS3.3 C.7.6.1.1.2 and C.8.2.1.1.1), VR CS."""
+    words = all(1 <= len(word) <= 16 and set(word) <= _CODE_STRING for word in value)
+    good = words and len(value) >= 3 and value[0] in ("ORIGINAL", "DERIVED") and value[1] in ("PRIMARY", "SECONDARY")
+    return None if good and value[2] == "AXIAL" else "must be ORIGINAL or DERIVED, PRIMARY or SECONDARY, AXIAL, ..."
+
+
+_CODE_STRING = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _")
+"""Characters of VR CS (PS3.5 table 6.2-1)."""
+
+
 def _checked(default: Any, check: Check) -> Any:
     """A dataclass field with a default and a rule."""
     return field(default=default, metadata={"check": check})
@@ -118,9 +144,15 @@ class Synthesize:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is written into the CT objects."""
+    """What is written into the CT objects, and on which grid."""
 
     research_label: bool = True
+    spacing_mm: float | tuple[float, ...] | None = _checked(None, spacing)
+    orientation: Literal["axial", "source"] = "axial"
+    field: Literal["mr", "body"] = "mr"
+    body_margin_mm: float = _checked(10.0, between(0, 500))
+    hu_range: tuple[int, ...] = _checked((-1024, 3071), hu_range)
+    image_type: tuple[str, ...] = _checked(("DERIVED", "SECONDARY", "AXIAL"), image_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +298,8 @@ def _value(hint: Any, value: object, one: dataclasses.Field[Any], path: str) -> 
 def _typed(hint: Any, value: object, path: str) -> Any:
     """A value of the declared type; integers pass as floats, nothing else is converted in silence."""
     origin = typing.get_origin(hint)
+    if origin is types.UnionType:
+        return _one_of(typing.get_args(hint), value, path)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast("type[Any]", hint), value, path)
     if origin is Literal:
@@ -291,6 +325,14 @@ def _choice(choices: tuple[object, ...], value: object, path: str) -> object:
     if value not in choices or type(value) is not str:
         raise ConfigError(path, f"is {_said(value)}", f"write one of: {', '.join(map(str, choices))}")
     return value
+
+
+def _one_of(kinds: tuple[Any, ...], value: object, path: str) -> Any:
+    """A value of one of several types: a list where one may be, nothing where that is one, else the first of them."""
+    if value is None and types.NoneType in kinds:
+        return None
+    lists = [kind for kind in kinds if typing.get_origin(kind) is tuple]
+    return _typed(lists[0] if lists and isinstance(value, list) else kinds[0], value, path)
 
 
 def _list(kind: Any, value: object, path: str) -> tuple[Any, ...]:

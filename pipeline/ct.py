@@ -25,7 +25,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from pipeline import ct_modules
-from pipeline.ct_modules import RESCALE_INTERCEPT, AxialGrid
+from pipeline.ct_modules import RESCALE_INTERCEPT, ImageGrid
 from pipeline.elements import Elements, data_set, elements, raw_bytes
 from pipeline.instance import DAMAGE, unreadable
 from pipeline.provenance import Equipment, Provenance, Sampling, derivation_description, image_comments
@@ -48,11 +48,13 @@ class Labels:
     Attributes:
         hu_range: lowest and highest HU; what is outside is clipped.
         research: whether the CT carries the label "research, not for clinical use".
+        image_type: ImageType (0008,0008).
         equipment: what the node calls itself.
     """
 
     hu_range: tuple[int, int] = HU_RANGE
     research: bool = True
+    image_type: tuple[str, ...] = ct_modules.IMAGE_TYPE
     equipment: Equipment = NODE_EQUIPMENT
 
 
@@ -68,10 +70,11 @@ def write_ct(
     written_at: datetime | None = None,
     labels: Labels = DEFAULT_LABELS,
 ) -> list[Path]:
-    """Write `hu` as a CT series into the folder `into`, all of it or nothing; return the paths, inferior first.
+    """Write `hu` as a CT series into the folder `into`, all of it or nothing; return the paths in this order.
 
     Args:
-        hu: HU, array (slice, row, column), on an axial grid in LPS mm with slices from inferior to superior.
+        hu: HU, array (slice, row, column), LPS mm, slices along row cosines x column cosines: of axial planes, from
+            inferior to superior.
         source: the MR series; its patient, study, frame of reference and position become the CT's.
         provenance: what decided the content.
         into: folder, made when it is absent.
@@ -81,12 +84,12 @@ def write_ct(
 
     Raises:
         Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
-        ValueError: `hu` is not on an axial grid or holds values that are no numbers.
+        ValueError: the slices of `hu` are not along row x column cosines, or it holds values that are no numbers.
         OSError: the files cannot be written; then none is left.
     """
     header = read_header(source)
     clock = scanner_time(written_at or datetime.now(UTC), header)
-    stored, grid = stored_values(hu.array, labels.hu_range), AxialGrid.of(hu.get_geometry())
+    stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
     uid = _series_uid(stored, grid, source, header, provenance, labels)
     shared = _shared(header, source, grid, uid, provenance, clock, labels)
     slices = (_slice(shared, grid, stored[index], index, uid) for index in range(grid.shape[0]))
@@ -100,7 +103,7 @@ def ct_series_uid(hu: Volume, source: Series, provenance: Provenance, labels: La
     the configuration's digest, the software's version and the labels: whatever changes the content changes it, the
     date does not.
     """
-    stored, grid = stored_values(hu.array, labels.hu_range), AxialGrid.of(hu.get_geometry())
+    stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
     return _series_uid(stored, grid, source, read_header(source), provenance, labels)
 
 
@@ -147,7 +150,7 @@ def scanner_time(written_at: datetime, header: Dataset) -> datetime:
 
 def _series_uid(
     stored: NDArray[np.int16],
-    grid: AxialGrid,
+    grid: ImageGrid,
     source: Series,
     header: Dataset,
     provenance: Provenance,
@@ -166,6 +169,7 @@ def _series_uid(
             provenance.configuration_digest,
             provenance.software_version,
             *provenance.warnings,
+            provenance.replaces or "",
             repr(labels),
         ]
     )
@@ -174,7 +178,7 @@ def _series_uid(
 def _shared(
     header: Dataset,
     source: Series,
-    grid: AxialGrid,
+    grid: ImageGrid,
     uid: str,
     provenance: Provenance,
     clock: datetime,
@@ -182,22 +186,28 @@ def _shared(
 ) -> Elements:
     """The elements that are the same on every slice, module by module."""
     description = derivation_description(provenance, _size(header, source), grid.words(), labels.research)
-    notes = ["StudyID of the MR is longer than SH allows and is left empty."] * ct_modules.study_id_too_long(header)
-    comments = image_comments(provenance, labels.research, notes)
+    comments = image_comments(provenance, labels.research, _notes(header, source))
     return (
         ct_modules.patient(header)
         | ct_modules.general_study(header)
         | ct_modules.general_series(header, source.body_part, uid, provenance, clock, labels.research)
+        | ct_modules.related_series(header, provenance.replaces)
         | ct_modules.frame_of_reference(header, source.frame_of_reference_uid)
         | ct_modules.general_equipment(labels.equipment, provenance)
         | ct_modules.general_acquisition(header)
-        | ct_modules.general_image(header, clock, comments)
-        | ct_modules.general_reference(source, description)
+        | ct_modules.general_image(header, source, clock, comments)
+        | ct_modules.general_reference(source, description, provenance.sampling.resampled)
         | ct_modules.common_instance_reference(source)
-        | ct_modules.ct_image()
+        | ct_modules.ct_image(labels.image_type)
         | ct_modules.voi_lut()
         | ct_modules.sop_common(header, provenance, clock, labels.research)
     )
+
+
+def _notes(header: Dataset, source: Series) -> list[str]:
+    """What a person should know of the MR."""
+    notes = ["StudyID of the MR is longer than SH allows and is left empty."] * ct_modules.study_id_too_long(header)
+    return notes + ["The MR was compressed with loss."] * ct_modules.is_lossy(source)
 
 
 def _size(header: Dataset, source: Series) -> str:
@@ -206,7 +216,7 @@ def _size(header: Dataset, source: Series) -> str:
     return f"MR {header.get('Columns', '?')} x {header.get('Rows', '?')} x {frames}"
 
 
-def _slice(shared: Elements, grid: AxialGrid, stored: NDArray[np.int16], index: int, series_uid: str) -> bytes:
+def _slice(shared: Elements, grid: ImageGrid, stored: NDArray[np.int16], index: int, series_uid: str) -> bytes:
     """One whole file (PS3.10 section 7): file meta information and data set of slice `index`."""
     uid = generate_uid(entropy_srcs=[series_uid, str(index)])
     own = elements(SOPInstanceUID=uid, InstanceNumber=index + 1)

@@ -16,8 +16,19 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
-from pipeline.elements import Elements, copied, decimal, decimal_string, elements, plain, raw_bytes, sequence
+from pipeline.elements import (
+    DS_DECIMALS,
+    Elements,
+    copied,
+    decimal,
+    decimal_string,
+    elements,
+    plain,
+    raw_bytes,
+    sequence,
+)
 from pipeline.errors import Unsuitable
+from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES, text
 from pipeline.provenance import Equipment, Provenance, series_description
 from pipeline.series import Series
 from pipeline.standard import empty_if_unknown, is_paired, keywords_of
@@ -30,8 +41,10 @@ WINDOW_CENTRE_HU, WINDOW_WIDTH_HU = 40, 400
 SERIES_NUMBER_OFFSET = 9000
 """Added to the MR's SeriesNumber, so that the CT stands behind the acquired series of the study."""
 LARGEST_SERIES_NUMBER = 2**31 - 1
-AXIAL_TOLERANCE = 1e-6
-"""How far a step of the grid may leave its axis, as a part of its length."""
+WRITTEN_TOLERANCE_MM = 1e-4
+"""No voxel centre that the CT gives lies farther from where the HU volume has it."""
+COSINE_DECIMALS = 13
+"""Decimals of a direction cosine: all that a DS has room for with a sign (PS3.5 6.2)."""
 
 CODES = {
     "ACQUISITION_EQUIPMENT": ("109101", "DCM", "Acquisition Equipment"),  # PS3.16 CID 7005
@@ -60,47 +73,84 @@ MR_EQUIPMENT = [
 LOSSY_COMPRESSION = ["LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"]
 
 
+Point = tuple[Decimal, Decimal, Decimal]
+
+
 @dataclass(frozen=True)
-class AxialGrid:
+class ImageGrid:
     """The grid of the CT as it is written: exact decimals, mm, LPS.
 
     Attributes:
         shape: (slices, rows, columns).
-        origin: centre of the first voxel of the most inferior slice, (x, y, z).
-        step: (slice, row, column): towards superior, posterior and left; all positive.
+        origin: centre of the first voxel of the first slice, (x, y, z).
+        step: (slice, row, column); all positive.
+        along: directions in which slices, rows and columns follow each other; slices along row x column cosines.
     """
 
     shape: tuple[int, int, int]
-    origin: tuple[Decimal, Decimal, Decimal]
-    step: tuple[Decimal, Decimal, Decimal]
+    origin: Point
+    step: Point
+    along: tuple[Point, Point, Point]
 
     @classmethod
-    def of(cls, geometry: VolumeGeometry) -> AxialGrid:
+    def of(cls, geometry: VolumeGeometry) -> ImageGrid:
         """Take the grid from a volume's geometry.
 
         Raises:
-            ValueError: slices are not axial and inferior to superior, rows not to posterior, columns not to left.
+            ValueError: slices do not follow each other along row cosines x column cosines, or the axes are not
+                perpendicular, so that a voxel would be written more than `WRITTEN_TOLERANCE_MM` from its place.
         """
-        steps = geometry.affine[:3, :3]
-        along = np.array([steps[2, 0], steps[1, 1], steps[0, 2]])
-        ideal = np.zeros((3, 3))
-        ideal[2, 0], ideal[1, 1], ideal[0, 2] = along
-        if np.any(along <= 0) or np.abs(steps - ideal).max() > AXIAL_TOLERANCE * along.min():
-            raise ValueError(f"the grid is not axial, inferior to superior, with affine {geometry.affine.tolist()}")
         slices, rows, columns = geometry.spatial_shape
-        x, y, z = (decimal(value) for value in geometry.affine[:3, 3])
-        return cls((slices, rows, columns), (x, y, z), (decimal(along[0]), decimal(along[1]), decimal(along[2])))
+        along = geometry.direction.T
+        grid = cls(
+            (slices, rows, columns),
+            _point(geometry.position),
+            _point(geometry.spacing),
+            (_point(along[0], COSINE_DECIMALS), _point(along[1], COSINE_DECIMALS), _point(along[2], COSINE_DECIMALS)),
+        )
+        if grid._written_off_mm(geometry) > WRITTEN_TOLERANCE_MM:
+            raise ValueError(f"slices do not lie along row x column cosines, affine {geometry.affine.tolist()}")
+        return grid
 
-    def position(self, index: int) -> tuple[Decimal, Decimal, Decimal]:
+    def position(self, index: int) -> Point:
         """Centre of the first voxel of slice `index`: equal steps, exactly."""
-        x, y, z = self.origin
-        return x, y, z + index * self.step[0]
+        x, y, z = (start + index * self.step[0] * part for start, part in zip(self.origin, self.along[0], strict=True))
+        return decimal(x), decimal(y), decimal(z)
+
+    def location(self, index: int) -> Decimal:
+        """Where slice `index` lies along the direction in which slices follow each other."""
+        return decimal(sum(a * b for a, b in zip(self.position(index), self.along[0], strict=True)))
+
+    @property
+    def orientation(self) -> list[str]:
+        """Image Orientation (Patient): row cosines, the direction of increasing columns; then column cosines."""
+        return [decimal_string(cosine) for cosine in (*self.along[2], *self.along[1])]
+
+    @property
+    def axial(self) -> bool:
+        """Whether the planes are axial, 1\\0\\0\\0\\1\\0."""
+        return tuple(self.orientation) == AXIAL_ORIENTATION
 
     def words(self) -> str:
         """Size and spacing for a person: columns x rows x slices."""
         slices, rows, columns = self.shape
         across = " x ".join(decimal_string(step) for step in reversed(self.step))
-        return f"{columns} x {rows} x {slices}, {across} mm, axial"
+        return f"{columns} x {rows} x {slices}, {across} mm, {'axial' if self.axial else 'planes of the MR'}"
+
+    def _written_off_mm(self, geometry: VolumeGeometry) -> float:
+        """How far the farthest voxel lies from where a reader of what is written puts it (PS3.3 C.7.6.2)."""
+        row, column = (np.array(direction, float) for direction in (self.along[2], self.along[1]))
+        steps = np.array(self.step, float)
+        read = np.stack([np.cross(row, column) * steps[0], column * steps[1], row * steps[2]], axis=1)
+        corners = np.array(np.meshgrid(*[(0, size - 1) for size in self.shape])).reshape(3, -1)
+        origin = np.array(self.origin, float)
+        apart = (read - geometry.affine[:3, :3]) @ corners + (origin - geometry.affine[:3, 3])[:, None]
+        return float(np.linalg.norm(apart, axis=0).max())
+
+
+def _point(values: Sequence[float] | NDArray[np.float64], decimals: int = DS_DECIMALS) -> Point:
+    x, y, z = (decimal(value, decimals) for value in values)
+    return x, y, z
 
 
 def patient(source: Dataset) -> Elements:
@@ -206,22 +256,31 @@ def general_acquisition(source: Dataset) -> Elements:
     return copied(source, ["AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"])
 
 
-def general_image(source: Dataset, written_at: datetime, comments: str) -> Elements:
+def general_image(header: Dataset, source: Series, written_at: datetime, comments: str) -> Elements:
     """General Image module (PS3.3 C.7.6.1) without InstanceNumber; loss in the MR is a loss in the CT."""
-    lossy = raw_bytes(source, "LossyImageCompression") == b"01"
+    lossy = elements(LossyImageCompression="01") | copied(header, LOSSY_COMPRESSION[1:])
     return elements(
         ContentDate=f"{written_at:%Y%m%d}",
         ContentTime=f"{written_at:%H%M%S}",
         ImageComments=comments,
         BurnedInAnnotation="NO",
-    ) | (copied(source, LOSSY_COMPRESSION) if lossy else elements(LossyImageCompression="00"))
+    ) | (lossy if is_lossy(source) else elements(LossyImageCompression="00"))
 
 
-def general_reference(source: Series, description: str) -> Elements:
+def is_lossy(source: Series) -> bool:
+    """Whether any MR image was compressed with loss once (PS3.3 C.7.6.1.1.5), or is now by its transfer syntax."""
+    return any(
+        text(mr, "LossyImageCompression") == "01" or mr.transfer_syntax_uid not in LOSSLESS_TRANSFER_SYNTAXES
+        for mr in source.instances
+    )
+
+
+def general_reference(source: Series, description: str, resampled: bool) -> Elements:
     """General Reference module (PS3.3 C.12.4): every slice is derived from the whole MR volume."""
+    steps = ["SPATIAL_RESAMPLING"] if resampled else []
     return (
         elements(DerivationDescription=description)
-        | code("DerivationCodeSequence", "SPATIAL_RESAMPLING", "ARTIFICIAL_INTELLIGENCE")
+        | code("DerivationCodeSequence", *steps, "ARTIFICIAL_INTELLIGENCE")
         | sequence("SourceImageSequence", references(source))
     )
 
@@ -241,17 +300,17 @@ def references(source: Series) -> list[Elements]:
     ]
 
 
-def image_plane(grid: AxialGrid, index: int) -> Elements:
+def image_plane(grid: ImageGrid, index: int) -> Elements:
     """Image Plane module (PS3.3 C.7.6.2): mm, LPS, exactly equal steps; slices touch."""
     position = [decimal_string(value) for value in grid.position(index)]
     between = decimal_string(grid.step[0])
     return elements(
         ImagePositionPatient=position,
-        ImageOrientationPatient=list(AXIAL_ORIENTATION),
+        ImageOrientationPatient=grid.orientation,
         PixelSpacing=[decimal_string(grid.step[1]), decimal_string(grid.step[2])],
         SliceThickness=between,
         SpacingBetweenSlices=between,
-        SliceLocation=position[2],
+        SliceLocation=decimal_string(grid.location(index)),
     )
 
 
@@ -270,10 +329,22 @@ def image_pixel(stored: NDArray[np.int16]) -> Elements:
     )
 
 
-def ct_image() -> Elements:
+def related_series(header: Dataset, replaces: str | None) -> Elements:
+    """Related Series Sequence (PS3.3 C.7.3.1): the CT series that this one takes the place of, if there is one.
+
+    CID 7210 has no code for a replaced series, so the purpose, Type 2, is empty; Image Comments say it in words.
+    """
+    if replaces is None:
+        return {}
+    purpose = sequence("PurposeOfReferenceCodeSequence", [])
+    study = copied(header, ["StudyInstanceUID"])
+    return sequence("RelatedSeriesSequence", [study | elements(SeriesInstanceUID=replaces) | purpose])
+
+
+def ct_image(image_type: Sequence[str] = IMAGE_TYPE) -> Elements:
     """CT Image module (PS3.3 C.8.2.1): HU, the same rescale on every slice; no X-ray tube, so KVP is unknown."""
     return elements(
-        ImageType=list(IMAGE_TYPE),
+        ImageType=list(image_type),
         KVP=None,
         AcquisitionNumber=None,
         RescaleIntercept=RESCALE_INTERCEPT,

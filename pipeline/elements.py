@@ -77,9 +77,10 @@ def data_set(*modules: Elements) -> bytes:
     return b"".join(union[tag] for tag in sorted(union))
 
 
-def decimal(value: float) -> Decimal:
-    """The decimal that is written for `value`: rounded to `DS_DECIMALS`. Every DS of geometry passes through here."""
-    return Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-DS_DECIMALS)) + 0
+def decimal(value: float | Decimal, decimals: int = DS_DECIMALS) -> Decimal:
+    """The decimal that is written for `value`, rounded. Every DS of geometry passes through here."""
+    exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+    return exact.quantize(Decimal(1).scaleb(-decimals)) + 0
 
 
 def decimal_string(value: Decimal) -> str:

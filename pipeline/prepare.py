@@ -8,7 +8,8 @@ import numpy as np
 from highdicom import Volume, VolumeGeometry
 from scipy import ndimage
 
-from pipeline.volume import axial_geometry, resample
+from pipeline.grid import axial_geometry
+from pipeline.volume import resample
 
 SPACING_TOLERANCE: Final = 0.02
 """An MR whose axial spacing differs by at most this fraction from the model's is taken as it is, without resampling."""

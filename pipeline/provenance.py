@@ -26,15 +26,26 @@ class Sampling:
         seed: seed of the noise.
         steps: steps of the sampler.
         samples: number of samples that were averaged.
-        interpolation: how HU came from the model's grid to the CT's grid, in words.
+        to_model: interpolation from the MR's grid to the model's: `linear`, or `none` where its voxels are the MR's.
+        to_ct: interpolation from the model's grid to the CT's, the only one that HU go through; `none` likewise.
         model_spacing_mm: spacing of the model's grid in mm, (slice, row, column).
+        field: what of the MR's field of view the CT shows, in words.
+        orientation: `axial` planes, or those of the `source`.
     """
 
     seed: int
     steps: int
     samples: int
-    interpolation: str
+    to_model: str
+    to_ct: str
     model_spacing_mm: tuple[float, float, float]
+    field: str = "the whole MR"
+    orientation: str = "axial"
+
+    @property
+    def resampled(self) -> bool:
+        """Whether any value was interpolated."""
+        return (self.to_model, self.to_ct) != ("none", "none")
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Provenance:
         configuration_digest: SHA-256 of the configuration that changes the result.
         warnings: sentences that a person who uses the CT must see, such as an anatomy the model does not claim.
         software_version: version of sct-node.
+        replaces: SeriesInstanceUID of an earlier CT that this one takes the place of, or None.
     """
 
     card: ModelCard
@@ -56,6 +68,7 @@ class Provenance:
     configuration_digest: str
     warnings: tuple[str, ...]
     software_version: str
+    replaces: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +98,11 @@ def derivation_description(provenance: Provenance, source: str, grid: str, resea
     sentences = [
         *(f"WARNING: {_sentence(warning)}" for warning in provenance.warnings),
         *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),
+        *_replaced(provenance),
         f"HU predicted from MR by model {card.name} {card.version} (weights SHA-256 {card.digest}).",
         f"Steps {sampling.steps}, samples {sampling.samples}, seed {sampling.seed}.",
         f"Source {source}; model grid {_by(sampling.model_spacing_mm)} mm; CT grid {grid}.",
-        f"Interpolation {sampling.interpolation}.",
+        f"Field {sampling.field}. Interpolation: MR to model {sampling.to_model}, HU to CT {sampling.to_ct}.",
         f"sct-node {provenance.software_version}, configuration SHA-256 {provenance.configuration_digest}.",
     ]
     return plain(" ".join(sentences), DERIVATION_LENGTH)
@@ -99,10 +113,16 @@ def image_comments(provenance: Provenance, research_label: bool, notes: Sequence
     sentences = [
         *(f"WARNING: {_sentence(warning)}" for warning in provenance.warnings),
         *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),
+        *_replaced(provenance),
         *notes,
         *(_finding(finding) for finding in provenance.findings),
     ]
     return plain(" ".join(sentences), COMMENTS_LENGTH)
+
+
+def _replaced(provenance: Provenance) -> list[str]:
+    """Which CT series this one takes the place of, for a person."""
+    return [f"Replaces CT series {provenance.replaces}."] if provenance.replaces else []
 
 
 def _sentence(text: str) -> str:

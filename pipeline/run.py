@@ -16,8 +16,10 @@ from highdicom import Volume
 
 from models.weights import Model
 from pipeline.choice import UNAMBIGUOUS, Choice
-from pipeline.ct import Labels, write_ct
+from pipeline.ct import HU_RANGE, Labels, write_ct
+from pipeline.ct_modules import IMAGE_TYPE
 from pipeline.findings import Finding, anatomy, inspect
+from pipeline.grid import WHOLE_FIELD, OutputGrid
 from pipeline.preflight import preflight
 from pipeline.provenance import Provenance
 from pipeline.series import Series
@@ -34,6 +36,9 @@ class Options:
         anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
         device: where the model runs (already loaded there); for the report.
         research_label: whether the CT says "research, not for clinical use".
+        grid: what is asked of the CT's grid.
+        hu_range: lowest and highest HU that are written.
+        image_type: ImageType of the CT.
         configuration_digest: SHA-256 of the configuration that changes the result.
         choice: which volume is meant where a series holds several.
         tolerances: how far the series may stray from one regular stack.
@@ -42,9 +47,17 @@ class Options:
     anatomy_check: Literal["hold", "warn"] = "hold"
     device: str = "auto"
     research_label: bool = True
+    grid: OutputGrid = WHOLE_FIELD
+    hu_range: tuple[int, int] = HU_RANGE
+    image_type: tuple[str, ...] = IMAGE_TYPE
     configuration_digest: str = ""
     choice: Choice = UNAMBIGUOUS
     tolerances: Tolerances = TOLERANCES
+
+    @property
+    def labels(self) -> Labels:
+        """What the CT writer is told."""
+        return Labels(hu_range=self.hu_range, research=self.research_label, image_type=self.image_type)
 
 
 @dataclass(frozen=True)
@@ -77,14 +90,14 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     with clock("read"):
         mr = read_volume(series, options.choice, options.tolerances)
     with clock("synthesize"):
-        made = synthesize(mr, model, seed=seed_of(series, model.card))
+        made = synthesize(mr, model, seed_of(series, model.card), options.grid)
     findings = (anatomy(series.anatomy, model.card), *look_at(made, model))
     warned = warnings_of(findings, options)
     provenance = Provenance(
         model.card, made.sampling, findings, options.configuration_digest, warned, version("sct-node")
     )
     with clock("write"):
-        files = write_ct(made.hu, series, provenance, into, labels=Labels(research=options.research_label))
+        files = write_ct(made.hu, series, provenance, into, labels=options.labels)
     held = hold_of(findings, bool(warned), files)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
     return Result(tuple(files), uid, findings, held, report_of(series, mr, made, provenance, clock.seconds))

@@ -15,13 +15,14 @@ from models.card import ModelCard
 from models.intensity import AIR_HU
 from models.weights import Model
 from pipeline.errors import Unsuitable
+from pipeline.grid import WHOLE_FIELD, OutputGrid, output_geometry
 from pipeline.prepare import model_grid, on_model_grid
 from pipeline.provenance import Sampling
 from pipeline.series import Series
-from pipeline.volume import axial_geometry, resample
+from pipeline.volume import is_copied, resample
 
-COPIED: Final = "none: the model ran on the CT's own grid"
-LINEAR: Final = "linear, once from MR to model grid and once from model to CT grid"
+COPIED: Final = "none"
+LINEAR: Final = "linear"
 
 
 @dataclass(frozen=True)
@@ -47,27 +48,45 @@ def seed_of(source: Series, card: ModelCard) -> int:
     return int.from_bytes(hashlib.sha256("\n".join([card.digest, *uids]).encode()).digest()[:4], "big") >> 1
 
 
-def synthesize(mr: Volume, model: Model, seed: int, onto: VolumeGeometry | None = None) -> Synthesis:
-    """Synthetic CT of an MR volume.
+def synthesize(
+    mr: Volume, model: Model, seed: int, asked: OutputGrid = WHOLE_FIELD, onto: VolumeGeometry | None = None
+) -> Synthesis:
+    """Synthetic CT of an MR volume. HU are resampled once, from the model's grid, or not at all.
 
     Args:
         mr: float32 MR values in any orientation, LPS mm.
         model: what turns it into HU.
         seed: of the first sample.
-        onto: grid of the result; the axial grid of the MR's field of view where None.
+        asked: what the site asks of the result's grid.
+        onto: the very grid of the result, instead of `asked`.
+
+    Raises:
+        Unsuitable: GRID_TOO_LARGE.
     """
-    card = model.card
-    grid = model_grid(mr, card.spacing_mm)
+    grid = model_grid(mr, model.card.spacing_mm)
     prediction = model.predict(np.ascontiguousarray(on_model_grid(mr, grid).array), seed)
     there = grid.with_array(prediction.hu)
-    output = onto or axial_geometry(mr)
+    body = grid.with_array(prediction.body.astype(np.uint8))
+    output = onto or output_geometry(mr, asked, body)
     hu = resample(there, output, fill=AIR_HU)
-    same = np.array_equal(grid.affine, output.affine) and grid.spatial_shape == output.spatial_shape
-    first, second, third = (float(step) for step in grid.spacing)
-    sampling = Sampling(
-        seed, card.sampling["steps"], card.sampling["samples"], COPIED if same else LINEAR, (first, second, third)
+    return Synthesis(hu, body, there, _sampling(mr, grid, output, model.card, seed, asked))
+
+
+def _sampling(
+    mr: Volume, grid: VolumeGeometry, output: VolumeGeometry, card: ModelCard, seed: int, asked: OutputGrid
+) -> Sampling:
+    """How the HU came about, in words and numbers."""
+    slice_mm, row_mm, column_mm = (float(step) for step in grid.spacing)
+    return Sampling(
+        seed,
+        card.sampling["steps"],
+        card.sampling["samples"],
+        to_model=COPIED if is_copied(mr.get_geometry(), grid) else LINEAR,
+        to_ct=COPIED if is_copied(grid, output) else LINEAR,
+        model_spacing_mm=(slice_mm, row_mm, column_mm),
+        field=asked.words(),
+        orientation=asked.orientation,
     )
-    return Synthesis(hu, grid.with_array(prediction.body.astype(np.uint8)), there, sampling)
 
 
 def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) -> None:

@@ -30,9 +30,10 @@ from dicomnode.config import Config, load
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import JobRow
 from dicomnode.states import Fact, State
+from pipeline.grid import axial_geometry
 from pipeline.preflight import preflight
 from pipeline.series import Series, only_series, read_series
-from pipeline.volume import axial_geometry, read_volume
+from pipeline.volume import read_volume
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc

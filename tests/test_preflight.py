@@ -32,7 +32,7 @@ CARD = ModelCard(
     training_data="none",
     limits="none",
 )
-PROVENANCE = Provenance(CARD, Sampling(1, 1, 1, "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0.1.0")
+PROVENANCE = Provenance(CARD, Sampling(1, 1, 1, "linear", "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0.1.0")
 
 
 @pytest.fixture(scope="module")

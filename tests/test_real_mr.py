@@ -12,9 +12,10 @@ import pytest
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.errors import Unsuitable
+from pipeline.grid import axial_geometry
 from pipeline.pixels import stored_values
 from pipeline.series import Series, only_series, read_instance, read_series, stack_complete
-from pipeline.volume import axial_geometry, read_volume, resample
+from pipeline.volume import read_volume, resample
 
 Find = Callable[[str], Path]
 """From the name of an item to its file or folder."""

@@ -18,9 +18,10 @@ from scipy.spatial.transform import Rotation
 
 from pipeline import phantom
 from pipeline.errors import Unsuitable
+from pipeline.grid import axial_geometry
 from pipeline.phantom import CORTICAL_BONE, VESSEL, Subject
 from pipeline.series import Series, only_series, read_instance, read_series
-from pipeline.volume import axial_geometry, read_volume, resample
+from pipeline.volume import read_volume, resample
 
 Array = NDArray[np.float64]
 Triple = tuple[float, float, float]
