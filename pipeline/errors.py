@@ -32,9 +32,15 @@ REASONS: dict[str, str] = {
     # What kind of image it is
     "LOCALIZER": "the series is a localizer (ImageType {image_type}), not a volume",
     "MOSAIC": "the slices are tiled into mosaics (ImageType {image_type}); one slice an image is needed",
-    "SEVERAL_VOLUMES": "the series holds several volumes ({detail}); exactly one is needed",
+    "DERIVED_IMAGE": "the images are calculated ({word} in ImageType {image_type}); they hold no MR signal",
+    "NOT_MAGNITUDE": "the images are {component} images; a magnitude image is needed unless the site chooses otherwise",
+    "SEVERAL_VOLUMES": "{found} where one is needed{detail}",
+    "NO_SUCH_VOLUME": "no volume of the series is {choice}; it holds {found}: {detail}",
+    "INCOMPLETE": "the volume is not whole: {found}, but {evidence}",
     # The stack
     "TOO_FEW_SLICES": "{found} slices; at least {least} are needed",
+    "TOO_COARSE": "{what} {found_mm} mm apart; at most {limit_mm} mm are allowed",
+    "TOO_LARGE": "{found}; at most {limit} are allowed",
     "MIXED_ORIENTATION": "slices of {found} orientations; the first that differs is {name}, by {degrees} degrees",
     "MIXED_MATRIX": "slices of different size: {expected} and, in {name}, {found} (rows x columns)",
     "MIXED_SPACING": "slices of different pixel spacing: {expected} and, in {name}, {found} mm",

@@ -78,7 +78,7 @@ def _multi_frame(instance: Instance) -> tuple[Frame, ...]:
 def _frame_in_groups(instance: Instance, number: int, group: pydicom.Dataset, shared: pydicom.Dataset) -> Frame:
     """Return one frame from its per-frame functional group and the shared one (PS3.3 C.7.6.16.1)."""
 
-    def macro(keyword: str) -> pydicom.Dataset:
+    def macro(keyword: str | int) -> pydicom.Dataset:
         items = group.get(keyword) or shared.get(keyword)
         return items[0] if items else pydicom.Dataset()
 

@@ -21,7 +21,9 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("EchoTime", "MREchoSequence", "EffectiveEchoTime"),
     ("EchoNumbers", "", ""),
     ("InversionTime", "MRModifierSequence", "InversionTimes"),
+    ("FlipAngle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
     ("DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
+    ("ASLContext", "MRArterialSpinLabelingSequence", "ASLContext"),
     ("DiffusionDirectionality", "MRDiffusionSequence", "DiffusionDirectionality"),
     ("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
     ("TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
@@ -29,7 +31,7 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("ContrastBolusAgent", "", ""),
     ("StackID", "FrameContentSequence", "StackID"),
 )
-"""What is read, in the order in which it is reported. To these `kind_of` adds `Dixon`."""
+"""What is read, in the order in which it is reported; `Dixon` and `DiffusionGradientOrientation` are added."""
 
 COMPONENTS = {"M": "MAGNITUDE", "P": "PHASE", "R": "REAL", "I": "IMAGINARY"}
 """Value 3 (Siemens) or 4 (Philips) of Image Type -> Complex Image Component (0008,9208), PS3.3 C.8.13.3.1.1."""
@@ -64,8 +66,11 @@ PRIVATE_B_VALUES = (
 GE_B_VALUE_OFFSET = 1_000_000_000
 """GE adds this to b-values of some sequences."""
 
-Macro = Callable[[str], pydicom.Dataset]
-"""From the keyword of a functional group macro to its item for one frame, empty where it is absent."""
+PHILIPS_FRAME = 0x2005140F
+"""Private sequence in Philips' functional groups: the classic image's attributes."""
+
+Macro = Callable[[str | int], pydicom.Dataset]
+"""From the keyword or tag of a functional group macro to its item for one frame, empty where it is absent."""
 
 
 def classic_kind(header: pydicom.Dataset, name: str) -> dict[str, str]:
@@ -93,7 +98,9 @@ def frame_kind(header: pydicom.Dataset, macro: Macro, name: str) -> dict[str, st
         places += [(holder, keyword) for holder in (*holders, header) if keyword != "ImageType" or holder is not header]
         texts = (text_of(holder, word, name) for holder, word in places)
         said[keyword] = next(filter(None, texts), "")
-    return _completed(said, *holders, header)
+    said["ASLContext"] = said["ASLContext"] or _philips_label(macro(PHILIPS_FRAME))
+    directions = macro("MRDiffusionSequence").get("DiffusionGradientDirectionSequence") or ()
+    return _completed(said, *directions, *holders, header)
 
 
 def _completed(said: Mapping[str, str], *holders: pydicom.Dataset) -> dict[str, str]:
@@ -105,11 +112,25 @@ def _completed(said: Mapping[str, str], *holders: pydicom.Dataset) -> dict[str, 
         "ComplexImageComponent": component or _first(_ge_component, holders),
         "DiffusionBValue": said["DiffusionBValue"] or _first(_private_b_value, holders),
         "Dixon": next(filter(None, map(DIXON.get, values)), ""),
+        "DiffusionGradientOrientation": _first(_direction, holders),
     }
 
 
 def _first(ask: Callable[[pydicom.Dataset], str], holders: tuple[pydicom.Dataset, ...]) -> str:
     return next(filter(None, map(ask, holders)), "")
+
+
+def _direction(holder: pydicom.Dataset) -> str:
+    """Gradient direction (0018,9089) to three decimals."""
+    try:
+        return "\\".join(f"{float(cosine):.3f}" for cosine in holder.get("DiffusionGradientOrientation") or ())
+    except DAMAGE:
+        return ""
+
+
+def _philips_label(holder: pydicom.Dataset) -> str:
+    """LABEL or CONTROL of arterial spin labelling, as Philips says it."""
+    return _private(holder, 0x2005, "Philips MR Imaging DD 005", 0x29, "")
 
 
 def _ge_component(header: pydicom.Dataset) -> str:

@@ -22,10 +22,10 @@ from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
 from pipeline.preflight import preflight
 from pipeline.provenance import Provenance
-from pipeline.series import Series
+from pipeline.series import Selection, Series, select
 from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.synthesize import Synthesis, seed_of, synthesize
-from pipeline.volume import read_volume
+from pipeline.volume import read_stack
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,20 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     """
     clock = Stopwatch({})
     with clock("read"):
-        mr = read_volume(series, options.choice, options.tolerances)
+        chosen = select(series, options.choice, options.tolerances)
+        mr = read_stack(chosen.stack)
     with clock("synthesize"):
-        made = synthesize(mr, model, seed_of(series, model.card), options.grid)
-    findings = (anatomy(series.anatomy, model.card), *look_at(made, model))
+        made = synthesize(mr, model, seed_of(chosen.series, model.card), options.grid)
+    findings = (anatomy(chosen.series.anatomy, model.card), *look_at(made, model))
     warned = warnings_of(findings, options)
     provenance = Provenance(
         model.card, made.sampling, findings, options.configuration_digest, warned, version("sct-node")
     )
     with clock("write"):
-        files = write_ct(made.hu, series, provenance, into, labels=options.labels)
+        files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
     held = hold_of(findings, bool(warned), files)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
-    return Result(tuple(files), uid, findings, held, report_of(series, mr, made, provenance, clock.seconds))
+    return Result(tuple(files), uid, findings, held, report_of(chosen, mr, made, provenance, clock.seconds))
 
 
 @dataclass(frozen=True)
@@ -140,18 +141,19 @@ def hold_of(findings: tuple[Finding, ...], warned: bool, files: list[Path]) -> s
 
 
 def report_of(
-    series: Series, mr: Volume, made: Synthesis, provenance: Provenance, seconds: dict[str, float]
+    chosen: Selection, mr: Volume, made: Synthesis, provenance: Provenance, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Plain values for `report.json`; UIDs, but neither name nor ID of the patient."""
     card = provenance.card
     return {
         "source": {
-            "series_instance_uid": series.series_instance_uid,
-            "instances": len(series.instances),
-            "set_aside": len(series.set_aside),
+            "series_instance_uid": chosen.series.series_instance_uid,
+            "instances": len(chosen.series.instances),
+            "volume": chosen.words or "the only volume",
+            "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside],
             "shape": list(mr.spatial_shape),
             "spacing_mm": [round(float(step), 6) for step in mr.spacing],
-            "anatomy": series.anatomy,
+            "anatomy": chosen.series.anatomy,
         },
         "ct": {
             "instances": int(made.hu.spatial_shape[0]),

@@ -1,7 +1,7 @@
 """A series: its instances in order, and whether it may become a synthetic CT, and if not, why.
 
-`RULES` is the list of what is asked of the headers, in order; `regular_stack` asks them and then the geometry
-(`pipeline.stack`). When a later issue chooses one volume of several by rule, the choice belongs between the two.
+`RULES` is the list of what is asked of the headers of every image, in order; `select` asks them, then which volume is
+meant (`pipeline.choice`), then the geometry (`pipeline.stack`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pydicom
 
 from pipeline.announced import lacks_announced
-from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.choice import UNAMBIGUOUS, Choice, Chosen, SetAside, choose
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame, frames_of
 from pipeline.instance import (
@@ -26,7 +26,7 @@ from pipeline.instance import (
     text,
     text_of,
 )
-from pipeline.stack import TOLERANCES, Stack, Tolerances, axes_of, common_orientation, distance_mm, stack_of
+from pipeline.stack import TOLERANCES, Stack, Tolerances, axes_of, common_orientation, distance_mm
 
 __all__ = ["Instance", "Series", "only_series", "read_instance", "read_series", "regular_stack", "stack_complete"]
 
@@ -129,15 +129,44 @@ def only_series(found: Sequence[Series]) -> Series:
     return candidates[0]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The one volume of a series: the series of its instances alone, its stack, and what was left out of both.
+
+    `words` say which volume it is, "" where there was no other.
+    """
+
+    series: Series
+    stack: Stack
+    words: str
+    set_aside: tuple[SetAside, ...]
+
+
+def select(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Selection:
+    """Return the one volume that `series` is, or that `choice` takes of it, from its headers alone.
+
+    Raises Unsuitable with the first of `RULES` that fails, or with what `pipeline.choice.choose` finds.
+    """
+    chosen = _chosen(series, choice, tolerances)
+    kept = tuple(dict.fromkeys(frame.instance for frame in chosen.stack.frames))
+    aside = chosen.set_aside
+    if series.set_aside:
+        aside = (*aside, SetAside(len(series.set_aside), "other files", "no images"))
+    return Selection(Series(kept, series.set_aside), chosen.stack, chosen.words, aside)
+
+
+def _chosen(series: Series, choice: Choice, tolerances: Tolerances) -> Chosen:
+    for rule in RULES:
+        rule(series)
+    return choose(_frames(series.instances), series.frame_of_reference_uid, choice, tolerances)
+
+
 def regular_stack(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Stack:
     """Return the one regular stack that `series` is, or that `choice` takes of it, from its headers alone.
 
-    Raises Unsuitable with the first of `RULES` that fails, or with what `pipeline.stack.stack_of` finds.
+    Raises Unsuitable as `select` does.
     """
-    del choice  # it will be asked when the volumes of a series are told apart; so far several are refused
-    for rule in RULES:
-        rule(series)
-    return stack_of(_frames(series.instances), series.frame_of_reference_uid, tolerances)
+    return _chosen(series, choice, tolerances).stack
 
 
 def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> bool:
@@ -146,8 +175,7 @@ def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tol
     What is announced: `pipeline.announced`. False for anything that would be refused.
     """
     try:
-        regular_stack(series, choice, tolerances)
-        return not lacks_announced(series)
+        return _chosen(series, choice, tolerances).complete and not lacks_announced(series)
     except Unsuitable:
         return False
 
@@ -210,14 +238,6 @@ def _greyscale(series: Series) -> None:
             raise Unsuitable.of("BURNED_IN", name=instance.sop_instance_uid)
 
 
-def _no_localizer(series: Series) -> None:
-    """Image Type value 3 (PS3.3 C.8.3.1.1.1)."""
-    for instance in series.instances:
-        image_type = text(instance, "ImageType")
-        if "LOCALIZER" in image_type.upper().split("\\"):
-            raise Unsuitable.of("LOCALIZER", image_type=image_type)
-
-
 def _no_mosaic(series: Series) -> None:
     """Tiles in one image: MOSAIC as Siemens says it, VFRAME as United Imaging does."""
     for instance in series.instances:
@@ -233,7 +253,6 @@ RULES: tuple[Callable[[Series], None], ...] = (
     _identified,
     _lossless,
     _greyscale,
-    _no_localizer,
     _no_mosaic,
 )
 

@@ -21,7 +21,7 @@ from pipeline.grid import same_lattice
 from pipeline.instance import Instance
 from pipeline.pixels import mr_values, stored_values
 from pipeline.series import Series, regular_stack
-from pipeline.stack import TOLERANCES, Tolerances
+from pipeline.stack import TOLERANCES, Stack, Tolerances
 
 Grid = TypeVar("Grid", Volume, VolumeGeometry)
 Interpolation = Literal["linear", "nearest", "cubic"]
@@ -36,10 +36,16 @@ INTERPOLATORS = {
 def read_volume(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Volume:
     """Read the one regular volume that `series` is, or that `choice` takes of it.
 
-    Float32 MR values, slices along row x column cosines.
     Raises Unsuitable for whatever is no single regular volume of readable MR images.
     """
-    stack = regular_stack(series, choice, tolerances)
+    return read_stack(regular_stack(series, choice, tolerances))
+
+
+def read_stack(stack: Stack) -> Volume:
+    """Read the pixels of a stack: float32 MR values, slices along row x column cosines, LPS mm.
+
+    Raises Unsuitable UNREADABLE or BAD_RESCALE.
+    """
     array = np.empty(stack.geometry.spatial_shape, np.float32)
     of_instance: dict[Instance, list[tuple[int, Frame]]] = defaultdict(list)
     for index, frame in enumerate(stack.frames):

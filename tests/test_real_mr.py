@@ -32,32 +32,31 @@ TAKEN = [
     ("ge_pioneer_ax_mprage_gridphantom_classic", (130, 256, 256), (1.2, 0.9375, 0.9375), 5467),
 ]
 
+FOUR = (
+    "the series holds 4 volumes where one is needed: echo 1 magnitude (TE 2.3 ms, 53 slices), echo 1 phase (TE 2.3 ms, "
+    "53 slices), echo 2 magnitude (TE 4.6 ms, 53 slices), echo 2 phase (TE 4.6 ms, 53 slices)"
+)
+
 REFUSED = [
+    ("philips_fieldmap_2echo_magphase_multivolume_classic", "SEVERAL_VOLUMES", FOUR),
+    ("philips_enhanced_multivolume/fieldmap_2echo_mag_phase_enhanced.dcm.gz", "SEVERAL_VOLUMES", FOUR),
     (
-        "philips_fieldmap_2echo_magphase_multivolume_classic",
+        "philips_enhanced_multivolume/pcasl_6vol_enhanced.dcm.gz",
         "SEVERAL_VOLUMES",
-        "4 images at each of 53 positions; they differ in ImageType (ORIGINAL\\PRIMARY\\M_FFE\\M\\FFE, "
-        "ORIGINAL\\PRIMARY\\PHASE MAP\\P\\FFE), ComplexImageComponent (MAGNITUDE, PHASE), "
-        "EchoTime (2.3, 4.6)",
+        "6 volumes where one is needed: temporal position 1 control (40 slices), temporal position 1 label (40 slices)",
     ),
-    (
-        "philips_enhanced_multivolume/fieldmap_2echo_mag_phase_enhanced.dcm.gz",
-        "SEVERAL_VOLUMES",
-        "4 images at each of 53 positions",
-    ),
-    ("philips_enhanced_multivolume/pcasl_6vol_enhanced.dcm.gz", "SEVERAL_VOLUMES", "6 images at each of 40 positions"),
     (
         "philips_enhanced_multivolume/b0map_mag_real_enhanced.dcm.gz",
         "SEVERAL_VOLUMES",
-        "ComplexImageComponent (MAGNITUDE, REAL)",
+        "2 volumes where one is needed: echo not stated real (32 slices), echo 1 magnitude (TE 1.52 ms, 32 slices)",
     ),
     ("philips_enhanced_multivolume/nonimage_raw_data_storage.dcm.gz", "NO_IMAGES", "no image was found among 1 files"),
     ("siemens_xa30_enhanced_t1/nonimage_phoenix_SR.dcm.gz", "NO_IMAGES", "no image was found among 1 files"),
-    ("ge_multiphase_10vol_classic", "SEVERAL_VOLUMES", "10 images at each of 10 positions"),
+    ("ge_multiphase_10vol_classic", "SEVERAL_VOLUMES", "10 volumes where one is needed: temporal position 1"),
     (
         "toshiba_galan_dwi_oblique_2vol_classic",
         "SEVERAL_VOLUMES",
-        "2 images at each of 40 positions; they differ in DiffusionBValue (1500, none)",
+        "2 volumes where one is needed: b value not stated (40 slices), b 1500 (40 slices)",
     ),
     ("uih_dti_vframe_mosaic", "MOSAIC", "ImageType ORIGINAL\\PRIMARY\\M\\VFRAME"),
     ("compressed_transfer_syntaxes", "MOSAIC", "ImageType ORIGINAL\\PRIMARY\\M\\ND\\MOSAIC"),

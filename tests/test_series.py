@@ -288,7 +288,8 @@ def test_two_echoes_are_several_volumes_and_the_sentence_says_what_differs(serie
         second.save_as(series_folder / f"second-{path.name}")
     error = refusal(series_folder)
     assert error.code == "SEVERAL_VOLUMES"
-    assert "2 images at each of 12 positions; they differ in EchoTime (12, 80)" in error.sentence
+    volumes = "echo 1 (TE 12 ms, 12 slices), echo 2 (TE 80 ms, 12 slices)"
+    assert error.sentence == f"the series holds 2 volumes where one is needed: {volumes}"
 
 
 # --- damaged files ---------------------------------------------------------------------------------------------------
