@@ -47,8 +47,9 @@ REASONS: dict[str, str] = {
     "DUPLICATE_POSITION": "{found} images lie at the position of slice {slice} of {slices}; one is expected",
     "GAP": "gap of {step_mm} mm at slice {slice} of {slices}; expected {expected_mm} mm",
     "UNEVEN_STEPS": "step of {step_mm} mm at slice {slice} of {slices}; expected {expected_mm} mm",
-    "GRID_TOO_LARGE": "the CT would have {found} voxels, more than {most}; output.spacing_mm should be larger",
     "SHEAR": "slice {slice} of {slices} is shifted by {shift_mm} mm within its plane; at most {limit_mm} mm is allowed",
+    # The CT
+    "GRID_TOO_LARGE": "the CT would have {found} voxels, more than {most}; output.spacing_mm should be larger",
 }
 """Reason code -> sentence, a `str.format` template. No template has a field for a patient's name or identifier."""
 

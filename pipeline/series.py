@@ -246,6 +246,23 @@ def _no_mosaic(series: Series) -> None:
             raise Unsuitable.of("MOSAIC", image_type=image_type)
 
 
+def _nothing_missing(series: Series) -> None:
+    """All objects of a concatenation (PS3.3 C.7.6.16.1), and all images of one acquisition (C.7.6.1), have come.
+
+    Only what the standard defines, and only of images as they were acquired: a reformat carries the count of its
+    source. What vendors announce is no ground to refuse a series (`pipeline.announced`).
+    """
+    acquired = all(text(one, "ImageType").startswith("ORIGINAL") for one in series.instances)
+    keywords = ["InConcatenationTotalNumber", *(["ImagesInAcquisition"] * acquired)]
+    one_acquisition = len({text(instance, "AcquisitionNumber") for instance in series.instances}) == 1
+    for keyword in keywords:
+        numbers = {text(instance, keyword) for instance in series.instances}
+        number = numbers.pop() if one_acquisition and len(numbers) == 1 else ""
+        if number.isdecimal() and int(number) > len(series.instances):
+            evidence = f"{keyword} is {number}"
+            raise Unsuitable.of("INCOMPLETE", found=f"{len(series.instances)} images came", evidence=evidence)
+
+
 RULES: tuple[Callable[[Series], None], ...] = (
     _has_images,
     _is_mr,
@@ -254,6 +271,7 @@ RULES: tuple[Callable[[Series], None], ...] = (
     _lossless,
     _greyscale,
     _no_mosaic,
+    _nothing_missing,
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 from dicomnode import conformance, metrics
 from dicomnode.cli import parser
 from dicomnode.states import state_picture
+from pipeline.errors import REASONS
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()
@@ -59,6 +60,14 @@ def test_each_answer_names_something_that_is_in_the_file_it_points_to() -> None:
     rows = re.findall(r"`(\w+)` in \[[^]]+\]\(([^)]+)\)", README)
     assert len(rows) == 8
     assert [name for name, path in rows if name not in (PROJECT / path).read_text()] == []
+
+
+def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
+    runbook = (PROJECT / "deploy" / "RUNBOOK.md").read_text()
+    section = runbook.split("## Why a series is rejected\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([A-Z_]+) \| (.+) \|$", section, re.MULTILINE))
+    assert list(rows) == list(REASONS)
+    assert [code for code, advice in rows.items() if len(advice) < 20] == []
 
 
 def test_every_metric_that_the_documents_name_exists() -> None:
