@@ -100,7 +100,8 @@ def _add_roles(commands: Any) -> None:
 
 def _add_conversions(commands: Any) -> None:
     """What works on files, without a network."""
-    details = "No network, no database. Exit status: 0 converted, 2 refused (see OUT_DIR/report.json), 1 failed."
+    details = "No network, no database. The rules of the configuration decide, unless --model is given. "
+    details += "Exit status: 0 converted, 2 refused (see OUT_DIR/report.json), 1 failed."
     added = _add(commands, "convert", _convert, "Convert a folder of MR files to CT files", details, "model", "json")
     added.add_argument("source", type=Path, metavar="IN_DIR", help="folder with one MR series")
     added.add_argument("into", type=Path, metavar="OUT_DIR", help="folder for NNNN.dcm and report.json")
@@ -148,10 +149,12 @@ def _add_rest(commands: Any) -> None:
 
 
 def _config(given: argparse.Namespace) -> Config:
-    """The configuration, with the model that the command line names."""
+    """The configuration; a model that the command line names is used whatever the rules say."""
     loaded = configuration.load(given.config)
     model = getattr(given, "model", None)
-    return dataclasses.replace(loaded, model=model) if model else loaded
+    if model is None:
+        return loaded
+    return dataclasses.replace(loaded, model=model, rules=(), otherwise=configuration.AS_CONFIGURED)
 
 
 def _serve(given: argparse.Namespace) -> int:

@@ -7,29 +7,21 @@ key means is said once, there; the classes here say type, default and bounds.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import hashlib
-import json
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import yaml
 
+from dicomnode.conditions import When
 from dicomnode.errors import ConfigError
+from dicomnode.plain import Check, between, build, nearest, plain, said
+from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.stack import TOLERANCES, Tolerances
 
-Check = Callable[[Any], str | None]
-"""A rule for one value: None when it holds, otherwise what the value must be."""
-
-Built = typing.TypeVar("Built")
-
-
-def between(low: float, high: float) -> Check:
-    """The number is within [low, high]."""
-    return lambda value: None if low <= value <= high else f"must be from {low} to {high}"
+AnatomyCheck = Literal["hold", "warn"]
 
 
 def ae_title(value: str) -> str | None:
@@ -48,6 +40,12 @@ def plain_name(value: str) -> str | None:
     """A name that is safe in a file name, a metric label and a command line."""
     plain = all(character.isascii() and (character.isalnum() or character in "-_.") for character in value)
     return None if value and plain and len(value) <= 64 else "must be 1 to 64 letters, digits, '-', '_' or '.'"
+
+
+def title(value: str) -> str | None:
+    """A name for people: also a metric's label, so short and on one line."""
+    good = value.strip() == value and value.isprintable() and 1 <= len(value) <= 64
+    return None if good else "must be 1 to 64 printable characters, no blank at either end"
 
 
 def database_url(value: str) -> str | None:
@@ -169,6 +167,61 @@ class Destination:
     alarm_after_s: float = _checked(3600.0, between(1, 2_592_000))
 
 
+def _volume(value: object, path: str) -> Choice:
+    """`volume`: which volume of a series is meant."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, f"is {said(value)}", "write a mapping such as {component: MAGNITUDE}")
+    try:
+        return Choice.of(value)
+    except ValueError as error:
+        raise ConfigError(path, str(error), "correct it") from error
+
+
+VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: choice.mapping})
+"""How a field with a Choice is read and written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """What a rule has made of a series; what it leaves out is the node's own setting."""
+
+    model: str | None = _checked(None, not_empty)
+    destinations: tuple[str, ...] | None = None
+    volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
+    anatomy_check: AnatomyCheck | None = None
+
+
+def _then(value: object, path: str) -> Convert | None:
+    """`convert`, or what to convert with, or `ignore` (None)."""
+    if value in ("convert", "ignore"):
+        return AS_CONFIGURED if value == "convert" else None
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, f"is {said(value)}", "write convert, ignore, or a mapping with what to convert with")
+    return build(Convert, value, path)
+
+
+def _then_written(then: Convert | None) -> object:
+    if then is None:
+        return "ignore"
+    set_here = {key: value for key, value in plain(then).items() if value is not None and (value or key != "volume")}
+    return set_here or "convert"
+
+
+THEN: Final = MappingProxyType({"read": _then, "write": _then_written})
+"""How a field with what becomes of a series is read and written."""
+AS_CONFIGURED: Final = Convert()
+"""Convert with the node's own settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which series are converted with what, or ignored (`then` is None); the first rule that takes a series decides."""
+
+    name: str = field(metadata={"check": title})
+    when: When = field(metadata={"read": When.of, "write": lambda when: dict(when.written)})
+    then: Convert | None = field(metadata=THEN)
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """How much is logged."""
@@ -187,21 +240,26 @@ class Config:
     settle: Settle = Settle()
     model: str = _checked("limb-t1-ldm", not_empty)
     device: str = _checked("auto", device_name)
-    anatomy_check: Literal["hold", "warn"] = "hold"
+    anatomy_check: AnatomyCheck = "hold"
     synthesize: Synthesize = Synthesize()
     output: Output = Output()
     destinations: tuple[Destination, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    otherwise: Convert | None = field(default=AS_CONFIGURED, metadata=THEN)
+    stack: Tolerances = TOLERANCES
     log: Log = Log()
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of what changes the result, without the model: a job's key holds its digest beside this one."""
-        result = {"anatomy_check": self.anatomy_check, "output": dataclasses.asdict(self.output)}
-        return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
 
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, or None."""
         return next((one for one in self.destinations if one.name == name), None)
+
+    def thens(self) -> Iterator[tuple[str, Convert]]:
+        """Dotted path and content of every `then` that converts, `otherwise` last."""
+        for index, rule in enumerate(self.rules):
+            if rule.then is not None:
+                yield f"rules[{index}].then", rule.then
+        if self.otherwise is not None:
+            yield "otherwise", self.otherwise
 
 
 def load(path: Path | None) -> Config:
@@ -214,23 +272,16 @@ def load(path: Path | None) -> Config:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(str(path), f"is not YAML ({_where(error)})", "correct the file there") from error
-    config = _build(Config, {} if values is None else values, "")
-    _names_differ(config.destinations)
+    config = build(Config, {} if values is None else values, "")
+    _names_differ("destinations", config.destinations)
+    _names_differ("rules", config.rules)
+    _destinations_exist(config)
     return dataclasses.replace(config, node=dataclasses.replace(config.node, data=config.node.data.absolute()))
 
 
 def dump(config: Config) -> str:
     """The configuration as YAML with every key; `load` of it gives an equal Config."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
-
-
-def _plain(value: Any) -> Any:
-    """Only what YAML knows by itself."""
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
+    return yaml.safe_dump(plain(config), sort_keys=False)
 
 
 def _read(path: Path) -> str:
@@ -249,104 +300,19 @@ def _where(error: yaml.YAMLError) -> str:
     return f"{problem}, line {mark.line + 1}, column {mark.column + 1}" if mark else problem
 
 
-def _names_differ(destinations: tuple[Destination, ...]) -> None:
-    """Receipts are kept by destination name, so a name is used once."""
-    names = [destination.name for destination in destinations]
+def _names_differ(key: str, entries: tuple[Destination, ...] | tuple[Rule, ...]) -> None:
+    """Receipts are kept by destination name, jobs by rule name: a name is used once."""
+    names = [entry.name for entry in entries]
     for index, name in enumerate(names):
         if name in names[:index]:
-            path = f"destinations[{index}].name"
-            raise ConfigError(path, f"{name!r} is used twice", "give each destination its own name")
+            raise ConfigError(f"{key}[{index}].name", f"{name!r} is used twice", "give each its own name")
 
 
-def _build(kind: type[Built], values: object, path: str) -> Built:
-    """A dataclass from a mapping of its keys; `path` is the dotted path of the mapping."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(path or "(file)", f"is {_said(values)}", "write a mapping of keys to values here")
-    hints = typing.get_type_hints(kind)
-    fields = {one.name: one for one in dataclasses.fields(typing.cast("Any", kind))}
-    for key in values:
-        if key not in fields:
-            raise ConfigError(_below(path, str(key)), "is no key of the configuration", _nearest(str(key), fields))
-    given = {key: _value(hints[key], value, fields[key], _below(path, key)) for key, value in values.items()}
-    for name, one in fields.items():
-        if name not in given and one.default is dataclasses.MISSING:
-            raise ConfigError(_below(path, name), "is missing", "add it; it has no default")
-    return kind(**given)
-
-
-def _below(path: str, key: str) -> str:
-    """The dotted path of a key."""
-    return f"{path}.{key}" if path else key
-
-
-def _nearest(key: str, known: Mapping[str, object]) -> str:
-    """A remedy for a misspelt key."""
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-
-
-def _value(hint: Any, value: object, one: dataclasses.Field[Any], path: str) -> Any:
-    """One value of the type that the dataclass field declares, and within its rule."""
-    built = _typed(hint, value, path)
-    check: Check | None = one.metadata.get("check")
-    complaint = check(built) if check else None
-    if complaint:
-        raise ConfigError(path, f"{value!r} {complaint}", "correct the value")
-    return built
-
-
-def _typed(hint: Any, value: object, path: str) -> Any:
-    """A value of the declared type; integers pass as floats, nothing else is converted in silence."""
-    origin = typing.get_origin(hint)
-    if origin is types.UnionType:
-        return _one_of(typing.get_args(hint), value, path)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast("type[Any]", hint), value, path)
-    if origin is Literal:
-        return _choice(typing.get_args(hint), value, path)
-    if origin is tuple:
-        return _list(typing.get_args(hint)[0], value, path)
-    if hint is Path and isinstance(value, str) and value:
-        return Path(value).expanduser()
-    if hint is float and type(value) in (int, float):
-        return float(typing.cast("float", value))
-    if hint in (str, int, bool) and type(value) is hint:
-        return value
-    raise ConfigError(path, f"is {_said(value)}", f"write {_WANTED[hint]} here")
-
-
-_WANTED: Mapping[Any, str] = types.MappingProxyType(
-    {str: "text", Path: "a folder's path", int: "a whole number", float: "a number", bool: "true or false"}
-)
-
-
-def _choice(choices: tuple[object, ...], value: object, path: str) -> object:
-    """One of a few words."""
-    if value not in choices or type(value) is not str:
-        raise ConfigError(path, f"is {_said(value)}", f"write one of: {', '.join(map(str, choices))}")
-    return value
-
-
-def _one_of(kinds: tuple[Any, ...], value: object, path: str) -> Any:
-    """A value of one of several types: a list where one may be, nothing where that is one, else the first of them."""
-    if value is None and types.NoneType in kinds:
-        return None
-    lists = [kind for kind in kinds if typing.get_origin(kind) is tuple]
-    return _typed(lists[0] if lists and isinstance(value, list) else kinds[0], value, path)
-
-
-def _list(kind: Any, value: object, path: str) -> tuple[Any, ...]:
-    """A list of one kind, as a tuple."""
-    if not isinstance(value, list):
-        raise ConfigError(path, f"is {_said(value)}", "write a list here, each entry after a dash")
-    return tuple(_typed(kind, entry, f"{path}[{index}]") for index, entry in enumerate(value))
-
-
-def _said(value: object) -> str:
-    """A wrong value as the file said it, and what it is."""
-    if value is None:
-        return "empty"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return f"{value!r} ({kinds.get(type(value), type(value).__name__)})"
+def _destinations_exist(config: Config) -> None:
+    """What a rule sends to is a destination of this configuration."""
+    known = {destination.name: destination for destination in config.destinations}
+    for path, then in config.thens():
+        for index, name in enumerate(then.destinations or ()):
+            if name not in known:
+                path = f"{path}.destinations[{index}]"
+                raise ConfigError(path, f"{name!r} is no destination of the configuration", nearest(name, known))

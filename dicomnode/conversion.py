@@ -7,7 +7,8 @@ fact is missing from the ledger.
     what went wrong                            reaction
     Unsuitable                                 REJECTED with code and sentence, never tried again
     Implausible, or a result that says held    held; a person releases or rejects
-    the model is missing or not what it says   held at once: trying again would not cure it
+    the model is missing or not what it says,  held at once: trying again would not cure it
+    or the job's settings are unknown
     anything else                              tried again, and held with its traceback after `synthesize.tries`
 """
 
@@ -20,8 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dicomnode import log, metrics
+from dicomnode.config import AS_CONFIGURED
 from dicomnode.engine import back_off_s, jitter, synthesis_id, together
-from dicomnode.errors import LedgerUnreachable, WrongState
+from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
+from dicomnode.rules import settings_of
+from dicomnode.settings import Settings
 from dicomnode.states import State
 from models.card import BadCard, UnknownModel
 from models.weights import Model, WrongDigest, load_model
@@ -42,10 +46,13 @@ STAGES: Final = {"read": "volume"}
 """The report's name of a stage -> the metric's, where they differ."""
 RETRY_FIRST_S: Final = 2.0
 RETRY_MAX_S: Final = 60.0
-MODEL_ERRORS: Final[dict[type[Exception], str]] = {
+MODELS_KEPT: Final = 2
+"""Models that stay in memory; the one not used for longest goes first."""
+HELD_AT_ONCE: Final[dict[type[Exception], str]] = {
     WrongDigest: "WRONG_DIGEST",
     UnknownModel: "UNKNOWN_MODEL",
     BadCard: "BAD_CARD",
+    ConfigError: "UNKNOWN_SETTINGS",
 }
 """Error -> the reason code of the hold."""
 
@@ -67,16 +74,18 @@ class Made:
         return cls(report["ct_series_uid"], len(list(folder.glob("*.dcm"))), hold)
 
 
-def options_of(config: Config) -> Options:
-    """What the configuration says about a conversion."""
+def options_of(settings: Settings, device: str) -> Options:
+    """What a conversion is told; `device` is where the model runs."""
     return Options(
-        anatomy_check=config.anatomy_check,
-        device=config.device,
-        research_label=config.output.research_label,
-        grid=grid_of(config.output),
-        hu_range=(config.output.hu_range[0], config.output.hu_range[1]),
-        image_type=config.output.image_type,
-        configuration_digest=config.digest,
+        anatomy_check=settings.anatomy_check,
+        device=device,
+        research_label=settings.output.research_label,
+        grid=grid_of(settings.output),
+        hu_range=(settings.output.hu_range[0], settings.output.hu_range[1]),
+        image_type=settings.output.image_type,
+        configuration_digest=settings.digest,
+        choice=settings.volume,
+        tolerances=settings.stack,
     )
 
 
@@ -103,14 +112,14 @@ def _hold_code(result: Result, held: str) -> str:
 
 
 class Conversions:
-    """Attempts at jobs, one at a time; keeps the model it used last."""
+    """Attempts at jobs, one at a time; keeps the models it used last."""
 
     def __init__(self, config: Config, ledger: Ledger, queues: Queues, spool: Spool) -> None:
         self._config = config
         self._ledger = ledger
         self._queues = queues
         self._spool = spool
-        self._model: tuple[tuple[str, str], Model] | None = None
+        self._models: dict[tuple[str, str], Model] = {}
 
     def attempt(self, job: str, attempt: int) -> None:
         """Convert, and write the fact. Nothing happens when this attempt is not due (any more)."""
@@ -123,8 +132,8 @@ class Conversions:
             self._reject(row, error)
         except Implausible as error:
             self._hold(row, "IMPLAUSIBLE", str(error))
-        except tuple(MODEL_ERRORS) as error:
-            self._hold(row, MODEL_ERRORS[type(error)], str(error))
+        except tuple(HELD_AT_ONCE) as error:
+            self._hold(row, HELD_AT_ONCE[type(error)], str(error))
         except (LedgerUnreachable, WrongState):
             raise
         except Exception as error:
@@ -162,23 +171,37 @@ class Conversions:
         """Exactly the job's instances, whatever came since."""
         folder = self._spool.series_folder(row.series_instance_uid)
         series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
-        result = convert(series, self._loaded(row.model, row.model_digest), into, options_of(self._config))
+        options = options_of(self._settings(row), self._config.device)
+        result = convert(series, self._loaded(row.model, row.model_digest), into, options)
         write_report(result, into)
         for stage, seconds in result.report["seconds"].items():
             metrics.STAGE_SECONDS.labels(stage=STAGES.get(stage, stage)).observe(seconds)
 
+    def _settings(self, row: JobRow) -> Settings:
+        """What the job was told when it was made; a job older than rules goes by the configuration."""
+        if row.settings is None:
+            return settings_of(self._config, AS_CONFIGURED)
+        return Settings.read(row.settings)
+
     def _loaded(self, name: str, digest: str) -> Model:
-        """The job's model; WrongDigest when what is installed under its name is another by now."""
-        if self._model is None or self._model[0] != (name, digest):
-            self._model = None
+        """The job's model, loaded when first needed; of several the last MODELS_KEPT stay in memory.
+
+        Raises WrongDigest when what is installed under its name is another by now.
+        """
+        key = (name, digest)
+        if key not in self._models:
+            while len(self._models) >= MODELS_KEPT:
+                self._models.pop(next(iter(self._models)))
             model = load_model(name, self._config.device)
             if model.card.digest != digest:
                 raise WrongDigest(name, digest, model.card.digest)
-            self._model = ((name, digest), model)
-        return self._model[1]
+            self._models[key] = model
+        self._models[key] = self._models.pop(key)
+        return self._models[key]
 
     def _synthesized(self, row: JobRow, made: Made) -> None:
-        names = [destination.name for destination in self._config.destinations]
+        every = tuple(destination.name for destination in self._config.destinations)
+        names = every if row.destinations is None else row.destinations
         sending = together(self._queues.deliver(row.job, name, 1) for name in names)
         self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, sending)
         metrics.JOBS.labels(state=State.SYNTHESIZED).inc()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dicomnode.conversion import REPORT, options_of, write_report
 from dicomnode.errors import NodeError
+from dicomnode.ledger import IGNORED_BY_RULE
+from dicomnode.rules import choose
 from models.weights import load_model
 from pipeline.errors import Unsuitable
 from pipeline.run import convert
@@ -27,7 +29,8 @@ def convert_folder(source: Path, into: Path, config: Config) -> dict[str, Any]:
     """Convert the one MR series below `source`; `into` gets the `.dcm` files and `report.json`. -> the report.
 
     A series that is unsuitable leaves only the report, with `rejected.code` and `rejected.sentence`. The files come
-    together or not at all. Raises FolderTaken, FileNotFoundError, and what models and pipeline raise.
+    together or not at all. The rules of the configuration decide, as for a series of an unnamed sender.
+    Raises FolderTaken, FileNotFoundError, and what models and pipeline raise.
     """
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder")
@@ -47,12 +50,20 @@ def convert_folder(source: Path, into: Path, config: Config) -> dict[str, Any]:
 
 def _convert(source: Path, part: Path, config: Config) -> None:
     """The conversion, or the report of its refusal."""
-    model = load_model(config.model, config.device)
     try:
         series = only_series(read_series(source))
-        write_report(convert(series, model, part, options_of(config)), part)
+        decided = choose(series, "", config)
+        if decided.converts:
+            model = load_model(decided.model, config.device)
+            write_report(convert(series, model, part, options_of(decided.settings, config.device)), part)
+        else:
+            _refuse(part, IGNORED_BY_RULE, decided.sentence)
     except Unsuitable as error:
         for path in part.iterdir():
             path.unlink()
-        refused = {"rejected": {"code": error.code, "sentence": error.sentence}}
-        (part / REPORT).write_text(json.dumps(refused, indent=2) + "\n", encoding="utf-8")
+        _refuse(part, error.code, error.sentence)
+
+
+def _refuse(part: Path, code: str, sentence: str) -> None:
+    refused = {"rejected": {"code": code, "sentence": sentence}}
+    (part / REPORT).write_text(json.dumps(refused, indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -24,6 +24,7 @@ from dicomnode.schema import (
     DeliveryRow,
     EventRow,
     JobRow,
+    Plan,
     ReceiptRow,
     SeriesRow,
     deliveries,
@@ -72,6 +73,10 @@ def job_key(series_instance_uid: str, sop_instance_uids: Iterable[str], model_di
     """The job's name: SHA-256 (hex) of what it is made of, so that asking twice is one job."""
     parts = [series_instance_uid, *sorted(sop_instance_uids), model_digest, config_digest]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+IGNORED_BY_RULE: Final = "IGNORED_BY_RULE"
+"""Reason code of the job of a series that a rule ignores."""
 
 
 class Ledger:
@@ -182,23 +187,21 @@ class Ledger:
         self,
         series_instance_uid: str,
         sop_instance_uids: Sequence[str],
-        model: tuple[str, str],
-        config_digest: str,
+        plan: Plan,
         reason: str,
         then: Callable[[sa.Connection, str], None],
     ) -> tuple[str, bool]:
         """The series (which has arrived) is complete, because of `reason`: a job takes it; -> (job, whether it is new).
 
-        `model` is its name and digest. `then(connection, job)` is called for a new job only.
+        `then(connection, job)` is called for a new job only, and not for one that a rule ignores: that is REJECTED.
         """
-        job = job_key(series_instance_uid, sop_instance_uids, model[1], config_digest)
+        job = job_key(series_instance_uid, sop_instance_uids, plan.model_digest, plan.configuration_digest)
         with self._transaction() as connection:
             taking = sa.update(series).where(_is(series_instance_uid)).returning(series.c.calling_ae)
             earlier = _latest_job(connection, series_instance_uid)
             known = connection.execute(sa.select(jobs.c.job).where(jobs.c.job == job)).first() is not None
             if not known:
-                row = {"job": job, "series_instance_uid": series_instance_uid, "state": State.RECEIVED}
-                row |= {"model": model[0], "model_digest": model[1], "configuration_digest": config_digest}
+                row = {"job": job, "series_instance_uid": series_instance_uid, "state": State.RECEIVED, **plan.columns}
                 what = {"sop_instance_uids": json.dumps(sorted(sop_instance_uids)), "supersedes": earlier}
                 when = {"created_at": time.time(), "updated_at": time.time()}
                 connection.execute(sa.insert(jobs).values({**row, **what, **when}))
@@ -206,7 +209,11 @@ class Ledger:
             if not known:
                 connection.execute(sa.update(jobs).where(jobs.c.job == job).values(calling_ae=calling_ae))
                 _event(connection, Fact.SETTLED, series_instance_uid, job, State.RECEIVED, reason)
-                then(connection, job)
+                if plan.ignored is None:
+                    then(connection, job)
+                else:
+                    why = _reason((IGNORED_BY_RULE, plan.ignored))
+                    self._step(connection, Fact.UNSUITABLE, job, plan.ignored, {**why})
         return job, not known
 
     def synthesized(

@@ -40,6 +40,8 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "sop_class": "keyword of an accepted SOP class, or `other`",
     "status": "C-STORE status as four hexadecimal digits: 0000, A700, A900, C000 ...",
     "reason": "a reason code of pipeline.errors.REASONS, a rule of settle, or the name of a finding or preflight rule",
+    "rule": "the name of a rule in the configuration, or `otherwise`",
+    "action": "convert, ignore",
     "state": "a state of the ledger",
     "stage": "receive, volume, synthesize, write, preflight, deliver",
     "destination": "the name of a destination in the configuration",
@@ -68,6 +70,12 @@ SERIES_SETTLED: Final = Counter(
     "sct_node_series_settled_total",
     "Series taken as complete, by the evidence that decided.",
     ["reason"],
+    registry=REGISTRY,
+)
+RULES: Final = Counter(
+    "sct_node_rules_total",
+    "New jobs by the rule that decided about their series, and what it did.",
+    ["rule", "action"],
     registry=REGISTRY,
 )
 JOBS: Final = Counter("sct_node_jobs_total", "Jobs that entered a state.", ["state"], registry=REGISTRY)

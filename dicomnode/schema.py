@@ -50,6 +50,9 @@ jobs: Final = sa.Table(
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("model_digest", sa.String(64), nullable=False),
     sa.Column("configuration_digest", sa.String(64), nullable=False),
+    sa.Column("rule", sa.Text, nullable=True),  # what decided; NULL in these three: made before there were rules
+    sa.Column("destinations", sa.Text, nullable=True),  # JSON list of names: where the CT goes, and nowhere else
+    sa.Column("settings", sa.Text, nullable=True),  # JSON: what of the configuration decides the result
     sa.Column("sop_instance_uids", sa.Text, nullable=False),  # JSON list, sorted: exactly what is converted
     sa.Column("ct_series_uid", sa.String(64), nullable=True, unique=False),
     sa.Column("ct_instances", sa.Integer, nullable=True),
@@ -136,7 +139,36 @@ def _value(name: str, value: Any) -> Any:
         return None if value is None else datetime.datetime.fromtimestamp(value, datetime.UTC)
     if name == "state":
         return State(value)
-    return tuple(json.loads(value)) if name == "sop_instance_uids" else value
+    return tuple(json.loads(value)) if name in ("sop_instance_uids", "destinations") and value is not None else value
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job is told when it is made, and keeps whatever the configuration says later.
+
+    `model` and its digest; `settings` (JSON) and their digest; `rule`, the name of what decided; `destinations`, where
+    the CT goes; `ignored`, the sentence for which there will be no CT, or None.
+    """
+
+    model: str
+    model_digest: str
+    configuration_digest: str
+    rule: str | None = None
+    destinations: tuple[str, ...] | None = None
+    settings: str | None = None
+    ignored: str | None = None
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """The job's columns."""
+        return {
+            "model": self.model,
+            "model_digest": self.model_digest,
+            "configuration_digest": self.configuration_digest,
+            "rule": self.rule,
+            "destinations": None if self.destinations is None else json.dumps(self.destinations),
+            "settings": self.settings,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +197,9 @@ class JobRow(Row):
     model: str
     model_digest: str
     configuration_digest: str
+    rule: str | None
+    destinations: tuple[str, ...] | None
+    settings: str | None
     sop_instance_uids: tuple[str, ...]
     ct_series_uid: str | None
     ct_instances: int | None

@@ -50,7 +50,7 @@ class Transition:
 TRANSITIONS: Final = (
     Transition(Fact.SETTLED, State.RECEIVING, State.RECEIVED, False, "the series is complete"),
     Transition(Fact.SYNTHESIZED, State.RECEIVED, State.SYNTHESIZED, False, "the CT series is on disk"),
-    Transition(Fact.UNSUITABLE, State.RECEIVED, State.REJECTED, False, "the input will never be suitable"),
+    Transition(Fact.UNSUITABLE, State.RECEIVED, State.REJECTED, False, "no suitable input, or a rule ignores it"),
     Transition(Fact.FAILED, State.RECEIVED, State.RECEIVED, False, "our fault: tried again"),
     Transition(Fact.HELD, State.RECEIVED, State.RECEIVED, False, "our fault, 3 times: a person looks"),
     Transition(Fact.RELEASED, State.RECEIVED, State.RECEIVED, True, "a person had it tried again"),

@@ -70,3 +70,38 @@ def is_paired(body_part: str) -> bool | None:
     """Whether a BodyPartExamined value is a paired structure (PS3.16 table L-1); None when it is not listed."""
     row = get_anatomic_region_map().get(body_part.strip().upper())
     return None if row is None else row[1]
+
+
+MR_IMAGES = ("mr-image", "enhanced-mr-image", "legacy-converted-enhanced-mr-image")
+"""The IODs of MR images (PS3.3 A.4, A.36, A.70)."""
+FUNCTIONAL_GROUPS = frozenset({"SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"})
+"""Where a multi-frame image says what holds for all frames, and for one (PS3.3 C.7.6.16)."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the IODs of MR images have an attribute: the entities it describes, and its functional group macros.
+
+    `entities` are of its places at the top level; `macros` are the sequences within a functional group that hold it.
+    """
+
+    entities: frozenset[str]
+    macros: tuple[str, ...]
+
+
+@cache
+def mr_attributes() -> dict[str, Standing]:
+    """Keyword -> where it stands, of every attribute of an MR image at the top level or of a frame."""
+    entities: dict[str, set[str]] = {}
+    macros: dict[str, set[str]] = {}
+    for iod in MR_IMAGES:
+        for module in get_iod_module_map()[iod]:
+            for row in _attributes(module["key"]):
+                if not row.path:
+                    entities.setdefault(row.keyword, set()).add(module["ie"])
+                elif len(row.path) == 2 and row.path[0] in FUNCTIONAL_GROUPS:
+                    macros.setdefault(row.keyword, set()).add(row.path[1])
+    return {
+        keyword: Standing(frozenset(entities.get(keyword, ())), tuple(sorted(macros.get(keyword, ()))))
+        for keyword in sorted(entities | macros)
+    }

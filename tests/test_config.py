@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from dicomnode.config import Config, Destination, Settle, dump, load
+from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Output, Rule, Settle, dump, load
 from dicomnode.errors import ConfigError
+from dicomnode.rules import settings_of
+from pipeline.choice import Choice
+from pipeline.stack import Tolerances
 
 SHIPPED = files("config").joinpath("node.yaml")
 DESTINATION = "{name: tps, ae_title: TPS, host: 192.0.2.1, port: 104}"
@@ -27,7 +30,7 @@ def keys_of(kind: Any, path: str = "") -> list[str]:
     found = []
     for one in dataclasses.fields(kind):
         default = one.default
-        if dataclasses.is_dataclass(default):
+        if dataclasses.is_dataclass(default) and "read" not in one.metadata:
             found += keys_of(default, f"{path}{one.name}.")
         elif one.name == "destinations":
             found += [one.name, *keys_of(Destination, "destinations.")]
@@ -56,6 +59,12 @@ def test_every_key_of_a_destination_is_explained_with_its_default() -> None:
         assert match, one.name
         if one.default is not dataclasses.MISSING:
             assert yaml.safe_load(match[1]) == one.default
+
+
+def test_every_key_of_a_rule_is_shown_in_a_comment() -> None:
+    text = SHIPPED.read_text()
+    for one in (*dataclasses.fields(Rule), *dataclasses.fields(Convert)):
+        assert re.search(rf"^#\s+(?:- )?{one.name}:", text, re.MULTILINE), one.name
 
 
 def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
@@ -120,10 +129,13 @@ def test_a_file_that_is_no_yaml_or_is_not_there_is_named(tmp_path: Path) -> None
 
 
 def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
+    def digest(config: Config) -> str:
+        return settings_of(config, AS_CONFIGURED).digest
+
     plain = Config()
-    assert dataclasses.replace(plain, anatomy_check="warn").digest != plain.digest
-    assert (
-        dataclasses.replace(plain, output=dataclasses.replace(plain.output, research_label=False)).digest
-        != plain.digest
-    )
-    assert dataclasses.replace(plain, settle=Settle(1.0), device="cpu").digest == plain.digest
+    assert digest(dataclasses.replace(plain, anatomy_check="warn")) != digest(plain)
+    assert digest(dataclasses.replace(plain, output=Output(research_label=False))) != digest(plain)
+    assert digest(dataclasses.replace(plain, stack=Tolerances(min_slices=7))) != digest(plain)
+    assert digest(dataclasses.replace(plain, settle=Settle(1.0), device="cpu")) == digest(plain)
+    assert settings_of(plain, Convert(volume=Choice.of({"echo": 2}))).digest != digest(plain)
+    assert settings_of(plain, Convert(model="another", destinations=())).digest == digest(plain)

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from dicomnode.deliver import Receipt
 from dicomnode.errors import LedgerUnreachable, UnknownJob, WrongState
 from dicomnode.ledger import Ledger, job_key
-from dicomnode.schema import events, jobs, receipts
+from dicomnode.schema import Plan, events, jobs, receipts
 from dicomnode.states import TRANSITIONS, Fact, State, state_picture
 
 SERIES = "1.2.3"
 MODEL = ("tiny", "a" * 64)
 CONFIG = "b" * 64
+PLAN = Plan(*MODEL, CONFIG)
 
 
 def nothing(*_: object) -> None:
@@ -34,7 +35,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def received(ledger: Ledger, *uids: str) -> str:
     ledger.arrived(SERIES, "MR", len(uids) or 2, time.time())
-    return ledger.received(SERIES, uids or ("1", "2"), MODEL, CONFIG, "complete", nothing)[0]
+    return ledger.received(SERIES, uids or ("1", "2"), PLAN, "complete", nothing)[0]
 
 
 def synthesized(ledger: Ledger, *destinations: str) -> str:
@@ -57,7 +58,7 @@ def test_a_series_is_receiving_until_a_job_takes_it(ledger: Ledger) -> None:
     ledger.arrived(SERIES, "MR", 1, time.time())
     ledger.arrived(SERIES, "MR", 2, time.time())
     assert [one.instances for one in ledger.receiving()] == [2]
-    job, new = ledger.received(SERIES, ["2", "1"], MODEL, CONFIG, "complete", nothing)
+    job, new = ledger.received(SERIES, ["2", "1"], PLAN, "complete", nothing)
     assert new
     assert not ledger.receiving()
     assert ledger.job(job).state is State.RECEIVED
@@ -68,7 +69,7 @@ def test_a_series_is_receiving_until_a_job_takes_it(ledger: Ledger) -> None:
 def test_the_same_set_is_the_same_job_whatever_its_order(ledger: Ledger) -> None:
     job = received(ledger, "1", "2")
     entries: list[str] = []
-    again = ledger.received(SERIES, ["2", "1"], MODEL, CONFIG, "quiet", lambda _, job: entries.append(job))
+    again = ledger.received(SERIES, ["2", "1"], PLAN, "quiet", lambda _, job: entries.append(job))
     assert again == (job, False)
     assert not entries
     assert len(ledger.events(job)) == 1
@@ -98,7 +99,7 @@ def test_a_queue_entry_that_fails_takes_the_fact_back(ledger: Ledger) -> None:
 
     ledger.arrived(SERIES, "MR", 2, time.time())
     with pytest.raises(RuntimeError):
-        ledger.received(SERIES, ["1"], MODEL, CONFIG, "complete", fail)
+        ledger.received(SERIES, ["1"], PLAN, "complete", fail)
     assert not ledger.jobs()
     job = received(ledger)
     with pytest.raises(RuntimeError):

@@ -23,6 +23,7 @@ from dicomnode import web
 from dicomnode.config import Config, Destination, Node, Receive
 from dicomnode.deliver import Receipt
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.schema import Plan
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -67,7 +68,7 @@ def received(ledger: Ledger, series: str, instances: int = 3) -> str:
     """A job of a series that arrived and is complete."""
     ledger.arrived(series, "MRSCANNER", instances, time.time() - 700)
     uids = [f"{series}.{n}" for n in range(instances)]
-    return ledger.received(series, uids, ("limb-t1-ldm", "ab" * 32), "cd" * 32, "gap-free", lambda *_: None)[0]
+    return ledger.received(series, uids, Plan("limb-t1-ldm", "ab" * 32, "cd" * 32), "gap-free", lambda *_: None)[0]
 
 
 def synthesized(ledger: Ledger, series: str, hold: tuple[str, str] | None = None) -> str:

@@ -16,7 +16,8 @@ from dicomnode.config import Config, Destination, Node
 from dicomnode.conversion import options_of
 from dicomnode.engine import Queues, delivery_id
 from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import DeliveryRow
+from dicomnode.schema import DeliveryRow, Plan
+from dicomnode.settings import Settings
 from dicomnode.spool import Spool
 from dicomnode.states import State
 from models.weights import load_model
@@ -29,7 +30,7 @@ def ct_files(tiny_model: Path, thigh_series: list[Path], tmp_path_factory: pytes
     """A folder with a CT series."""
     folder = tmp_path_factory.mktemp("ct")
     series = Series.of([read_instance(path) for path in thigh_series])
-    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(Config()))
+    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(Settings(), "cpu"))
     return folder
 
 
@@ -64,7 +65,7 @@ def bench(tmp_path: Path, ct_files: Path) -> Iterator[Callable[..., Bench]]:
         engine.prepare(ledger)
         queues = Queues(ledger)
         ledger.arrived("1.2", "MR", 12, time.time())
-        job, _ = ledger.received("1.2", ["1"], ("tiny", "a" * 64), config.digest, "test", lambda *_: None)
+        job, _ = ledger.received("1.2", ["1"], Plan("tiny", "a" * 64, "b" * 64), "test", lambda *_: None)
         spool.publish(job, lambda into: shutil.copytree(ct_files, into, dirs_exist_ok=True))
         names = known if known is not None else tuple(one.name for one in destinations)
         sending = engine.together(queues.deliver(job, name, 1) for name in names)

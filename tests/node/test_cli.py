@@ -13,6 +13,7 @@ import pytest
 
 from dicomnode.cli import parser
 from dicomnode.ledger import Ledger
+from dicomnode.schema import Plan
 
 ROLES = ["serve", "receive", "synthesize", "deliver", "web"]
 JOBS = ["jobs", "show", "release", "reject"]
@@ -48,8 +49,9 @@ def jobs(site: Path) -> dict[str, str]:
     for uid in ("1.1", "1.2", "1.3", "1.4"):
         ledger.arrived(uid, "MR", 2, time.time())
         if uid != "1.4":
-            model = ("tiny", "a" * 64)
-            made[uid], _ = ledger.received(uid, ["1", "2"], model, "b" * 64, "complete", lambda *_: None)
+            made[uid], _ = ledger.received(
+                uid, ["1", "2"], Plan("tiny", "a" * 64, "b" * 64), "complete", lambda *_: None
+            )
     ledger.held(made["1.1"], "FAILED", "MemoryError: too large", "Traceback ...")
     ledger.synthesized(made["1.3"], "9.3", 2, ["tps"], ("ANATOMY", "a head"), lambda _: None)
     ledger.close()

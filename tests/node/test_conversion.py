@@ -16,11 +16,12 @@ from dicomnode import engine, review
 from dicomnode.config import Config, Destination, Node
 from dicomnode.conversion import Conversions
 from dicomnode.engine import Queues, delivery_id, synthesis_id
+from dicomnode.intake import plan_of
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.rules import OTHERWISE, decision
 from dicomnode.schema import JobRow
 from dicomnode.spool import Incoming, Spool
 from dicomnode.states import State
-from models.card import find
 
 TPS = Destination("tps", "TPS", "127.0.0.1", 1)
 
@@ -50,10 +51,9 @@ class Bench:
             self.spool.store(incoming)
         uids = [path.stem for path in self.spool.instances(header.SeriesInstanceUID)]
         self.ledger.arrived(header.SeriesInstanceUID, "MR", len(uids), time.time())
-        digest = find(self.config.model).digest
         then = lambda connection, job: self.queues.synthesize(job, 1)(connection)  # noqa: E731
-        model = (self.config.model, digest)
-        return self.ledger.received(header.SeriesInstanceUID, uids, model, self.config.digest, "test", then)[0]
+        plan = plan_of(decision(OTHERWISE, self.config.otherwise, self.config))
+        return self.ledger.received(header.SeriesInstanceUID, uids, plan, "test", then)[0]
 
     def folder(self, job: str) -> Path:
         """What was made."""

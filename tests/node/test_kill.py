@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from dicomnode.config import AS_CONFIGURED
 from dicomnode.conversion import options_of
+from dicomnode.rules import settings_of
 from dicomnode.states import State
 from models.weights import load_model
 from pipeline.run import convert
@@ -22,7 +24,7 @@ Node = Callable[..., Any]
 def expected(thigh_series: list[Path], tiny_model: Path, node: Node, tmp_path: Path) -> str:
     """SeriesInstanceUID of the CT as it is without any kill."""
     series = Series.of([read_instance(path) for path in thigh_series])
-    options = options_of(node().config)
+    options = options_of(settings_of(node().config, AS_CONFIGURED), "cpu")
     return convert(series, load_model(str(tiny_model), "cpu"), tmp_path / "expected", options).ct_series_uid
 
 

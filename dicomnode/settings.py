@@ -1,0 +1,46 @@
+"""What of the configuration decides the result of a job, kept with the job when it is made.
+
+A job is made with what it was given then; a configuration that changes later is for later jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Final
+
+from dicomnode.config import VOLUME, AnatomyCheck, Output
+from dicomnode.plain import build, plain
+from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.stack import TOLERANCES, Tolerances
+
+DEFAULT_OUTPUT: Final = Output()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that changes a result, but for the MR series and the model.
+
+    Attributes: `anatomy_check` (what becomes of a series of another anatomy), `volume` (which volume of the series is
+    meant), `stack` (how regular it must be), `output` (how the CT is written).
+    """
+
+    anatomy_check: AnatomyCheck = "hold"
+    volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
+    stack: Tolerances = TOLERANCES
+    output: Output = DEFAULT_OUTPUT
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex); a job's key holds it beside the model's digest."""
+        return hashlib.sha256(self.as_json().encode()).hexdigest()
+
+    def as_json(self) -> str:
+        """For the job's row; `read` takes it again."""
+        return json.dumps(plain(self), sort_keys=True)
+
+    @classmethod
+    def read(cls, text: str) -> Settings:
+        """From a job's row. Raises ConfigError when this version does not know one of its keys."""
+        return build(cls, json.loads(text), "settings")
