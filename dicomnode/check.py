@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dicomnode.deliver import echo
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.rules import models_of, unreachable
 from models.card import card_path, find
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def checks(config: Config) -> list[Check]:
     """Every check, none stopping the others. That the configuration is valid was shown by loading it."""
     return [
         Check("configuration", True, f"valid; AE title {config.node.ae_title}, data in {config.node.data}"),
-        _checked("model", lambda: _weights(config.model)),
+        *(_checked(path, _weights(name)) for path, name in models_of(config).items()),
+        _checked("rules", lambda: _rules(config)),
         _checked("disk", lambda: _disk(config)),
         _checked("database", lambda: _database(config)),
         *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
@@ -45,15 +47,28 @@ def _checked(name: str, check: Callable[[], str]) -> Check:
         return Check(name, False, str(error))
 
 
-def _weights(name: str) -> str:
+def _weights(name: str) -> Callable[[], str]:
     """The weights' SHA-256 is the one in their card (no torch needed to know)."""
-    card = find(name)
-    found = hashlib.sha256(card_path(name).with_suffix(".safetensors").read_bytes()).hexdigest()
-    if found != card.digest:
-        raise ValueError(
-            f"weights of {card.name} have SHA-256 {found}, the card says {card.digest}: reinstall the model"
-        )
-    return f"{card.name} {card.version}, weights are those of the card"
+
+    def check() -> str:
+        card = find(name)
+        found = hashlib.sha256(card_path(name).with_suffix(".safetensors").read_bytes()).hexdigest()
+        if found != card.digest:
+            raise ValueError(
+                f"weights of {card.name} have SHA-256 {found}, the card says {card.digest}: reinstall the model"
+            )
+        return f"{card.name} {card.version}, weights are those of the card"
+
+    return check
+
+
+def _rules(config: Config) -> str:
+    """Each rule can take a series; that its destinations exist was shown by loading it."""
+    lost = [f"'{late.name}' takes nothing, '{early.name}' before it takes all" for late, early in unreachable(config)]
+    if lost:
+        raise ValueError(f"{'; '.join(lost)}: put the narrower rule first, or take it out")
+    ends = "ignored" if config.otherwise is None else "converted"
+    return f"{len(config.rules)} rules; a series that none takes is {ends}"
 
 
 def _disk(config: Config) -> str:

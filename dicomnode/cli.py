@@ -109,6 +109,11 @@ def _add_conversions(commands: Any) -> None:
     added = _add(commands, "predict", _predict, "Predict HU for an MR volume in NIfTI", details, "model")
     added.add_argument("mr", type=Path, metavar="MR.nii.gz")
     added.add_argument("out", type=Path, metavar="OUT.nii.gz")
+    details = "Which rule takes each series and why, and what the pipeline would say of it. Nothing is written or sent."
+    added = _add(commands, "explain", _explain, "Say what the node would make of a folder", details, "json")
+    added.add_argument("folder", type=Path, metavar="DIR")
+    text = "AE title of the sender, for rules that ask for it"
+    added.add_argument("--calling-ae", default="", metavar="AE", help=text)
     _add(commands, "models", _models, "List the installed models from their cards", "", "json")
 
 
@@ -192,6 +197,19 @@ def _predict(given: argparse.Namespace) -> int:
     from pipeline.synthesize import predict_nifti
 
     predict_nifti(given.mr, given.out, load_model(config.model, config.device))
+    return OK
+
+
+def _explain(given: argparse.Namespace) -> int:
+    config = _config(given)
+    from dicomnode.explain import explain, sentences
+
+    found, unreadable = explain(_dicom_files(given.folder), given.calling_ae, config)
+    if given.json:
+        _print_json({"series": found, "unreadable": unreadable})
+        return OK
+    for line in [*(line for one in found for line in sentences(one)), *unreadable]:
+        print(line)
     return OK
 
 

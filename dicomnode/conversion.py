@@ -30,12 +30,11 @@ from dicomnode.states import State
 from models.card import BadCard, UnknownModel
 from models.weights import Model, WrongDigest, load_model
 from pipeline.errors import Implausible, Unsuitable
-from pipeline.grid import OutputGrid
 from pipeline.run import Options, Result, convert
 from pipeline.series import Series, read_instance
 
 if TYPE_CHECKING:
-    from dicomnode.config import Config, Output
+    from dicomnode.config import Config
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
     from dicomnode.schema import JobRow
@@ -80,22 +79,13 @@ def options_of(settings: Settings, device: str) -> Options:
         anatomy_check=settings.anatomy_check,
         device=device,
         research_label=settings.output.research_label,
-        grid=grid_of(settings.output),
+        grid=settings.grid,
         hu_range=(settings.output.hu_range[0], settings.output.hu_range[1]),
         image_type=settings.output.image_type,
         configuration_digest=settings.digest,
         choice=settings.volume,
         tolerances=settings.stack,
     )
-
-
-def grid_of(output: Output) -> OutputGrid:
-    """What the configuration asks of the CT's grid; one number is the spacing along all axes."""
-    steps = output.spacing_mm
-    if steps is not None:
-        slice_mm, row_mm, column_mm = steps if isinstance(steps, tuple) else (steps,) * 3
-        return OutputGrid((slice_mm, row_mm, column_mm), output.orientation, output.field, output.body_margin_mm)
-    return OutputGrid(None, output.orientation, output.field, output.body_margin_mm)
 
 
 def write_report(result: Result, into: Path) -> None:

@@ -32,6 +32,7 @@ from dicomnode import engine, log, metrics
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.rules import models_of
 from dicomnode.spool import Spool
 from models.card import BadCard, UnknownModel, find
 
@@ -50,7 +51,7 @@ def ready(config: Config) -> Ledger:
 
     Raises ConfigError for a data folder or model that cannot be used, LedgerUnreachable.
     """
-    _model_found(config)
+    _models_found(config)
     ledger = Ledger(database_url(config))
     with _alone(_run_folder(config) / "ready.lock"):
         ledger.create()
@@ -58,11 +59,12 @@ def ready(config: Config) -> Ledger:
     return ledger
 
 
-def _model_found(config: Config) -> None:
-    try:
-        find(config.model)
-    except (UnknownModel, BadCard) as error:
-        raise ConfigError("model", str(error), "run sct-node models to see what is installed") from error
+def _models_found(config: Config) -> None:
+    for path, name in models_of(config).items():
+        try:
+            find(name)
+        except (UnknownModel, BadCard) as error:
+            raise ConfigError(path, str(error), "run sct-node models to see what is installed") from error
 
 
 def _run_folder(config: Config) -> Path:
@@ -149,7 +151,7 @@ def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
     from dicomnode.intake import Intake
     from dicomnode.receive import Receiver
 
-    _model_found(config)
+    _models_found(config)
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
     receiver = Receiver(config.node, config.receive, spool)

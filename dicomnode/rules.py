@@ -95,9 +95,9 @@ def models_of(config: Config) -> dict[str, str]:
     return {"model": config.model, **named}
 
 
-def unreachable(rules: tuple[Rule, ...]) -> Iterator[tuple[Rule, Rule]]:
+def unreachable(config: Config) -> Iterator[tuple[Rule, Rule]]:
     """Rules that can take nothing, each with an earlier one that takes all it could take."""
-    for index, rule in enumerate(rules):
-        earlier = next((one for one in rules[:index] if one.when.takes_all_that(rule.when)), None)
+    for index, rule in enumerate(config.rules):
+        earlier = next((one for one in config.rules[:index] if one.when.takes_all_that(rule.when)), None)
         if earlier is not None:
             yield rule, earlier

@@ -13,6 +13,7 @@ from typing import Final
 from dicomnode.config import VOLUME, AnatomyCheck, Output
 from dicomnode.plain import build, plain
 from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.grid import OutputGrid
 from pipeline.stack import TOLERANCES, Tolerances
 
 DEFAULT_OUTPUT: Final = Output()
@@ -35,6 +36,16 @@ class Settings:
     def digest(self) -> str:
         """SHA-256 (hex); a job's key holds it beside the model's digest."""
         return hashlib.sha256(self.as_json().encode()).hexdigest()
+
+    @property
+    def grid(self) -> OutputGrid:
+        """What is asked of the CT's grid; one number is the spacing along all axes."""
+        output = self.output
+        steps = output.spacing_mm
+        if steps is None:
+            return OutputGrid(None, output.orientation, output.field, output.body_margin_mm)
+        slice_mm, row_mm, column_mm = steps if isinstance(steps, tuple) else (steps,) * 3
+        return OutputGrid((slice_mm, row_mm, column_mm), output.orientation, output.field, output.body_margin_mm)
 
     def as_json(self) -> str:
         """For the job's row; `read` takes it again."""

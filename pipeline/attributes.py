@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
 from typing import Final, Literal
@@ -52,6 +53,9 @@ ENHANCED_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Keyword of MR Image (PS3.3 C.8.3.1) -> its keyword in Enhanced MR Image (PS3.3 C.8.13), where they differ."""
 
+IN_MEMORY: Final = (OSError, *DAMAGE)
+"""What pydicom raises on damaged values of a header that is read; for a sequence that ends early it is an OSError."""
+
 CONVERTED: Final = ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence")
 
 
@@ -78,20 +82,28 @@ def values_by_image(series: Series, keyword: str) -> list[Values]:
 
     Never raises for a bad header: an attribute that is missing, empty or cannot be decoded has no values.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an unknown character set: what cannot be decoded matches nothing
+    with _quietly():
         return [values for instance in series.instances for values in _of_instance(instance, keyword)]
 
 
 def has_contrast_agent(series: Series) -> list[bool]:
     """Whether each image names a contrast agent (PS3.3 C.7.6.4; for Enhanced MR C.7.6.4b)."""
     named = values_by_image(series, "ContrastBolusAgent")
-    listed = [
-        bool(_items(instance.header, "ContrastBolusAgentSequence"))
-        for instance in series.instances
-        for _ in _frames(instance)
-    ]
+    with _quietly():
+        listed = [
+            bool(_items(instance.header, "ContrastBolusAgentSequence"))
+            for instance in series.instances
+            for _ in _frames(instance)
+        ]
     return [bool(agent) or sequence for agent, sequence in zip(named, listed, strict=True)]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without pydicom's warning of an unknown character set: what cannot be decoded matches nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _of_instance(instance: Instance, keyword: str) -> Iterator[Values]:
@@ -124,7 +136,7 @@ def _items(data_set: Dataset, keyword: str) -> Sequence[Dataset]:
     try:
         value = data_set.get(keyword)
         return [item for item in value if isinstance(item, Dataset)] if value else []
-    except DAMAGE:
+    except IN_MEMORY:
         return []
 
 
@@ -134,7 +146,7 @@ def _region(instance: Instance, keyword: str) -> Values:
         return ()
     try:
         return tuple(filter(None, [Series((instance,)).anatomy]))
-    except (Unsuitable, *DAMAGE):
+    except (Unsuitable, *IN_MEMORY):
         return ()
 
 
@@ -146,6 +158,6 @@ def _said(data_sets: Sequence[Dataset], keywords: Sequence[str]) -> Values:
 def _values(data_set: Dataset, keyword: str) -> Values:
     try:
         text = text_of(data_set, keyword, keyword)
-    except Unsuitable:
+    except (Unsuitable, *IN_MEMORY):
         return ()
     return tuple(part.strip() for part in text.split("\\")) if text.strip("\\ ") else ()

@@ -1,6 +1,7 @@
 """The command `sct-node`, run as a process."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from dicomnode.schema import Plan
 
 ROLES = ["serve", "receive", "synthesize", "deliver", "web"]
 JOBS = ["jobs", "show", "release", "reject"]
-COMMANDS = [*ROLES, *JOBS, "check", "convert", "predict", "models", "send", "train", "demo"]
+COMMANDS = [*ROLES, *JOBS, "check", "convert", "explain", "predict", "models", "send", "train", "demo"]
 
 
 def sct_node(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -173,12 +174,64 @@ def test_check_names_what_is_wrong_and_what_is_right(site: Path, planning: Any, 
     assert {name: one["good"] for name, one in checked.items()} == {
         "configuration": True,
         "model": True,
+        "rules": True,
         "disk": True,
         "database": True,
         "destination there": True,
         "destination away": False,
     }
     assert "cannot be reached" in checked["destination away"]["sentence"]
+
+
+def test_check_names_models_and_rules_that_can_never_work(site: Path) -> None:
+    late = "{name: late, when: {ProtocolName: t1}, then: {model: absent}}"
+    site.write_text(site.read_text() + f"rules: [{{name: all, when: {{}}, then: ignore}}, {late}]\n")
+    checked = {one["name"]: one for one in json.loads(sct_node("check", "--json", "--config", site, code=1).stdout)}
+    assert not checked["rules[1].then.model"]["good"]
+    assert "no model 'absent'" in checked["rules[1].then.model"]["sentence"]
+    assert "'late' takes nothing, 'all' before it takes all" in checked["rules"]["sentence"]
+    assert "rules[1].then.model: no model 'absent'" in sct_node("serve", "--config", site, code=1).stderr
+
+
+def test_explain_says_which_rule_takes_a_series_and_what_the_pipeline_says_of_it(
+    site: Path, thigh_series: list[Path], tmp_path: Path
+) -> None:
+    t1 = "{name: T1, when: {CallingAE: MR*, ProtocolName: 't1*'}, then: {destinations: [], anatomy_check: warn}}"
+    site.write_text(
+        site.read_text() + f"rules: [{{name: head, when: {{BodyPartExamined: HEAD}}, then: ignore}}, {t1}]\n"
+    )
+    folder = thigh_series[0].parent
+    [told] = json.loads(sct_node("explain", folder, "--config", site, "--calling-ae", "mr7", "--json").stdout)["series"]
+    assert (told["rule"], told["action"], told["refused"], told["held"]) == ("T1", "convert", None, None)
+    assert told["asked"] == [
+        {"number": 1, "rule": "head", "failure": "BodyPartExamined 'THIGH' does not match 'HEAD'"},
+    ]
+    assert told["ct"] == {"shape": [len(thigh_series), 64, 64], "spacing_mm": [6.0, 3.0, 3.0]}
+
+    for path in (*thigh_series[:4], *thigh_series[5:]):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "cut.dcm").write_bytes(thigh_series[4].read_bytes()[:900])
+    said = sct_node("explain", tmp_path, "--config", site).stdout
+    assert "rule 2 'T1': CallingAE is absent" in said
+    assert "no rule takes it; otherwise: it is converted" in said
+    assert "REFUSED      GAP: gap of 12 mm" in said
+    assert "UNREADABLE: cut.dcm" in said
+    header = pydicom.dcmread(thigh_series[0])
+    assert str(header.PatientName) not in said
+    assert str(header.PatientID) not in said
+
+
+def test_convert_goes_by_the_rules_unless_a_model_is_named(
+    site: Path, tiny_model: Path, thigh_series: list[Path], tmp_path: Path
+) -> None:
+    site.write_text(site.read_text() + "rules: [{name: all, when: {}, then: ignore}]\n")
+    source = thigh_series[0].parent
+    assert (
+        "IGNORED_BY_RULE: rule 'all' takes it"
+        in sct_node("convert", source, tmp_path / "a", "--config", site, code=2).stderr
+    )
+    sct_node("convert", source, tmp_path / "b", "--config", site, "--model", tiny_model)
+    assert len(list((tmp_path / "b").glob("*.dcm"))) == len(thigh_series)
 
 
 def test_send_gives_a_folder_to_a_destination_and_shows_each_answer(

@@ -13,15 +13,16 @@ import pydicom
 import pytest
 
 from dicomnode import engine, review
-from dicomnode.config import Config, Destination, Node
-from dicomnode.conversion import Conversions
+from dicomnode.config import AS_CONFIGURED, Config, Destination, Node, Output
+from dicomnode.conversion import MODELS_KEPT, Conversions
 from dicomnode.engine import Queues, delivery_id, synthesis_id
 from dicomnode.intake import plan_of
 from dicomnode.ledger import Ledger, database_url
-from dicomnode.rules import OTHERWISE, decision
+from dicomnode.rules import OTHERWISE, decision, settings_of
 from dicomnode.schema import JobRow
 from dicomnode.spool import Incoming, Spool
 from dicomnode.states import State
+from models.card import find
 
 TPS = Destination("tps", "TPS", "127.0.0.1", 1)
 
@@ -36,7 +37,7 @@ class Bench:
     spool: Spool
     conversions: Conversions
 
-    def job(self, paths: list[Path]) -> str:
+    def job(self, paths: list[Path], **told: Any) -> str:
         """A job RECEIVED of files."""
         for path in paths:
             header = pydicom.dcmread(path)
@@ -52,7 +53,7 @@ class Bench:
         uids = [path.stem for path in self.spool.instances(header.SeriesInstanceUID)]
         self.ledger.arrived(header.SeriesInstanceUID, "MR", len(uids), time.time())
         then = lambda connection, job: self.queues.synthesize(job, 1)(connection)  # noqa: E731
-        plan = plan_of(decision(OTHERWISE, self.config.otherwise, self.config))
+        plan = dataclasses.replace(plan_of(decision(OTHERWISE, self.config.otherwise, self.config)), **told)
         return self.ledger.received(header.SeriesInstanceUID, uids, plan, "test", then)[0]
 
     def folder(self, job: str) -> Path:
@@ -193,6 +194,45 @@ def test_exactly_the_instances_of_the_job_are_converted_whatever_came_since(
     second = b.job(thigh_series)
     assert [b.attempt(first).ct_instances, b.attempt(second).ct_instances] == [8, 12]
     assert b.ledger.job(second).supersedes == first
+
+
+def test_a_job_keeps_what_it_was_told_whatever_the_configuration_says_later(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series)
+    told = b.ledger.job(job)
+    other = dataclasses.replace(TPS, name="other")
+    later = dataclasses.replace(b.config, destinations=(other,), output=Output(research_label=False), model="absent")
+    Conversions(later, b.ledger, b.queues, b.spool).attempt(job, 1)
+    row = b.ledger.job(job)
+    assert (row.state, row.held, row.rule, row.destinations) == (State.SYNTHESIZED, None, OTHERWISE, ("tps",))
+    assert [one.destination for one in b.ledger.deliveries(job)] == ["tps"]
+    report = json.loads((b.folder(job) / "report.json").read_text())
+    assert report["configuration_digest"] == told.configuration_digest != settings_of(later, AS_CONFIGURED).digest
+
+
+def test_a_job_whose_settings_this_version_does_not_know_is_held_at_once(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    job = b.job(thigh_series, settings=json.dumps({"colour": "blue"}))
+    row = b.attempt(job)
+    assert (row.state, row.reason_code, row.failures) == (State.RECEIVED, "UNKNOWN_SETTINGS", 0)
+    assert "settings.colour" in (row.held or "")
+
+
+def test_the_last_models_stay_loaded_and_the_one_not_used_for_longest_goes(
+    bench: Callable[..., Bench], tiny_model: Path, tmp_path: Path
+) -> None:
+    b = bench()
+    names = [str(shutil.copytree(tiny_model, tmp_path / f"model-{n}")) for n in range(MODELS_KEPT + 1)]
+    digest = find(names[0]).digest
+    models = [b.conversions._loaded(name, digest) for name in names[:MODELS_KEPT]]
+    assert b.conversions._loaded(names[0], digest) is models[0]
+    b.conversions._loaded(names[-1], digest)
+    assert b.conversions._loaded(names[0], digest) is models[0]
+    assert b.conversions._loaded(names[1], digest) is not models[1]
 
 
 def test_an_attempt_that_is_not_due_does_nothing(bench: Callable[..., Bench], thigh_series: list[Path]) -> None:
