@@ -163,9 +163,3 @@ class Autoencoder(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             image: torch.Tensor = self.last(self.last_norm(features.float()))
         return image
-
-
-def kl_divergence(mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-    """Equation 2 of the paper, its sign mended: 0.5 (mu^2 + s^2 - log s^2 - 1), the mean over all elements."""
-    mean, log_sigma = mean.float(), log_sigma.float()
-    return 0.5 * (mean.square() + (2 * log_sigma).exp() - 2 * log_sigma - 1).mean()

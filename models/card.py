@@ -34,7 +34,7 @@ class ModelCard:
         name: the installed name, such as `limb-t1-ldm`.
         version: version of the weights, `major.minor.patch`.
         digest: SHA-256 of the weights file, 64 hexadecimal digits; the weights are refused when it differs.
-        architecture: keyword arguments by network, as `models.latent_diffusion.LatentDiffusion` takes them.
+        architecture: keyword arguments of the method's class, see `method`.
         modality: DICOM Modality of the input series.
         anatomy: values of BodyPartExamined (0018,0015) for which the weights have meaning.
         contrast: the MR contrast that the weights were trained on, in words.
@@ -46,6 +46,7 @@ class ModelCard:
         sampling: default number of sampler `steps` and of averaged `samples`.
         findings: limits by finding name, `{"low": .., "high": ..}`; outside them the case is held.
         licence: licence of the weights.
+        method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelCard:
     sampling: Mapping[str, int] = field(default_factory=lambda: {"steps": 1, "samples": 1})
     findings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     licence: str = ""
+    method: str = "ldm"
 
     def __post_init__(self) -> None:
         if len(self.digest) != 64 or set(self.digest) - set("0123456789abcdef"):

@@ -2,20 +2,32 @@
 
 Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR (its
 encoding is concatenated to the noisy latent), it follows a rectified flow, and few steps suffice.
+
+It learns in three stages:
+
+1. `autoencoder`: L1 + KL on CT patches; then the latent's mean and SD over the training set.
+2. `denoiser`: MR encoder and UNet learn to find the clean latent behind any noise of the rectified flow.
+3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and
+   decoder together, beside the flow loss. The CT encoder stays, or the latent space would move.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
 
+import numpy as np
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import nn
 
-from models import flow
+from models import flow, losses, pairs
 from models.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
-from models.intensity import to_hu
+from models.intensity import AIR_HU, HU_PER_UNIT, to_hu, to_unit
+from models.lesson import Lesson
+from models.pairs import Pair, Patch
+from models.translator import Losses, Translator, Turn
 
 TIMES: Final = 1000.0
 """MONAI's UNet embeds time steps of 0 to 1000; t runs from 0 to 1."""
@@ -28,7 +40,7 @@ class Condition(NamedTuple):
     detail: torch.Tensor | None
 
 
-class LatentDiffusion(nn.Module):
+class LatentDiffusion(Translator):
     """CT autoencoder, MR encoder and denoiser, and the latent's mean and SD over the training set.
 
     Args:
@@ -42,6 +54,7 @@ class LatentDiffusion(nn.Module):
             decoder begins as the autoencoder's.
     """
 
+    stages: ClassVar[tuple[str, ...]] = ("autoencoder", "denoiser", "joint")
     latent_mean: torch.Tensor
     latent_sd: torch.Tensor
 
@@ -100,7 +113,7 @@ class LatentDiffusion(nn.Module):
 
     @torch.inference_mode()
     def synthesize(
-        self, mr: torch.Tensor, seed: int, steps: int, samples: int = 1
+        self, mr: torch.Tensor, seed: int, steps: int = 1, samples: int = 1
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Synthetic CT of a whole normalised MR.
 
@@ -125,6 +138,23 @@ class LatentDiffusion(nn.Module):
             mean = mean + before / (number + 1)  # Welford: no difference of large squares
             squares = squares + before * (hu - mean)
         return mean, (squares / samples).sqrt()
+
+    def turns(self, lesson: Lesson) -> list[Turn]:
+        """One optimiser a stage; a second one for the discriminator, where the autoencoder has an adversarial term."""
+        by_stage = {"autoencoder": _autoencoder_turns, "denoiser": _denoiser_turns, "joint": _joint_turns}
+        return by_stage[lesson.name](self, lesson)
+
+    @torch.no_grad()
+    def close(self, lesson: Lesson) -> None:
+        """After the autoencoder, store the latent's mean and SD by channel over the whole training volumes."""
+        if lesson.name != "autoencoder":
+            return
+        self.latent_mean.zero_()
+        self.latent_sd.fill_(1)
+        whole = [encode_whole(self, lesson, copies[0]).flatten(2) for copies in lesson.patients]
+        latents = torch.cat(whole, dim=2)[0].float()
+        self.latent_mean.copy_(latents.mean(dim=1))
+        self.latent_sd.copy_(latents.std(dim=1))
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: Sequence[int]) -> torch.Tensor:
@@ -181,3 +211,114 @@ def _normalise_by_voxel(network: nn.Module) -> None:
             setattr(network, name, VoxelNorm(child.num_channels))
         else:
             _normalise_by_voxel(child)
+
+
+def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
+    """L1 and KL of CT patches."""
+    weights = lesson.recipe.losses
+
+    def lose(step: int) -> Losses:
+        patch = lesson.batch(step)
+        with lesson.autocast():
+            mean, log_sigma = networks.autoencoder.encode(patch.ct)
+            noise = torch.randn(mean.shape, generator=lesson.noise(step)).to(lesson.device)
+            decoded = networks.autoencoder.decode(mean + log_sigma.exp() * noise)
+        return {
+            "l1": weights.l1 * losses.masked_l1(decoded, patch, weights.bone),
+            "kl": weights.kl * losses.kl_divergence(mean, log_sigma),
+        }
+
+    return [Turn("autoencoder", [networks.autoencoder], lose)]
+
+
+def _denoiser_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
+    """Squared error of the clean latent, on latents that are encoded once and kept."""
+    latents = _kept_latents(networks, lesson)
+
+    def lose(step: int) -> Losses:
+        return {"flow": guess(networks, lesson, lesson.batch(step), latents(step), step).error}
+
+    return [Turn("denoiser", [networks.mr_encoder, networks.denoiser], lose)]
+
+
+def _joint_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
+    """L1 of the decoded guess, and the flow loss, for all but the CT encoder."""
+    weights, autoencoder = lesson.recipe.losses, networks.autoencoder
+
+    def lose(step: int) -> Losses:
+        patch = lesson.batch(step)
+        with torch.no_grad(), lesson.autocast():
+            clean = networks.encode(patch.ct).float()
+        guessed = guess(networks, lesson, patch, clean, step)
+        with lesson.autocast():
+            decoded = networks.decode(guessed.clean, guessed.condition)
+        l1 = losses.masked_l1(decoded, patch, weights.bone)
+        return {"l1": weights.l1 * l1, "flow": weights.flow * guessed.error}
+
+    decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
+    seeing = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]
+    return [Turn("joint", [*seeing, networks.denoiser, *decoding], lose)]
+
+
+@torch.no_grad()
+def encode_whole(networks: LatentDiffusion, lesson: Lesson, pair: Pair) -> torch.Tensor:
+    """Latent (1, C, s, r, c) of a whole CT, padded to a multiple of the stride."""
+    ct = pad_to_multiple(to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None], networks.stride)
+    with lesson.autocast():
+        return networks.encode(ct.to(lesson.device)).float()
+
+
+def _kept_latents(networks: LatentDiffusion, lesson: Lesson) -> Callable[[int], torch.Tensor]:
+    """step -> latents of the step's patches, cut from whole latents that are encoded when they are first asked for."""
+    kept: dict[int, torch.Tensor] = {}
+    size = [length // step for length, step in zip(lesson.stage.patch, networks.stride, strict=True)]
+    air = encode_air(networks)
+
+    def latents(step: int) -> torch.Tensor:
+        boxes = []
+        for pair, corner in lesson.draw(step):
+            first = [place // stride for place, stride in zip(corner, networks.stride, strict=True)]
+            if id(pair) not in kept:
+                kept[id(pair)] = encode_whole(networks, lesson, pair).half()
+            difference = kept[id(pair)].float() - air
+            boxes.append(pairs.cut(difference, first, size, 0.0) + air)
+        return torch.cat(boxes)
+
+    return latents
+
+
+@torch.no_grad()
+def encode_air(networks: LatentDiffusion) -> torch.Tensor:
+    """The latent (1, C, 1, 1, 1) of nothing but air, with which patches beyond the image are filled."""
+    size = [8 * step for step in networks.stride]
+    air = torch.full((1, 1, *size), AIR_HU / HU_PER_UNIT, device=networks.device())
+    return networks.encode(air)[:, :, 4:5, 4:5, 4:5].float()
+
+
+def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> torch.Tensor:
+    """Times of shape (count,): a fraction of them 1 (pure noise), the others uniform."""
+    t = torch.rand(count, generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < pure_noise, torch.ones(count), t)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the denoiser says of a noisy latent: the clean latent, its mean squared error, and what it saw of the MR."""
+
+    error: torch.Tensor
+    clean: torch.Tensor
+    condition: Condition
+
+
+def guess(networks: LatentDiffusion, lesson: Lesson, patch: Patch, clean: torch.Tensor, step: int) -> Guess:
+    """Noise a clean latent at drawn times and ask for it again: equation 5, weighted by the body."""
+    generator = lesson.noise(step)
+    noise = torch.randn(clean.shape, generator=generator).to(lesson.device)
+    t = draw_times(clean.shape[0], lesson.stage.pure_noise, generator).to(lesson.device)
+    z = flow.path(clean, noise, t)
+    with lesson.autocast():
+        condition = networks.look(patch.mr)
+        found = networks.denoise(z, t, condition).float()
+    weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
+    error = (weight * (found - clean).square()).sum() / (weight.sum() * clean.shape[1])
+    return Guess(error, found, condition)

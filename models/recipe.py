@@ -6,9 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+PLANNED: Final = (0, 0, 0)
+"""Size of a patch that the method plans from its training patients."""
 
 
 class BadRecipe(ValueError):
@@ -22,20 +25,50 @@ class Stage:
     Attributes:
         steps: of the optimiser.
         batch: patches a step.
-        patch: size of a patch in voxels, (slice, row, column).
         learning_rate: at its peak.
+        patch: size of a patch in voxels, (slice, row, column); (0, 0, 0) where the method plans it.
+        minutes: time budget beside the steps, whichever ends first; 0 for none. On a CPU, processor time divided by the
+            threads, so that another program's work is not charged to the method; on a GPU, the clock's.
         warm_up: steps over which the learning rate rises.
         contrast: strength of the changes of the MR's contrast, 0 for none.
-        pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned.
+        pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM.
     """
 
     steps: int
     batch: int
-    patch: tuple[int, int, int]
     learning_rate: float
+    patch: tuple[int, int, int] = PLANNED
+    minutes: float = 0.0
     warm_up: int = 200
     contrast: float = 1.0
     pure_noise: float = 0.5
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms of the losses; a method reads those that it has.
+
+    Attributes:
+        l1: of the L1 in image space (equation 1); 100 in Pix2Pix.
+        bone: added to the weight of voxels below -200 or above 250 HU in that L1.
+        kl: of the KL term (equation 2).
+        perceptual: of the distance of features (equation 3).
+        adversarial: of fooling the discriminator (equation 4).
+        adversarial_after: share of a stage's steps before the adversarial term begins.
+        flow: of the flow loss (equation 5) beside the L1, in the LDM's joint stage.
+        cycle: of what comes back from a cycle; 10 in CycleGAN.
+        identity: of a CT that a generator of CT should leave alone, as a share of `cycle`; 0.5 in CycleGAN.
+    """
+
+    l1: float = 1.0
+    bone: float = 0.0
+    kl: float = 1e-6
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+    adversarial_after: float = 0.0
+    flow: float = 1.0
+    cycle: float = 10.0
+    identity: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,37 +76,42 @@ class Recipe:
     """All that a training depends on.
 
     Attributes:
+        method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`.
         seed: of every draw.
-        pairs: folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`; relative to SCT_DATA where that is set.
+        pairs: folder of the training pairs; relative to SCT_DATA where that is set.
+        layout: `names`, a folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`; or `synthrad`, a folder for each patient
+            with mr, ct and mask, as the challenges of 2023 (.nii.gz) and 2025 (.mha) give them out.
         validation: names that are kept for validation; all others train.
         copies: copies of each training patient; the first as it is, the others deformed.
         run: folder of checkpoints and curves.
-        architecture: arguments of `LatentDiffusion`.
+        architecture: arguments of the method's class; of nnU-Net, what its plan has to keep to.
         precision: `bfloat16` (autocast; what must be exact stays float32) or `float32`.
-        bone_weight: weight added to voxels below -200 or above 250 HU in the losses in image space.
-        kl_weight: weight of the KL term.
-        flow_weight: weight of the flow loss beside the L1 loss in the joint stage.
+        losses: weights of the losses.
+        perceptual: network whose features the perceptual loss compares: `none`, `self` (our own tissue segmenter,
+            trained on the training patients' CT before the first stage), or the path of such a segmenter's weights.
         evaluate: pairs (sampler steps, samples) that are measured at the end.
-        stages: `autoencoder`, `denoiser`, `joint`.
+        stages: by name, in the method's order.
         card: the texts of the model's card.
     """
 
+    method: str
     seed: int
     pairs: Path
+    layout: str
     validation: tuple[str, ...]
     copies: int
     run: Path
     architecture: Mapping[str, Any]
     precision: str
-    bone_weight: float
-    kl_weight: float
-    flow_weight: float
+    losses: LossWeights
+    perceptual: str
     evaluate: tuple[tuple[int, int], ...]
     stages: Mapping[str, Stage]
     card: Mapping[str, Any]
 
 
-STAGES = ("autoencoder", "denoiser", "joint")
+DEFAULTS: Final[Mapping[str, Any]] = {"method": "ldm", "layout": "names", "losses": {}, "perceptual": "none"}
+"""What a recipe need not say."""
 
 
 def read_recipe(path: Path, data: Path | None = None) -> Recipe:
@@ -87,19 +125,18 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
     except (OSError, yaml.YAMLError) as error:
         raise BadRecipe(f"{path}: {error}") from error
     known = {entry.name for entry in dataclasses.fields(Recipe)}
-    if not isinstance(values, dict) or set(values) != known:
-        wrong = set(values) ^ known if isinstance(values, dict) else known
-        raise BadRecipe(f"{path}: keys missing or unknown: {', '.join(sorted(map(str, wrong)))}")
-    if set(values["stages"]) != set(STAGES):
-        raise BadRecipe(f"{path}: stages must be {', '.join(STAGES)}")
+    values = {**DEFAULTS, **values} if isinstance(values, dict) else {}
+    if set(values) != known:
+        raise BadRecipe(f"{path}: keys missing or unknown: {', '.join(sorted(map(str, set(values) ^ known)))}")
     try:
-        stages = {name: _stage(values["stages"][name]) for name in STAGES}
-        evaluate = tuple((int(steps), int(samples)) for steps, samples in values["evaluate"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise BadRecipe(f"{path}: stages or evaluate: {error}") from error
+        values |= {
+            "stages": {name: _stage(stage) for name, stage in values["stages"].items()},
+            "evaluate": tuple((int(steps), int(samples)) for steps, samples in values["evaluate"]),
+            "losses": LossWeights(**{name: float(weight) for name, weight in values["losses"].items()}),
+        }
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadRecipe(f"{path}: stages, evaluate or losses: {error}") from error
     values |= {
-        "stages": stages,
-        "evaluate": evaluate,
         "validation": tuple(values["validation"]),
         "pairs": (data or Path()) / values["pairs"],
         "run": Path(values["run"]),
@@ -108,5 +145,5 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
 
 
 def _stage(values: Mapping[str, Any]) -> Stage:
-    first, second, third = (int(length) for length in values["patch"])
+    first, second, third = (int(length) for length in values.get("patch", PLANNED))
     return Stage(**{**values, "patch": (first, second, third)})

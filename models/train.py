@@ -1,135 +1,165 @@
-"""Training of the latent diffusion model in three stages, each resumable, each repeatable from its recipe.
-
-1. `autoencoder`: L1 + KL on CT patches; then the latent's mean and SD over the training set.
-2. `denoiser`: MR encoder and UNet learn to find the clean latent behind any noise of the rectified flow.
-3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and
-   decoder together, beside the flow loss. The CT encoder stays, or the latent space would move.
-"""
+"""The trainer, one for every method: stages in turn, each resumable, each repeatable from its recipe."""
 
 from __future__ import annotations
 
-import copy
-import csv
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import nn
 
-from models import flow, pairs, plausibility, validate
-from models.autoencoder import kl_divergence
+from models import curves, pairs, plausibility, validate
 from models.card import ModelCard
-from models.intensity import AIR_HU, HU_PER_UNIT, to_unit
-from models.latent_diffusion import Condition, LatentDiffusion, pad_to_multiple
-from models.pairs import Pair, Patch
-from models.recipe import STAGES, Recipe, Stage, read_recipe
+from models.checkpoint import Progress, Training
+from models.latent_diffusion import LatentDiffusion
+from models.lesson import Lesson
+from models.methods import method_of
+from models.pairs import Pair
+from models.recipe import Recipe, Stage, read_recipe
+from models.translator import Turn
 from models.weights import load_model, pick_device, save_model
 
 FLOOR: Final = 0.02
 """Fraction of the peak learning rate at the end of the cosine."""
 CHECKPOINT_STEPS: Final = 250
+CHECKPOINT_MINUTES: Final = 10.0
 LOG_STEPS: Final = 50
 GRADIENT_NORM: Final = 1.0
 EMA_DECAY: Final = 0.999
-DENSE_UNIT: Final = 0.25
-THIN_UNIT: Final = -0.2
-"""Above and below these (250 and -200 HU) the bone weight is added."""
-
-Losses = dict[str, torch.Tensor]
+PATIENCE: Final = 20
+"""Steps in a row that may be left out before the training gives up."""
 
 
-@dataclass
-class Training:
-    """The networks that learn, their running average, and where the run keeps its state."""
-
-    recipe: Recipe
-    networks: LatentDiffusion
-    average: LatentDiffusion
-    device: torch.device
-
-    @classmethod
-    def begin(cls, recipe: Recipe, device: torch.device) -> Training:
-        """Networks with weights drawn from the recipe's seed."""
-        torch.manual_seed(recipe.seed)
-        networks = LatentDiffusion(**recipe.architecture).to(device)
-        nn.utils.convert_conv3d_weight_memory_format(networks, torch.channels_last_3d)
-        recipe.run.mkdir(parents=True, exist_ok=True)
-        return cls(recipe, networks, copy.deepcopy(networks).requires_grad_(False), device)
-
-    def state_path(self, stage: str) -> Path:
-        """The checkpoint of a stage."""
-        return self.recipe.run / f"{stage}.pt"
-
-    def save(self, stage: str, step: int, optimiser: torch.optim.Optimizer) -> None:
-        """Write the checkpoint of a stage, whole or not at all."""
-        state = {
-            "step": step,
-            "networks": self.networks.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": optimiser.state_dict(),
-        }
-        part = self.state_path(stage).with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.state_path(stage))
-
-    def restore(self, stage: str, optimiser: torch.optim.Optimizer | None) -> int:
-        """Take up a stage where its checkpoint left it; returns the steps done, 0 without a checkpoint."""
-        if not self.state_path(stage).is_file():
-            return 0
-        state = torch.load(self.state_path(stage), map_location=self.device, weights_only=True)
-        self.networks.load_state_dict(state["networks"])
-        self.average.load_state_dict(state["average"])
-        if optimiser is not None:
-            optimiser.load_state_dict(state["optimiser"])
-        return int(state["step"])
+class Diverged(RuntimeError):
+    """Losses or gradients were not finite for too many steps in a row; names the stage and the step."""
 
 
-def learning_rate(step: int, stage: Stage) -> float:
-    """Linear rise over the first steps, then a cosine down to 2 % of the peak."""
-    rise = min(1.0, (step + 1) / stage.warm_up)
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / stage.steps)))
+class Stopwatch:
+    """Minutes spent: on a CPU, the processor's time divided by the threads; on a GPU, the clock's."""
+
+    def __init__(self, device: torch.device, minutes: float) -> None:
+        self._threads = torch.get_num_threads() if device.type == "cpu" else 0
+        self._begin_s = self._now_s() - 60 * minutes
+
+    def _now_s(self) -> float:
+        return time.process_time() / self._threads if self._threads else time.monotonic()
+
+    def minutes(self) -> float:
+        """Since the stage began, interruptions not counted."""
+        return (self._now_s() - self._begin_s) / 60
+
+
+def fraction(progress: Progress, stage: Stage) -> float:
+    """How much of a stage is over: of its steps, or of its minutes where those run out first."""
+    by_steps = progress.step / stage.steps if stage.steps else 1.0
+    by_minutes = progress.minutes / stage.minutes if stage.minutes else 0.0
+    return min(1.0, max(by_steps, by_minutes))
+
+
+def learning_rate(progress: Progress, stage: Stage) -> float:
+    """Linear rise over the first steps, and a cosine down to 2 % of the peak at the end of the stage."""
+    rise = min(1.0, (progress.step + 1) / stage.warm_up)
+    fall = 0.5 * (1 + math.cos(math.pi * fraction(progress, stage)))
     return stage.learning_rate * rise * (FLOOR + (1 - FLOOR) * fall)
 
 
-def fit(training: Training, name: str, trained: Sequence[nn.Module], losses: Callable[[int], Losses]) -> None:
-    """Run one stage to its end: AdamW, clipped gradients, running average, checkpoints, a CSV of losses.
+def optimisers_of(turns: Sequence[Turn], stage: Stage) -> dict[str, torch.optim.Optimizer]:
+    """AdamW for the modules of each turn."""
+    return {
+        turn.name: torch.optim.AdamW(_parameters(turn), lr=stage.learning_rate, betas=turn.betas, weight_decay=1e-4)
+        for turn in turns
+    }
 
-    Args:
-        training: what learns; after the stage its networks are their running average.
-        name: of the stage.
-        trained: the modules whose parameters move.
-        losses: step -> losses by name; their sum is minimised.
+
+def _parameters(turn: Turn) -> list[nn.Parameter]:
+    return [parameter for module in turn.modules for parameter in module.parameters()]
+
+
+def fit(training: Training, lesson: Lesson) -> None:
+    """Run one stage to its end; after it the networks are their running average.
+
+    Raises:
+        Diverged: 20 steps in a row had a loss or a gradient that is not finite.
     """
-    stage = training.recipe.stages[name]
-    parameters = [parameter for module in trained for parameter in module.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=stage.learning_rate, weight_decay=1e-4)
-    first = training.restore(name, optimiser)
+    stage, name = lesson.stage, lesson.name
+    turns = training.networks.turns(lesson)
+    optimisers = optimisers_of(turns, stage)
+    progress = training.restore(name, optimisers)
+    curves.forget_after(training.recipe.run / f"{name}.csv", progress.step)
+    watch, saved_at = Stopwatch(training.device, progress.minutes), progress.minutes
     seen: dict[str, list[float]] = {}
-    for step in range(first, stage.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, stage)
-        parts = losses(step)
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(parts.values())).sum().backward()
-        if nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM).isfinite():
-            optimiser.step()
-            follow(training.average, training.networks, step)
-        else:
-            print(f"{name} {step}: the gradient is not finite; the step is left out", flush=True)
+    while fraction(progress, stage) < 1:
+        rate = learning_rate(progress, stage)
+        take_step(training, turns, optimisers, progress, rate, seen)
+        progress.minutes = watch.minutes()
+        over = fraction(progress, stage) == 1
+        if over or progress.step % LOG_STEPS == 0:
+            log(training.recipe.run / f"{name}.csv", progress, rate, seen)
+        if over or progress.step % CHECKPOINT_STEPS == 0 or progress.minutes - saved_at > CHECKPOINT_MINUTES:
+            training.save(name, progress, optimisers)
+            saved_at = progress.minutes
+            curves.draw([training.recipe.run / f"{name}.csv" for name in training.recipe.stages], picture_of(training))
+    training.networks.load_state_dict(training.average.state_dict())
+    training.done[name] = progress
+
+
+def picture_of(training: Training) -> Path:
+    """The picture of the run's curves."""
+    return training.recipe.run / "curves.png"
+
+
+def take_step(
+    training: Training,
+    turns: Sequence[Turn],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    progress: Progress,
+    rate: float,
+    seen: dict[str, list[float]],
+) -> None:
+    """One step: every turn once, then the running average; losses are added to those seen."""
+    finite = True
+    for turn in turns:
+        for group in optimisers[turn.name].param_groups:
+            group["lr"] = rate
+        finite &= take_turn(turn, turns, optimisers[turn.name], progress.step, seen)
+    if finite:
+        follow(training.average, training.networks, progress.step)
+    progress.left_out += not finite
+    progress.in_a_row = 0 if finite else progress.in_a_row + 1
+    progress.step += 1
+    if progress.in_a_row >= PATIENCE:
+        raise Diverged(f"{turns[0].name}: not finite for {PATIENCE} steps in a row, the last of them {progress.step}")
+
+
+def take_turn(
+    turn: Turn,
+    turns: Sequence[Turn],
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seen: dict[str, list[float]],
+) -> bool:
+    """One optimiser's turn: only its own parameters get gradients; nothing moves where one is not finite."""
+    for other in turns:
+        for parameter in _parameters(other):
+            parameter.requires_grad_(other is turn)
+    parts = turn.losses(step)
+    total = torch.stack(list(parts.values())).sum()
+    optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    norm = nn.utils.clip_grad_norm_(_parameters(turn), GRADIENT_NORM)
+    finite = bool(torch.isfinite(total) and torch.isfinite(norm))
+    if finite:
+        optimiser.step()
         for key, value in parts.items():
             seen.setdefault(key, []).append(float(value.detach()))
-        if (step + 1) % LOG_STEPS == 0:
-            record(training.recipe.run / f"{name}.csv", step + 1, seen)
-        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == stage.steps:
-            training.save(name, step + 1, optimiser)
-    training.networks.load_state_dict(training.average.state_dict())
+    return finite
 
 
 @torch.no_grad()
@@ -140,188 +170,14 @@ def follow(average: nn.Module, networks: nn.Module, step: int) -> None:
         mean.lerp_(value, 1 - decay)
 
 
-def record(path: Path, step: int, seen: dict[str, list[float]]) -> None:
-    """Append the mean of each loss since the last record, print it, and begin anew."""
+def log(path: Path, progress: Progress, rate: float, seen: dict[str, list[float]]) -> None:
+    """Record the mean of each loss since the last record, print it, and begin anew."""
     means = {key: sum(values) / len(values) for key, values in seen.items()}
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", *means])
-        writer.writerow([step, *(f"{value:.6f}" for value in means.values())])
-    print(f"{path.stem} {step} " + " ".join(f"{key} {value:.5f}" for key, value in means.items()), flush=True)
+    curves.record(path, {"step": progress.step, "minutes": progress.minutes, "rate": rate, **means})
+    said = " ".join(f"{key} {value:.5f}" for key, value in means.items())
+    left_out = f", {progress.left_out} left out" if progress.left_out else ""
+    print(f"{path.stem} {progress.step} ({progress.minutes:.1f} min{left_out}): {said}", flush=True)
     seen.clear()
-
-
-def draw_patches(
-    training: Training, patients: Sequence[Sequence[Pair]], name: str, step: int
-) -> list[tuple[Pair, tuple[int, int, int]]]:
-    """Which copy of which patient, and where: a function of seed, stage and step alone."""
-    stage = training.recipe.stages[name]
-    generator = np.random.default_rng([training.recipe.seed, STAGES.index(name), step])
-    drawn = []
-    for _ in range(stage.batch):
-        copies = patients[int(generator.integers(len(patients)))]
-        pair = copies[int(generator.integers(len(copies)))]
-        drawn.append((pair, pairs.draw_corner(pair.body, stage.patch, training.networks.stride, generator)))
-    return drawn
-
-
-def take_batch(training: Training, patients: Sequence[Sequence[Pair]], name: str, step: int) -> Patch:
-    """A batch of patches, the MR's contrast changed anew at every step."""
-    stage = training.recipe.stages[name]
-    generator = np.random.default_rng([training.recipe.seed, 100 + STAGES.index(name), step])
-    patches = [
-        pairs.cut_patch(pair, corner, stage.patch) for pair, corner in draw_patches(training, patients, name, step)
-    ]
-    mr = [pairs.apply_contrast(patch.mr, pairs.draw_contrast(generator, stage.contrast)) for patch in patches]
-    stacked = (mr, [patch.ct for patch in patches], [patch.weight for patch in patches])
-    layout = torch.channels_last_3d
-    first, second, third = (torch.cat(part).to(training.device, memory_format=layout) for part in stacked)
-    return Patch(first, second, third)
-
-
-def dice(training: Training, name: str, step: int) -> torch.Generator:
-    """The noise of a step: a function of seed, stage and step, so that a resumed training draws the same."""
-    return torch.Generator().manual_seed(training.recipe.seed + 1_000_000 * STAGES.index(name) + step)
-
-
-def image_loss(unit: torch.Tensor, patch: Patch, bone_weight: float) -> torch.Tensor:
-    """Weighted L1 in the networks' unit; bone and air count more, misregistered skin less."""
-    rare = ((patch.ct > DENSE_UNIT) | (patch.ct < THIN_UNIT)).float()
-    inside = (patch.weight == 1).float()
-    weight = patch.weight * (1 + bone_weight * rare * inside)
-    return (weight * (unit.float() - patch.ct).abs()).sum() / weight.sum()
-
-
-def autocast(training: Training) -> torch.autocast:
-    """bfloat16 where it is safe; the networks keep what must be exact in float32."""
-    return torch.autocast(training.device.type, torch.bfloat16, enabled=training.recipe.precision == "bfloat16")
-
-
-def train_autoencoder(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
-    """Stage 1; then the latent's mean and SD of each channel over the bodies of the training set."""
-    recipe, networks = training.recipe, training.networks
-
-    def losses(step: int) -> Losses:
-        patch = take_batch(training, patients, "autoencoder", step)
-        with autocast(training):
-            mean, log_sigma = networks.autoencoder.encode(patch.ct)
-            noise = torch.randn(mean.shape, generator=dice(training, "autoencoder", step)).to(training.device)
-            latent = mean + log_sigma.exp() * noise
-            decoded = networks.autoencoder.decode(latent)
-        return {
-            "l1": image_loss(decoded, patch, recipe.bone_weight),
-            "kl": recipe.kl_weight * kl_divergence(mean, log_sigma),
-        }
-
-    fit(training, "autoencoder", [networks.autoencoder], losses)
-    measure_latent(training, [copies[0] for copies in patients])
-
-
-@torch.no_grad()
-def measure_latent(training: Training, plain: Sequence[Pair]) -> None:
-    """Store the latent's mean and SD by channel over whole training volumes."""
-    networks = training.networks
-    networks.latent_mean.zero_()
-    networks.latent_sd.fill_(1)
-    latents = torch.cat([encode_whole(training, pair).flatten(2) for pair in plain], dim=2)[0].float()
-    for module in (networks, training.average):
-        module.latent_mean.copy_(latents.mean(dim=1))
-        module.latent_sd.copy_(latents.std(dim=1))
-
-
-@torch.no_grad()
-def encode_whole(training: Training, pair: Pair) -> torch.Tensor:
-    """Latent (1, C, s, r, c) of a whole CT, padded to a multiple of the stride."""
-    networks = training.networks
-    ct = pad_to_multiple(to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None], networks.stride)
-    with autocast(training):
-        return networks.encode(ct.to(training.device)).float()
-
-
-def train_denoiser(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
-    """Stage 2: mean squared error of the clean latent, on latents that are encoded once and kept."""
-    networks, stage = training.networks, training.recipe.stages["denoiser"]
-    kept: dict[int, torch.Tensor] = {}
-    size = [length // step for length, step in zip(stage.patch, networks.stride, strict=True)]
-    air = encode_air(training)
-
-    def latents(step: int) -> torch.Tensor:
-        boxes = []
-        for pair, corner in draw_patches(training, patients, "denoiser", step):
-            first = [place // stride for place, stride in zip(corner, networks.stride, strict=True)]
-            if id(pair) not in kept:
-                kept[id(pair)] = encode_whole(training, pair).half()
-            difference = kept[id(pair)].float() - air
-            boxes.append(pairs.cut(difference, first, size, 0.0) + air)
-        return torch.cat(boxes)
-
-    def losses(step: int) -> Losses:
-        patch = take_batch(training, patients, "denoiser", step)
-        return {"flow": guess(training, patch, latents(step), "denoiser", step).error}
-
-    fit(training, "denoiser", [networks.mr_encoder, networks.denoiser], losses)
-
-
-@torch.no_grad()
-def encode_air(training: Training) -> torch.Tensor:
-    """The latent (1, C, 1, 1, 1) of nothing but air, with which patches beyond the image are filled."""
-    size = [8 * step for step in training.networks.stride]
-    air = torch.full((1, 1, *size), AIR_HU / HU_PER_UNIT, device=training.device)
-    return training.networks.encode(air)[:, :, 4:5, 4:5, 4:5].float()
-
-
-def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> torch.Tensor:
-    """Times of shape (count,): a fraction of them 1 (pure noise), the others uniform."""
-    t = torch.rand(count, generator=generator)
-    return torch.where(torch.rand(count, generator=generator) < pure_noise, torch.ones(count), t)
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What the denoiser says of a noisy latent: the clean latent, its mean squared error, and what it saw of the MR."""
-
-    error: torch.Tensor
-    clean: torch.Tensor
-    condition: Condition
-
-
-def guess(training: Training, patch: Patch, clean: torch.Tensor, name: str, step: int) -> Guess:
-    """Noise a clean latent at drawn times and ask for it again; the squared error is weighted by the body."""
-    networks = training.networks
-    generator = dice(training, name, step)
-    noise = torch.randn(clean.shape, generator=generator).to(training.device)
-    t = draw_times(clean.shape[0], training.recipe.stages[name].pure_noise, generator).to(training.device)
-    z = flow.path(clean, noise, t)
-    with autocast(training):
-        condition = networks.look(patch.mr)
-        found = networks.denoise(z, t, condition).float()
-    weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
-    error = (weight * (found - clean).square()).sum() / (weight.sum() * clean.shape[1])
-    return Guess(error, found, condition)
-
-
-def train_jointly(training: Training, patients: Sequence[Sequence[Pair]]) -> None:
-    """Stage 3: L1 in HU of the decoded guess, and the flow loss, for all but the CT encoder."""
-    recipe, networks = training.recipe, training.networks
-
-    def losses(step: int) -> Losses:
-        patch = take_batch(training, patients, "joint", step)
-        with torch.no_grad(), autocast(training):
-            clean = networks.encode(patch.ct).float()
-        guessed = guess(training, patch, clean, "joint", step)
-        with autocast(training):
-            decoded = networks.decode(guessed.clean, guessed.condition)
-        return {
-            "l1": image_loss(decoded, patch, recipe.bone_weight),
-            "flow": recipe.flow_weight * guessed.error,
-        }
-
-    autoencoder = networks.autoencoder
-    decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
-    seen = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]
-    fit(training, "joint", [*seen, networks.denoiser, *decoding], losses)
 
 
 def deformed_copies(recipe: Recipe, plain: Sequence[Pair]) -> list[list[Pair]]:
@@ -333,35 +189,65 @@ def deformed_copies(recipe: Recipe, plain: Sequence[Pair]) -> list[list[Pair]]:
     ]
 
 
-STAGE_TRAINERS: Final[Mapping[str, Callable[[Training, Sequence[Sequence[Pair]]], None]]] = {
-    "autoencoder": train_autoencoder,
-    "denoiser": train_denoiser,
-    "joint": train_jointly,
-}
-
-
 def train(recipe: Recipe, plain: Sequence[Pair], device: torch.device) -> Training:
-    """Run all stages, or what remains of them after an interruption."""
-    training = Training.begin(recipe, device)
+    """Run all stages, or what remains of them after an interruption.
+
+    Raises:
+        BadRecipe: method and stages do not fit.
+        Diverged: the losses are not finite any more.
+    """
+    method = method_of(recipe)
+    training = Training.begin(method.plan(recipe, plain), device)
     patients = deformed_copies(recipe, plain)
-    begun = [name for name in STAGES if training.state_path(name).is_file()]
-    for name in STAGES[STAGES.index(begun[-1]) if begun else 0 :]:  # a checkpoint holds all that came before it
-        STAGE_TRAINERS[name](training, patients)
+    begun = [name for name in method.stages if training.path(name).is_file()]
+    first = method.stages.index(begun[-1]) if begun else 0  # a checkpoint holds all that came before it
+    for number, name in enumerate(method.stages):
+        if number < first:
+            continue
+        stride, partners = training.networks.stride, training.partners
+        lesson = Lesson(training.recipe, name, number, patients, stride, device, partners)
+        fit(training, lesson)
+        training.networks.close(lesson)
+        training.average.load_state_dict(training.networks.state_dict())
     return training
+
+
+def effort(training: Training) -> dict[str, dict[str, float]]:
+    """Steps, minutes and steps left out by stage."""
+    done = {
+        name: training.done.get(name) or Training.begin(training.recipe, training.device).restore(name)
+        for name in training.recipe.stages
+    }
+    return {
+        name: {"steps": one.step, "minutes": round(one.minutes, 1), "left_out": one.left_out}
+        for name, one in done.items()
+    }
 
 
 def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair]) -> ModelCard:
     """Write weights and card into the run's folder, and measure the model as it will be installed."""
     recipe = training.recipe
-    card = ModelCard(digest="0" * 64, architecture=recipe.architecture, **recipe.card)
+    card = ModelCard(digest="0" * 64, method=recipe.method, architecture=recipe.architecture, **recipe.card)
     folder = recipe.run / "model"
     save_model(training.average, card, folder)
     model = load_model(str(folder), str(training.device))
-    first = Training.begin(recipe, training.device)
-    first.restore("autoencoder", None)
-    figures = validate.figures_of(model, first.average.eval(), plain, kept_back, recipe.evaluate)
+    figures: dict[str, Any] = {"training": effort(training)}
+    figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     limits = plausibility.limits_of([validate.inside(model, pair) for pair in (*plain, *kept_back)])
     return save_model(training.average, dataclasses.replace(card, figures=figures, findings=limits), folder)
+
+
+def ceilings_of(training: Training) -> dict[str, validate.Translate]:
+    """What no prediction of the method can surpass: of the LDM, its autoencoder at the end of the first stage.
+
+    The joint stage bends the decoder to the denoiser, so the networks of the first stage are asked.
+    """
+    if not isinstance(training.networks, LatentDiffusion):
+        return {}
+    first = Training.begin(training.recipe, training.device)
+    first.restore(LatentDiffusion.stages[0])
+    assert isinstance(first.average, LatentDiffusion)
+    return {"autoencoder_ceiling": validate.reconstruction_by(first.average.eval())}
 
 
 def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelCard:
@@ -371,8 +257,10 @@ def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelC
         BadRecipe: the recipe cannot be used.
         BadPair: a training pair lacks or cannot be used.
         FileExistsError: the run's folder holds a training and `resume` is false.
+        Diverged: the losses are not finite any more.
     """
     recipe = read_recipe(recipe_path, Path(os.environ.get("SCT_DATA", "../shared/data")))
+    method_of(recipe)
     if not resume and any(recipe.run.glob("*.pt")):
         raise FileExistsError(f"{recipe.run} holds a training already; remove it, or resume")
     names = sorted(path.name.removesuffix("_mr.nii.gz") for path in recipe.pairs.glob("*_mr.nii.gz"))

@@ -34,28 +34,32 @@ def mean_of(scores: Mapping[str, Scores]) -> Scores:
     return {name: round(float(np.mean(some)), 4) for name, some in values.items() if some}
 
 
-@torch.inference_mode()
-def reconstruct(networks: LatentDiffusion, pair: Pair) -> NDArray[np.float32]:
-    """The autoencoder's ceiling: D(E(CT))."""
-    device = networks.latent_mean.device
-    ct = pad_to_multiple(to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None].to(device), networks.stride)
-    s, r, c = pair.hu.shape
-    hu: NDArray[np.float32] = to_hu(networks.decode(networks.encode(ct)))[0, 0, :s, :r, :c].cpu().numpy()
-    return hu
+def reconstruction_by(networks: LatentDiffusion) -> Translate:
+    """The autoencoder's ceiling: a patient -> D(E(CT))."""
+
+    @torch.inference_mode()
+    def reconstruct(pair: Pair) -> NDArray[np.float32]:
+        image = to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None].to(networks.device())
+        ct = pad_to_multiple(image, networks.stride)
+        s, r, c = pair.hu.shape
+        hu: NDArray[np.float32] = to_hu(networks.decode(networks.encode(ct)))[0, 0, :s, :r, :c].cpu().numpy()
+        return hu
+
+    return reconstruct
 
 
 def figures_of(
     model: Model,
-    autoencoder: LatentDiffusion,
+    ceilings: Mapping[str, Translate],
     training: Sequence[Pair],
     validation: Sequence[Pair],
     settings: Sequence[tuple[int, int]],
 ) -> dict[str, Any]:
-    """Validation figures for the card: floors, the autoencoder's ceiling, the model by sampler steps and samples.
+    """Validation figures for the card: floors, ceilings, the model by sampler steps and samples.
 
     Args:
         model: as it is installed, weights in float16.
-        autoencoder: networks at the end of the first stage, before the joint stage bends the decoder to the denoiser.
+        ceilings: what no prediction of the method can surpass, by name; it may see the true CT.
         training: patients from which the look-up table is learned.
         validation: patients that are scored.
         settings: pairs (steps, samples).
@@ -65,7 +69,7 @@ def figures_of(
         "patients": [pair.name for pair in validation],
         "all_water": mean_of(scores_of(validation, lambda pair: floors.all_water(pair.body))),
         "look_up_table": mean_of(scores_of(validation, lambda pair: table(pair.mr))),
-        "autoencoder_ceiling": mean_of(scores_of(validation, lambda pair: reconstruct(autoencoder, pair))),
+        **{name: mean_of(scores_of(validation, translate)) for name, translate in ceilings.items()},
     }
     for steps, samples in settings:
         scores = scores_of(validation, partial(predicted, model, steps, samples))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
 from scipy import ndimage
+from torch import nn
 
 from models.body import Mask, outline
-from models.card import ModelCard, card_path, read_card, write_card
+from models.card import BadCard, ModelCard, card_path, read_card, write_card
 from models.intensity import AIR_HU, normalise_mr
-from models.latent_diffusion import LatentDiffusion
+from models.methods import build
+from models.translator import Translator
 
 SKIN: Final = 1
 """Voxels by which the MR's outline is widened before air begins: skin gives little signal."""
@@ -55,7 +58,7 @@ class Model:
     """Networks with their card, on a device."""
 
     card: ModelCard
-    networks: LatentDiffusion
+    networks: Translator
     device: torch.device
 
     def predict(
@@ -106,7 +109,7 @@ def load_model(name: str, device: str = "auto") -> Model:
 
     Raises:
         UnknownModel: there is none of that name.
-        BadCard: its card cannot be read.
+        BadCard: its card cannot be read, or does not fit its weights.
         WrongDigest: the weights are not those of the card.
     """
     path = card_path(name)
@@ -115,15 +118,36 @@ def load_model(name: str, device: str = "auto") -> Model:
     found = hashlib.sha256(content).hexdigest()
     if found != card.digest:
         raise WrongDigest(card.name, card.digest, found)
-    networks = LatentDiffusion(**card.architecture)
-    networks.load_state_dict({key: value.float() for key, value in load(content).items()})
+    networks = build(card.method, card.architecture)
+    fill(networks, load(content), card.name)
     where = pick_device(device)
     return Model(card, networks.eval().requires_grad_(False).to(where), where)
 
 
-def save_model(networks: LatentDiffusion, card: ModelCard, folder: Path) -> ModelCard:
+def weights_of(networks: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of floating point by name, each once, even where two modules share one."""
+    named = [*networks.named_parameters(), *networks.named_buffers()]
+    return {name: value for name, value in named if value.is_floating_point()}
+
+
+@torch.no_grad()
+def fill(networks: nn.Module, weights: Mapping[str, torch.Tensor], name: str) -> None:
+    """Copy weights into the networks of a card.
+
+    Raises:
+        BadCard: they are not the weights of these networks, by name or by shape.
+    """
+    mine = weights_of(networks)
+    wrong = set(mine) ^ set(weights) or {key for key, value in mine.items() if value.shape != weights[key].shape}
+    if wrong:
+        raise BadCard(f"model card {name}: its architecture does not fit its weights at {', '.join(sorted(wrong)[:3])}")
+    for key, value in mine.items():
+        value.copy_(weights[key])
+
+
+def save_model(networks: nn.Module, card: ModelCard, folder: Path) -> ModelCard:
     """Write `<name>.safetensors` in float16 and `<name>.json`; returns the card with the digest of what was written."""
-    state = {key: value.detach().cpu().half().contiguous() for key, value in networks.state_dict().items()}
+    state = {key: value.detach().cpu().half().contiguous() for key, value in weights_of(networks).items()}
     content = save(state)
     described = dataclasses.replace(card, digest=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)

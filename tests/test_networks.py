@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 
 from models import flow
-from models.autoencoder import Autoencoder, kernel_for, kl_divergence
+from models.autoencoder import Autoencoder, kernel_for
 from models.latent_diffusion import LatentDiffusion, pad_to_multiple
+from models.losses import kl_divergence
 
 TINY: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 6], "strides": [[1, 2, 2]], "groups": 0},
