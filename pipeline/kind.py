@@ -33,8 +33,11 @@ KINDS: tuple[tuple[str, str, str], ...] = (
 )
 """What is read, in the order in which it is reported; `Dixon` and `DiffusionGradientOrientation` are added."""
 
-COMPONENTS = {"M": "MAGNITUDE", "P": "PHASE", "R": "REAL", "I": "IMAGINARY"}
-"""Value 3 (Siemens) or 4 (Philips) of Image Type -> Complex Image Component (0008,9208), PS3.3 C.8.13.3.1.1."""
+COMPONENTS = {"M": "MAGNITUDE", "P": "PHASE", "R": "REAL", "I": "IMAGINARY", "PHASE MAP": "PHASE"}
+"""Value 3 (Siemens) or 4 (Philips) of Image Type -> Complex Image Component (0008,9208), PS3.3 C.8.13.3.1.1.
+
+Philips' value 3 says the same with the sequence, as M_FFE; a conversion to multi-frame keeps nothing but that.
+"""
 
 GE_COMPONENTS = {"0": "MAGNITUDE", "1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
 """GE's private image type (0043,xx2F) -> Complex Image Component."""
@@ -106,7 +109,7 @@ def frame_kind(header: pydicom.Dataset, macro: Macro, name: str) -> dict[str, st
 def _completed(said: Mapping[str, str], *holders: pydicom.Dataset) -> dict[str, str]:
     """Return `said` with what vendors say in Image Type and private elements instead."""
     values = said["ImageType"].upper().split("\\")[2:]
-    component = said["ComplexImageComponent"].upper() or next(filter(None, map(COMPONENTS.get, values[:2])), "")
+    component = said["ComplexImageComponent"].upper() or next(filter(None, map(_component, values[:2])), "")
     return {
         **said,
         "ComplexImageComponent": component or _first(_ge_component, holders),
@@ -114,6 +117,10 @@ def _completed(said: Mapping[str, str], *holders: pydicom.Dataset) -> dict[str, 
         "Dixon": next(filter(None, map(DIXON.get, values)), ""),
         "DiffusionGradientOrientation": _first(_direction, holders),
     }
+
+
+def _component(value: str) -> str:
+    return COMPONENTS.get(value[0] if value[1:2] == "_" else value, "") if value else ""
 
 
 def _first(ask: Callable[[pydicom.Dataset], str], holders: tuple[pydicom.Dataset, ...]) -> str:
