@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from models.cyclegan import CycleGan
 from models.latent_diffusion import LatentDiffusion
 from models.nnunet import NnUNet
+from models.pix2pix import Pix2Pix
 from models.recipe import BadRecipe, Recipe
+from models.swin_unetr import SwinUnetr
 from models.translator import Translator
 
 METHODS: Final[Mapping[str, type[Translator]]] = {
     "ldm": LatentDiffusion,
     "nnunet": NnUNet,
+    "swinunetr": SwinUnetr,
+    "pix2pix": Pix2Pix,
+    "cyclegan": CycleGan,
 }
 
 

@@ -140,12 +140,21 @@ def plan_channels(levels: Topology, parameters: int) -> list[int]:
 
 
 def _parameters(levels: Topology, channels: Sequence[int]) -> int:
+    supervised = supervised_levels(len(levels.strides))
     with torch.device("meta"):
-        return sum(weight.numel() for weight in _u_net(levels.kernels, levels.strides, channels).parameters())
+        return sum(
+            weight.numel() for weight in u_net(levels.kernels, levels.strides, channels, supervised).parameters()
+        )
 
 
-def _u_net(kernels: Sequence[Sequence[int]], strides: Sequence[Sequence[int]], channels: Sequence[int]) -> DynUNet:
-    supervised = supervised_levels(len(strides))
+def u_net(
+    kernels: Sequence[Sequence[int]],
+    strides: Sequence[Sequence[int]],
+    channels: Sequence[int],
+    supervised: int,
+    dropout: float = 0.0,
+) -> DynUNet:
+    """MONAI's DynUNet of one channel in and one out; the last convolution in float32."""
     network = DynUNet(
         spatial_dims=3,
         in_channels=1,
@@ -154,10 +163,11 @@ def _u_net(kernels: Sequence[Sequence[int]], strides: Sequence[Sequence[int]], c
         strides=strides,
         upsample_kernel_size=strides[1:],
         filters=channels,
+        dropout=dropout or None,
         deep_supervision=supervised > 1,
         deep_supr_num=max(supervised - 1, 1),
     )
-    network.output_block = InFloat32(network.output_block)
+    network.add_module("output_block", InFloat32(network.output_block))
     return network
 
 
@@ -185,9 +195,9 @@ class NnUNet(Regression):
         channels: Sequence[int],
         tile: Sequence[int],
     ) -> None:
-        network = _u_net(kernels, strides, channels)
-        super().__init__(network, _rounded(tile))
-        self.supervised = supervised_levels(len(strides))
+        supervised = supervised_levels(len(strides))
+        super().__init__(u_net(kernels, strides, channels, supervised), _rounded(tile))
+        self.supervised = supervised
         self.coarser = [_rounded(np.prod(strides[: level + 1], axis=0)) for level in range(self.supervised)]
 
     @classmethod

@@ -19,6 +19,9 @@ from models.weights import load_model
 
 TINY: dict[str, dict[str, Any]] = {
     "nnunet": {"voxels": 2048, "parameters": 30_000},
+    "swinunetr": {"features": 12, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "window": 2, "tile": [32, 64, 32]},
+    "pix2pix": {"channels": [4, 8, 8], "strides": [[1, 2, 2], [1, 2, 2]], "tile": [4, 16, 16]},
+    "cyclegan": {"channels": [4, 8], "strides": [[1, 2, 2]], "blocks": 1, "tile": [4, 16, 16]},
 }
 """Architecture of each method in its tiny recipe."""
 STEPS = 4
