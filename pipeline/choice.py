@@ -80,6 +80,11 @@ class Choice:
         """Aspect -> values in order of preference, of the aspects that are asked."""
         return {aspect: values for aspect, values in vars(self).items() if values}
 
+    @property
+    def mapping(self) -> dict[str, list[str]]:
+        """The plain values that `of` takes again."""
+        return {aspect: list(values) for aspect, values in self.wanted.items()}
+
     def __str__(self) -> str:
         asked = (f"{aspect} {' or '.join(values)}" for aspect, values in self.wanted.items())
         return ", ".join(asked) or "the only volume"

@@ -369,6 +369,7 @@ def test_a_choice_survives_json() -> None:
         "b_value": ("NONE",),
     }
     assert Choice.of(json.loads(json.dumps(dataclasses.asdict(choice)))) == choice
+    assert Choice.of(choice.mapping) == choice
     assert Choice.of({}) == UNAMBIGUOUS
     assert str(choice) == "echo 1, component MAGNITUDE, dixon IN_PHASE or WATER, b_value NONE"
 
