@@ -110,11 +110,13 @@ class Condition:
         if not unmet:
             return "cannot be looked up: the series has no image"
         values, count = max(Counter(unmet).items(), key=lambda item: (item[1], item[0]))
-        shown = f" {_shown(values)}" if values else ""
         share = f" ({count} of {images} images)" if count < images else ""
         if not values:
             return f"is absent{share}"
-        return f"{shown.strip()}{share} {_asked(self.wanted)}"
+        shown = _shown(values)
+        if not all(isinstance(want, Range) for want in self.wanted):
+            shown = f"'{shown}'"
+        return f"{shown}{share} {_asked(self.wanted)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +156,9 @@ def _found(key: str, series: Series, calling_ae: str) -> list[Values]:
 
 
 def _shown(values: Values) -> str:
-    """Values for a person; text in quotes, and not without end."""
+    """Values for a person, not without end."""
     text = "\\".join(values)
-    text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
-    return text if all(math.isfinite(_number(value)) for value in values) else f"'{text}'"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _asked(wanted: Iterable[Want]) -> str:

@@ -177,7 +177,7 @@ def _volume(value: object, path: str) -> Choice:
         raise ConfigError(path, str(error), "correct it") from error
 
 
-VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: choice.mapping})
+VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: plain(choice.wanted)})
 """How a field with a Choice is read and written."""
 
 

@@ -5,6 +5,7 @@ A series is told by its UID, protocol and description; no name and no identifier
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +16,10 @@ from pipeline.attributes import values_by_image
 from pipeline.errors import Unsuitable
 from pipeline.findings import anatomy
 from pipeline.grid import output_geometry
-from pipeline.series import Instance, Series, read_instance
-from pipeline.volume import read_volume
+from pipeline.series import Instance, Series, read_instance, select
+from pipeline.volume import read_stack
 
 if TYPE_CHECKING:
-    from highdicom import VolumeGeometry
-
     from dicomnode.config import Config
 
 TOLD: Final = ("Modality", "ProtocolName", "SeriesDescription", "ImageType")
@@ -34,9 +33,10 @@ def explain(paths: Iterable[Path], calling_ae: str, config: Config) -> tuple[lis
     """Each series among DICOM files, as plain values, and a sentence for each file that cannot be read.
 
     Keys: `series_instance_uid`, `instances`, the attributes of `TOLD`; `rule`, `action`, `asked` (rules before it, and
-    the condition that failed); and of one that is converted `model`, `destinations`, `volume` (what is asked for),
-    `refused` (code and sentence, or null), `held` (why a person would have to look, or null), `mr` and `ct` (shape and
-    spacing in mm by slice, row and column, or null).
+    the condition that failed); and of one that is converted `model`, `destinations`, `asked_volume`, `volume` (which
+    one is taken, null where it is the only one), `set_aside` (count, what and why), `refused` (code and sentence, or
+    null), `held` (why a person would have to look, or null), `mr` and `ct` (shape and spacing in mm by slice, row and
+    column, or null).
     """
     found, unreadable = _series(paths)
     return [_explained(series, choose(series, calling_ae, config)) for series in found], unreadable
@@ -69,10 +69,15 @@ def _conversion(series: Series, decided: Decision) -> Explained:
     """What the pipeline would say of a series that is converted."""
     settings = decided.settings
     told: Explained = {"model": decided.model, "destinations": list(decided.destinations)}
-    told |= {"volume": settings.volume.mapping, "refused": None, "held": None, "mr": None, "ct": None}
+    told |= {"asked_volume": str(settings.volume), "volume": None, "set_aside": []}
+    told |= dict.fromkeys(("refused", "held", "mr", "ct"))
     try:
-        mr = read_volume(series, settings.volume, settings.stack).get_geometry()
-        told |= {"mr": _grid(mr), "ct": _grid(output_geometry(mr, settings.grid)), "held": _held(series, decided)}
+        chosen = select(series, settings.volume, settings.stack)
+        told |= {"volume": chosen.words or None, "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside]}
+        mr = read_stack(chosen.stack).get_geometry()
+        ct = output_geometry(mr, settings.grid)
+        told |= {"mr": _grid(mr.spatial_shape, mr.spacing), "ct": _grid(ct.spatial_shape, ct.spacing)}
+        told["held"] = _held(chosen.series, decided)
     except Unsuitable as error:
         told["refused"] = {"code": error.code, "sentence": error.sentence}
     return told
@@ -88,12 +93,9 @@ def _held(series: Series, decided: Decision) -> str | None:
     return str(finding) if holds else None
 
 
-def _grid(geometry: VolumeGeometry) -> Explained:
-    """Shape and spacing of a grid, by slice, row and column."""
-    return {
-        "shape": [int(size) for size in geometry.spatial_shape],
-        "spacing_mm": [round(float(step), 6) for step in geometry.spacing],
-    }
+def _grid(shape: Sequence[int], spacing_mm: Sequence[float]) -> Explained:
+    """A grid, by slice, row and column."""
+    return {"shape": [int(size) for size in shape], "spacing_mm": [round(float(step), 6) for step in spacing_mm]}
 
 
 def _commonest(series: Series, keyword: str) -> str:
@@ -107,7 +109,7 @@ def _commonest(series: Series, keyword: str) -> str:
 
 def sentences(explained: Explained) -> Iterator[str]:
     """One series in lines."""
-    known = " ".join(f"{keyword} {explained[keyword]!r}" for keyword in TOLD if explained[keyword])
+    known = ", ".join(f"{keyword} '{explained[keyword]}'" for keyword in TOLD if explained[keyword])
     yield f"series {explained['series_instance_uid']}: {explained['instances']} instances; {known}".rstrip("; ")
     for one in explained["asked"]:
         yield f"  rule {one['number']} '{one['rule']}': {one['failure']}"
@@ -127,11 +129,14 @@ def _taken(explained: Explained) -> str:
 def _converted(explained: Explained) -> Iterator[str]:
     yield f"model        {explained['model']}"
     yield f"destinations {', '.join(explained['destinations']) or 'none: the CT stays in node.data'}"
-    asked = ", ".join(f"{aspect} {' or '.join(values)}" for aspect, values in explained["volume"].items())
-    yield f"volume       {asked or 'the only one'}"
+    yield f"asked for    {explained['asked_volume']}"
     if explained["refused"]:
         yield f"REFUSED      {explained['refused']['code']}: {explained['refused']['sentence']}"
         return
+    if explained["volume"]:
+        yield f"taken        {explained['volume']}"
+    for one in explained["set_aside"]:
+        yield f"set aside    {one['count']} of {one['what']}: {one['why']}"
     yield f"MR           {_size(explained['mr'])}"
     yield f"CT           {_size(explained['ct'])}"
     if explained["held"]:

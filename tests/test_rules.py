@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from pipeline.attributes import askable, values_by_image
 from pipeline.choice import Choice
 from pipeline.instance import Instance
 from pipeline.series import Series, only_series, read_series
+from pipeline.stack import Tolerances
 
 DESTINATIONS = (Destination("a", "A", "127.0.0.1", 1), Destination("b", "B", "127.0.0.1", 2))
 WORDS = ("t1_tse", "T1_TSE", "t2_tse", "localizer", "")
@@ -82,7 +84,7 @@ TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_charac
 
 
 @settings(max_examples=60, deadline=None)
-@given(TEXT.filter(str.strip), st.sampled_from(["{}", "{}*", "*{}", "*{}*"]))
+@given(TEXT.map(str.strip).filter(bool), st.sampled_from(["{}", "{}*", "*{}", "*{}*"]))
 def test_capitals_never_count(text: str, shape: str) -> None:
     for value, pattern in itertools.product((text, text.upper(), text.lower()), repeat=2):
         assert failure({"SeriesDescription": shape.format(pattern)}, series({"SeriesDescription": value})) is None
@@ -202,6 +204,8 @@ def test_nothing_that_describes_a_patient_or_a_study_can_be_asked() -> None:
         ("otherwise: hold", "otherwise", "write convert, ignore"),
         ("otherwise: {destinations: [x]}", "otherwise.destinations[0]", "no destination"),
         ("stack: {min_slice: 3}", "stack.min_slice", "'min_slices'?"),
+        ("stack: {step_mm: 1000}", "stack.step_mm", "must be from 0.0 to 0.5"),
+        ("stack: {step_mm: .nan}", "stack.step_mm", "must be from"),
     ],
 )
 def test_a_complaint_about_a_rule_names_the_dotted_path(tmp_path: Path, text: str, path: str, words: str) -> None:
@@ -256,6 +260,12 @@ def test_settings_are_the_same_after_their_way_through_a_job_s_row(config: Confi
         made = settings_of(config, then)
         assert Settings.read(made.as_json()) == made
         assert Settings.read(made.as_json()).digest == made.digest
+
+
+def test_every_tolerance_has_bounds_and_its_default_is_within_them() -> None:
+    for one in dataclasses.fields(Tolerances):
+        low, high = one.metadata["bounds"]
+        assert low <= one.default <= high, one.name
 
 
 def test_models_are_told_with_the_place_that_names_them(config: Config) -> None:
