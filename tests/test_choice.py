@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from highdicom import Volume
 from pydicom.uid import generate_uid
 
 from pipeline import phantom
-from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.choice import UNAMBIGUOUS, WORDS, Choice
 from pipeline.errors import Unsuitable
 from pipeline.series import Selection, only_series, read_series, select, stack_complete
 from pipeline.stack import TOLERANCES, Tolerances
@@ -386,3 +387,12 @@ def test_a_choice_survives_json() -> None:
 def test_a_choice_that_means_nothing_is_refused_with_what_is_wrong(mapping: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Choice.of(mapping)
+
+
+def test_the_shipped_configuration_names_every_aspect_and_every_word() -> None:
+    comment = (files("config") / "node.yaml").read_text().split("# `volume` asks these aspects")[1].split("rules:")[0]
+    named = [field.name for field in dataclasses.fields(Choice)]
+    assert sorted(named, key=comment.index) == named
+    assert [
+        word for words in WORDS.values() for word in words if word not in comment and word not in ("YES", "NO")
+    ] == []
