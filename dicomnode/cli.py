@@ -248,7 +248,8 @@ def _jobs(given: argparse.Namespace) -> int:
     if given.json:
         _print_json(rows)
     else:
-        _print_table(("job", "state", "held", "source_series_uid", "ct_series_uid", "reason_code", "updated_at"), rows)
+        columns = ("job", "state", "held", "source_series_uid", "ct_series_uid", "rule", "reason_code", "updated_at")
+        _print_table(columns, rows)
     return OK
 
 

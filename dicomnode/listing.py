@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from typing import TYPE_CHECKING, Any
 
 from dicomnode.states import State
@@ -19,6 +20,7 @@ def job(row: JobRow) -> dict[str, Any]:
     listed = _plain(row)
     listed["instances"] = len(listed.pop("sop_instance_uids"))
     listed["source_series_uid"] = listed.pop("series_instance_uid")
+    listed["settings"] = None if row.settings is None else json.loads(row.settings)
     return listed
 
 

@@ -89,23 +89,26 @@ def test_one_series_goes_to_one_destination_by_one_model_and_another_is_ignored(
     running.until(lambda: not running.ledger.receiving(), "the same scout again is let go")
     assert len(running.ledger.jobs()) == 2
 
-    shown = pages(running.config.web.port)
+    shown = pages(running.config.web.port, made.job)
     assert "rule 'scouts' takes it: the series is ignored" in shown["/"]
     assert 'sct_node_rules_total{action="ignore",rule="scouts"} 1.0' in shown["/metrics"]
     assert 'sct_node_rules_total{action="convert",rule="thigh T1"} 1.0' in shown["/metrics"]
+    assert "<dt>Rule</dt><dd>thigh T1</dd>" in shown[f"/jobs/{made.job}"]
+    assert "<dt>Goes to</dt><dd>planning</dd>" in shown[f"/jobs/{made.job}"]
     assert cli.main(["jobs", "--json", "--config", str(running.folder / "node.yaml")]) == 0
     listed = {row["rule"]: row for row in json.loads(capsys.readouterr().out)}
     assert listed["scouts"]["reason_code"] == IGNORED_BY_RULE
     assert listed["thigh T1"]["destinations"] == ["planning"]
+    assert listed["thigh T1"]["settings"]["anatomy_check"] == "hold"
 
     found, _ = explain([*wanted, *scout], "MR_1", running.config)
     assert sorted((one["rule"], one["action"]) for one in found) == [("scouts", "ignore"), ("thigh T1", "convert")]
 
 
-def pages(port: int) -> dict[str, str]:
+def pages(port: int, job: str) -> dict[str, str]:
     """The web pages that a person looks at."""
     told = {}
-    for path in ("/", "/metrics"):
+    for path in ("/", "/metrics", f"/jobs/{job}"):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
             told[path] = answer.read().decode().replace("&#39;", "'")
     return told
