@@ -115,6 +115,15 @@ class Web:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """Where an AE that sends to the node can be called back."""
+
+    ae_title: str = _required(ae_title)
+    host: str = _required(not_empty)
+    port: int = _required(between(1, 65535))
+
+
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Limits of the C-STORE SCP."""
 
@@ -123,6 +132,22 @@ class Receive:
     idle_timeout_s: float = _checked(60.0, between(1, 3600))
     disk_reserve_bytes: int = _checked(1_073_741_824, between(0, 2**50))
     check_called_ae: bool = False
+    peers: tuple[Peer, ...] = ()
+
+    def peer(self, ae_title: str) -> Peer | None:
+        """The peer of that AE title, or None."""
+        return next((one for one in self.peers if one.ae_title.strip() == ae_title), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """How storage commitments are reported."""
+
+    wait_s: float = _checked(10.0, between(0, 3600))
+    timeout_s: float = _checked(30.0, between(1, 3600))
+    retry_first_s: float = _checked(10.0, between(0.1, 86_400))
+    retry_max_s: float = _checked(1800.0, between(0.1, 604_800))
+    give_up_after_s: float = _checked(259_200.0, between(1, 31_536_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +262,7 @@ class Config:
     database: str = _checked("sqlite", database_url)
     web: Web = Web()
     receive: Receive = Receive()
+    commitment: Commitment = Commitment()
     settle: Settle = Settle()
     model: str = _checked("limb-t1-ldm", not_empty)
     device: str = _checked("auto", device_name)

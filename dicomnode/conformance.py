@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 from typing import Final
 
 from pydicom.datadict import dictionary_description
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicomnode.config import Destination, Node, Receive
+from dicomnode.commitment import FAILURES, PUSH_MODEL, STATUSES
+from dicomnode.config import Commitment, Destination, Node, Receive
 from dicomnode.receive import SOP_CLASSES, STATUS, TRANSFER_SYNTAXES, VERIFICATION
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
@@ -50,7 +51,7 @@ sct-node receives MR series, makes a synthetic CT series of each, and sends it t
 
 $overview
 
-TLS, user identity, Storage Commitment, Query/Retrieve, Modality Worklist and DICOMweb are not supported.
+TLS, user identity, Query/Retrieve, Modality Worklist and DICOMweb are not supported.
 
 ## 2 Networking
 
@@ -80,8 +81,8 @@ Transfer syntaxes for the storage classes, in the order in which the node prefer
 
 $syntaxes
 
-For Verification: Implicit VR Little Endian, Explicit VR Little Endian, Explicit VR Big Endian and Deflated Explicit VR
-Little Endian. Lossy transfer syntaxes are not accepted.
+For Verification and Storage Commitment: Implicit VR Little Endian, Explicit VR Little Endian, Explicit VR Big Endian
+and Deflated Explicit VR Little Endian. Lossy transfer syntaxes are not accepted.
 
 Level of conformance: full (Level 2); the data set is kept as it came, private attributes included. Nothing is coerced.
 
@@ -89,9 +90,32 @@ Answers to C-STORE (PS3.4 Table B.2-1):
 
 $statuses
 
-### 2.3 Associations initiated
+### 2.3 Storage Commitment Push Model (PS3.4 Annex J)
 
-To each entry of `destinations`, when a CT series is ready or a delivery is due again.
+A sender may ask by N-ACTION (action 1) whether its instances are safe. The request is remembered before it is answered:
+
+$commitment_statuses
+
+The report comes by N-EVENT-REPORT: over the association of the request, or the sender's next one, while it is open and
+silent; else over a new association to the address that `receive.peers` has for its AE title, on which the node proposes
+the SCP role (PS3.7 D.3.3.4). An instance that is not there is waited for `commitment.wait_s` (default $wait s).
+A report that is not answered with Success is repeated after `commitment.retry_first_s` (default $first s), doubled each
+time up to `commitment.retry_max_s` (default $most s), for `commitment.give_up_after_s` (default $give_up s), over
+restarts.
+
+An instance is committed when its file is there, its bytes are those that came (their SHA-256 is recorded with them, and
+the file is read again), and its SOP class is the one referenced. Otherwise it fails:
+
+$failures
+
+A Transaction UID that a sender repeats is reported again; with another list, the last list counts. Committed instances
+are kept in the folder `in/`, from which the node deletes nothing; they cannot be retrieved by DICOM. Storage Media File
+Set, Retrieve AE Title and Referenced Performed Procedure Step Sequence are neither used nor sent.
+
+### 2.4 Associations initiated
+
+To each entry of `destinations`, when a CT series is ready or a delivery is due again; to an entry of `receive.peers`,
+when a storage commitment is to be reported.
 
 $initiated
 
@@ -142,6 +166,8 @@ def statement() -> str:
     """The whole statement, in Markdown."""
     node, receive = Node(), Receive()
     parts = {
+        "commitment_statuses": _table(["status", "when"], _codes(STATUSES)),
+        "failures": _table(["Failure Reason (0008,1197)", "when"], _codes(FAILURES)),
         "overview": _overview(),
         "accepted": _table(["SOP class", "UID", "role"], _accepted()),
         "syntaxes": _table(["transfer syntax", "UID"], [[uid.name, uid] for uid in TRANSFER_SYNTAXES]),
@@ -155,13 +181,24 @@ def statement() -> str:
         "version_name": IMPLEMENTATION_VERSION_NAME,
     }
     defaults = dataclasses.asdict(node) | {"associations": receive.max_associations, "pdu": receive.max_pdu_bytes}
-    return PAGE.substitute(parts, **defaults, idle=f"{receive.idle_timeout_s:g}", **_retries())
+    return PAGE.substitute(parts, **defaults, idle=f"{receive.idle_timeout_s:g}", **_retries(), **_patience())
 
 
 def _retries() -> dict[str, str]:
     """Defaults of a destination's delays."""
     fields = {field.name: field.default for field in dataclasses.fields(Destination)}
     return {name: f"{fields[f'{name}_s']:g}" for name in ("retry_first", "retry_max")}
+
+
+def _patience() -> dict[str, str]:
+    """Defaults of `commitment`."""
+    ours = Commitment()
+    values = {"wait": ours.wait_s, "first": ours.retry_first_s, "most": ours.retry_max_s}
+    return {name: f"{value:.0f}" for name, value in (values | {"give_up": ours.give_up_after_s}).items()}
+
+
+def _codes(meanings: Mapping[int, str]) -> list[list[str]]:
+    return [[f"0x{code:04X}", words] for code, words in sorted(meanings.items())]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -177,16 +214,18 @@ def _escaped(text: str) -> str:
 def _overview() -> str:
     """Network services by class (PS3.2 Table A.1-1)."""
     rows = [[UID(VERIFICATION).name, "yes", "yes"], *([uid.name, "no", "yes"] for uid in SOP_CLASSES)]
-    return _table(["SOP class", "user (SCU)", "provider (SCP)"], [*rows, [CTImageStorage.name, "yes", "no"]])
+    rows += [[CTImageStorage.name, "yes", "no"], [PUSH_MODEL.name, "no", "yes"]]
+    return _table(["SOP class", "user (SCU)", "provider (SCP)"], rows)
 
 
 def _accepted() -> list[list[str]]:
-    return [[uid.name, uid, "SCP"] for uid in (VERIFICATION, *SOP_CLASSES)]
+    return [[uid.name, uid, "SCP"] for uid in (VERIFICATION, *SOP_CLASSES, PUSH_MODEL)]
 
 
 def _initiated() -> list[list[str]]:
     syntaxes = f"{ExplicitVRLittleEndian.name}, {ImplicitVRLittleEndian.name}"
-    return [[uid.name, uid, syntaxes, "SCU"] for uid in (VERIFICATION, CTImageStorage)]
+    rows = [[uid.name, uid, syntaxes, "SCU"] for uid in (VERIFICATION, CTImageStorage)]
+    return [*rows, [PUSH_MODEL.name, PUSH_MODEL, "as for Verification in 2.2", "SCP"]]
 
 
 def _statuses() -> list[list[str]]:

@@ -28,6 +28,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu import A_ASSOCIATE_RJ
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
@@ -110,14 +111,14 @@ def send(
     receipts: list[Receipt] = []
     why: list[str] = []
     try:
-        with _association(destination, calling_ae, _contexts(parcels)) as association:
+        with associated(destination, calling_ae, _contexts(parcels)) as association:
             welcome = [one for one in parcels if _acceptable(association, one)]
             why += _unwelcome([one for one in parcels if one not in welcome])
             for one in welcome:
                 receipts.append(_sent(association, one, destination))
                 metrics.DELIVERED_INSTANCES.labels(destination.name, receipts[-1].outcome).inc()
                 on_receipt(receipts[-1])
-    except _Lost as error:
+    except Lost as error:
         why.append(str(error))
     unsent = len(parcels) - len(receipts)
     metrics.DELIVERED_INSTANCES.labels(destination.name, "unsent").inc(unsent)
@@ -131,15 +132,15 @@ def send(
 def echo(destination: Destination, calling_ae: str) -> None:
     """C-ECHO (PS3.7 9.1.5). Raises Undelivered when the destination does not answer it with Success."""
     try:
-        with _association(destination, calling_ae, [build_context(VERIFICATION)]) as association:
-            status = _answer(destination, association.send_c_echo)
-    except _Lost as error:
+        with associated(destination, calling_ae, [build_context(VERIFICATION)]) as association:
+            status = answer(destination, association.send_c_echo)
+    except Lost as error:
         raise Undelivered((), f"{_named(destination)} {error}") from error
     if status.Status != ACCEPTED:
         raise Undelivered((), f"{_named(destination)} answered C-ECHO with status 0x{status.Status:04X}")
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """The association did not come about or did not last; the text is what the destination did."""
 
 
@@ -158,10 +159,16 @@ def _contexts(parcels: Sequence[Parcel]) -> list[PresentationContext]:
 
 
 @contextmanager
-def _association(
-    destination: Destination, calling_ae: str, contexts: list[PresentationContext]
+def associated(
+    destination: Destination,
+    calling_ae: str,
+    contexts: list[PresentationContext],
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """An established association, released at the end; raises _Lost when it cannot be had."""
+    """An established association, released at the end; raises Lost when it cannot be had.
+
+    `roles` are proposed where the node is not only the SCU (PS3.7 D.3.3.4).
+    """
     ae = AE(calling_ae)
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -174,11 +181,11 @@ def _association(
         (evt.EVT_PDU_RECV, _heard, [rejections]),
     ]
     try:
-        association = ae.associate(*called, evt_handlers=watched)
+        association = ae.associate(*called, ext_neg=list(roles), evt_handlers=watched)
     except OSError as error:
-        raise _Lost(f"cannot be reached ({error.strerror})") from error
+        raise Lost(f"cannot be reached ({error.strerror})") from error
     if not association.is_established:
-        raise _Lost(_why_not(association, rejections, connected=bool(opened)))
+        raise Lost(_why_not(association, rejections, connected=bool(opened)))
     try:
         yield association
     finally:
@@ -217,25 +224,25 @@ def _class_names(contexts: Sequence[PresentationContext]) -> str:
 
 
 def _sent(association: Association, one: Parcel, destination: Destination) -> Receipt:
-    """Send one instance and wait for its answer. Raises _Lost."""
+    """Send one instance and wait for its answer. Raises Lost."""
     data_set = dcmread(one.path)
-    status = _answer(destination, lambda: association.send_c_store(data_set))
+    status = answer(destination, lambda: association.send_c_store(data_set))
     comment = str(status.get("ErrorComment", "") or "")
     return Receipt(one.sop_instance_uid, int(status.Status), datetime.datetime.now(datetime.UTC), comment)
 
 
-def _answer(destination: Destination, request: Callable[[], Dataset]) -> Dataset:
-    """Make a request and return the response as it came; pynetdicom's empty one means that none came. Raises _Lost."""
+def answer(destination: Destination, request: Callable[[], Dataset]) -> Dataset:
+    """Make a request and return the response as it came; pynetdicom's empty one means that none came. Raises Lost."""
     begun = time.monotonic()
     try:
         status = request()
     except RuntimeError as error:
-        raise _Lost("ended the association") from error
+        raise Lost("ended the association") from error
     if "Status" in status:
         return status
     if time.monotonic() - begun >= destination.timeout_s:
-        raise _Lost(f"gave no answer within {destination.timeout_s:g} s")
-    raise _Lost("ended the association")
+        raise Lost(f"gave no answer within {destination.timeout_s:g} s")
+    raise Lost("ended the association")
 
 
 def _acceptable(association: Association, one: Parcel) -> bool:

@@ -6,6 +6,7 @@
     ├── RoleTaken           this role already runs on this data folder: nothing starts
     ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
     ├── NotStorable         the bytes are no storable instance: the sender gets 0xC000 and a comment (PS3.4 B.2.3)
+    ├── Damaged             a stored file is not as it came: its commitment fails, with an alarm (PS3.3 C.14.1.1)
     ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
     ├── LedgerUnreachable   the database does not answer: pages say so; reception goes on, for files are the truth
     ├── UnknownJob          a person asked for a job the ledger does not know
@@ -63,6 +64,10 @@ class OutOfResources(NodeError):
 
 class NotStorable(NodeError):
     """The bytes cannot be understood as a storable instance; C-STORE status 0xC000 (PS3.4 Table B.2-1)."""
+
+
+class Damaged(NodeError):
+    """The bytes of a stored file are not those that came; Failure Reason 0x0110 in a commitment (PS3.3 C.14.1.1)."""
 
 
 class Undelivered(NodeError):

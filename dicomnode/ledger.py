@@ -1,4 +1,5 @@
-"""The diary: which series came, what became of each job, what each destination answered. All SQL is here.
+"""The diary: which series came, what became of each job, what each destination answered. All SQL is here,
+but that of storage commitment (`dicomnode.commitment_ledger`).
 
 States name the last durable fact, and nobody is ever "doing": who works on a job is the engine's business, so a crash
 needs no repair here. Every method of `Ledger` that changes something is one fact: one transaction, one event row, and
@@ -330,14 +331,18 @@ class Ledger:
         with self._transaction() as connection:
             return connection.execute(query).mappings().all()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """All or nothing; a database that does not answer is LedgerUnreachable."""
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-            raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
+    def _transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        return transaction(self.engine)
+
+
+@contextlib.contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """All or nothing; a database that does not answer is LedgerUnreachable."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
 
 
 def _is(series_instance_uid: str) -> sa.ColumnElement[bool]:

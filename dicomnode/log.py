@@ -27,6 +27,9 @@ WITHHELD: Final = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
 UNHEARD: Final = ("pynetdicom.transport", "pynetdicom.acse")
 """Loggers that repeat what our own events say of a connection."""
 
+OVERANXIOUS: Final = ("pynetdicom.association",)
+"""Loggers heard from error upward: this one warns of each answer to a report of ours over a sender's association."""
+
 
 class JsonLines(logging.Formatter):
     """One JSON object a record; the fields given to `event` come after time, level and event."""
@@ -72,6 +75,8 @@ def start(role: str, level: str = "info") -> None:
     threading.excepthook = lambda failed: _unhandled(failed.exc_type, failed.exc_value, failed.exc_traceback)
     for name in QUIET:
         tame(name)
+    for name in OVERANXIOUS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     for name in UNHEARD:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

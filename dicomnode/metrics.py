@@ -45,7 +45,8 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "state": "a state of the ledger",
     "stage": "receive, volume, synthesize, write, preflight, deliver",
     "destination": "the name of a destination in the configuration",
-    "outcome": "of an instance: accepted, duplicate, warning, refused, unsent; of an attempt: delivered, postponed",
+    "outcome": "of an instance: accepted, duplicate, warning, refused, unsent; of an attempt: delivered, postponed; "
+    "of a commitment: committed, failures, refused, given_up",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
 }
@@ -64,6 +65,12 @@ INSTANCE_CONFLICTS: Final = Counter(
     "sct_node_instance_conflicts_total",
     "Instances that came again under the same SOP Instance UID with other bytes; both are kept.",
     ["sop_class"],
+    registry=REGISTRY,
+)
+COMMITMENTS: Final = Counter(
+    "sct_node_commitments_total",
+    "Storage commitment requests that were reported, refused or given up.",
+    ["outcome"],
     registry=REGISTRY,
 )
 SERIES_SETTLED: Final = Counter(

@@ -1,7 +1,7 @@
 """The node: its roles as processes, and `serve`, which runs them all on one machine.
 
     role         does                                                   imports torch
-    receive      C-ECHO and C-STORE; settles series and opens jobs      no
+    receive      C-ECHO, C-STORE, commitment; settles, opens jobs       no
     synthesize   converts jobs, one at a time (one process a GPU)       yes
     deliver      sends CT series to the destinations                    no
     web          the jobs page, /metrics, /healthz, /readyz             no
@@ -31,7 +31,7 @@ from dicomnode import config as configuration
 from dicomnode import engine, log, metrics
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
-from dicomnode.ledger import Ledger, database_url
+from dicomnode.ledger import Ledger, connect, database_url
 from dicomnode.rules import models_of
 from dicomnode.spool import Spool
 from models.card import BadCard, UnknownModel, find
@@ -148,17 +148,21 @@ def _open(config: Config, role: str, stop: threading.Event) -> Ledger | None:
 
 
 def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
+    from dicomnode.commitment_ledger import Commitments
+    from dicomnode.commitment_scp import Provider
     from dicomnode.intake import Intake
     from dicomnode.receive import Receiver
 
     _models_found(config)
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
-    receiver = Receiver(config.node, config.receive, spool)
+    commitment = Provider(config, Commitments(connect(database_url(config))), spool)
+    receiver = Receiver(config.node, config.receive, spool, [commitment])
     receiver.start()
     log.event("listening for DICOM", ae_title=config.node.ae_title, bind=config.node.bind, port=config.node.port)
     ledger = _open(config, "receive", stop)
     if ledger is not None:
+        commitment.start()
         intake = Intake(config, ledger, engine.Queues(ledger), spool, receiver)
         intake.adopt()
         _each_tick("receive", stop, intake.tick)

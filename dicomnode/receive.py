@@ -21,7 +21,7 @@ import socketserver
 import threading
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 
@@ -100,6 +100,17 @@ class Mismatched(NotStorable):
 
 STATUS: Final[dict[type[NodeError], int]] = {OutOfResources: 0xA700, Mismatched: 0xA900, NotStorable: 0xC000}
 """Error -> C-STORE status."""
+
+
+class Service(Protocol):
+    """A further service that is provided on the associations that the receiver accepts."""
+
+    @property
+    def sop_class(self) -> UID:
+        """Its SOP class."""
+
+    def handlers(self) -> list[evt.EventHandlerType]:
+        """What it does when."""
 
 
 class Link(Protocol):
@@ -195,17 +206,20 @@ class Arrivals:
 
 
 class Receiver:
-    """Listens for C-ECHO and C-STORE, and puts what comes into the spool.
+    """Listens for C-ECHO and C-STORE, and puts what comes into the spool; `services` are provided beside these.
 
     Whoever settles series calls `arrivals` about every second and `forget` for each series handed over.
     """
 
-    def __init__(self, node: Node, receive: Receive, spool: Spool) -> None:
+    def __init__(self, node: Node, receive: Receive, spool: Spool, services: Sequence[Service] = ()) -> None:
         self._node = node
         self._receive = receive
         self._spool = spool
         self._arrivals = Arrivals()
+        self._services = services
         self._ae = _application_entity(node, receive)
+        for service in services:
+            self._ae.add_supported_context(service.sop_class)
         self._server: _Server | None = None
 
     def start(self) -> None:
@@ -218,6 +232,7 @@ class Receiver:
             (evt.EVT_RELEASED, _log_association, ["association released"]),
             (evt.EVT_ABORTED, _log_association, ["association aborted"]),
             (evt.EVT_CONN_CLOSE, _end_without_request),
+            *(handler for service in self._services for handler in service.handlers()),
         ]
         address = (self._node.bind, self._node.port)
         try:

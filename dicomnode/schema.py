@@ -119,6 +119,22 @@ receipts: Final = sa.Table(
     sa.CheckConstraint("status BETWEEN 0 AND 65535", name="status_is_16_bit"),
 )
 
+# One row a requestor and Transaction UID (PS3.4 Table J.3-1): a storage commitment that was asked for.
+commitments: Final = sa.Table(
+    "commitments",
+    metadata,
+    sa.Column("requestor", sa.String(16), primary_key=True),  # AE title
+    sa.Column("transaction_uid", sa.String(64), primary_key=True),
+    sa.Column("listed", sa.Text, nullable=False),  # JSON: SOP Instance UID -> SOP Class UID
+    sa.Column("failed", sa.Text, nullable=True),  # JSON: SOP Instance UID -> Failure Reason, as it was reported
+    sa.Column("attempt", sa.Integer, nullable=False),  # the next attempt at the report, due at due_at
+    sa.Column("asked_at", sa.Float, nullable=False, index=True),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, nullable=True, index=True),  # reported, or given up where `failed` is NULL
+    sa.Column("sentence", sa.Text, nullable=False),  # why the last attempt was not the last
+    sa.CheckConstraint("failed IS NULL OR ended_at IS NOT NULL", name="reported_is_ended"),
+)
+
 
 Made = TypeVar("Made", bound="Row")
 
@@ -139,6 +155,8 @@ def _value(name: str, value: Any) -> Any:
         return None if value is None else datetime.datetime.fromtimestamp(value, datetime.UTC)
     if name == "state":
         return State(value)
+    if name in ("listed", "failed"):
+        return None if value is None else json.loads(value)
     return tuple(json.loads(value)) if name in ("sop_instance_uids", "destinations") and value is not None else value
 
 
@@ -253,3 +271,21 @@ class ReceiptRow(Row):
     warning: bool
     comment: str
     at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentRow(Row):
+    """A storage commitment that was asked for: `listed` is SOP Instance UID -> SOP Class UID.
+
+    `failed` (SOP Instance UID -> Failure Reason) is what was reported; None while nothing is.
+    """
+
+    requestor: str
+    transaction_uid: str
+    listed: dict[str, str]
+    failed: dict[str, int] | None
+    attempt: int
+    asked_at: datetime.datetime
+    due_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    sentence: str

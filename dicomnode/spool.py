@@ -26,7 +26,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ from typing import Final
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from dicomnode.errors import NotStorable, OutOfResources
+from dicomnode.errors import Damaged, NotStorable, OutOfResources
 from dicomnode.settle import Arrival
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.167002375628855213724802636761998151049"
@@ -69,7 +69,10 @@ class Incoming:
     dataset: bytes
 
     def file_head(self) -> bytes:
-        """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file."""
+        """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
+
+        Private Information (0002,0102) is the SHA-256 of the data set's bytes, for `sop_class_of_intact`.
+        """
         elements = b"".join(
             (
                 _element(0x0001, b"OB", b"\x00\x01"),
@@ -79,6 +82,8 @@ class Incoming:
                 _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
                 _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
                 _element(0x0016, b"AE", self.calling_ae.encode("ascii", "replace")[:16]),
+                _element(0x0100, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+                _element(0x0102, b"OB", hashlib.sha256(self.dataset).digest()),
             )
         )
         return _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements
@@ -161,13 +166,29 @@ class Spool:
         """Files that came later under a SOP Instance UID already there, with other bytes."""
         return [path for path in _dicom_files(self.series_folder(series_uid)) if "~" in path.name]
 
+    def find(self, sop_uids: Collection[str]) -> dict[str, list[Path]]:
+        """SOP Instance UID -> its files, of those that are on disk, whatever their series; conflicting ones included.
+
+        What the files' folders say is durable when this returns. A series that changed lately is looked at first.
+        """
+        found: dict[str, list[Path]] = {}
+        for folder in sorted(self._series_folders(), key=_changed_at, reverse=True):
+            for path in _dicom_files(folder):
+                sop_uid = path.stem.partition("~")[0]
+                if sop_uid in sop_uids:
+                    found.setdefault(sop_uid, []).append(path)
+            if len(found) == len(set(sop_uids)):
+                break
+        for folder in {path.parent for paths in found.values() for path in paths}:
+            _sync_folder(folder)
+        return found
+
     def scan(self) -> list[Arrival]:
         """Every series on disk, as if it had just come and its sender had gone.
 
         The quiet time begins anew: a sender cut off by our own end may be about to send the rest.
         """
-        folders = sorted(path for path in self.inbox.iterdir() if path.is_dir() and _UID.fullmatch(path.name))
-        arrivals = (self._found(folder) for folder in folders)
+        arrivals = (self._found(folder) for folder in sorted(self._series_folders()))
         return [arrival for arrival in arrivals if arrival.sop_uids]
 
     # What was made
@@ -215,6 +236,10 @@ class Spool:
         return dead
 
     # Steps
+
+    def _series_folders(self) -> Iterator[Path]:
+        """The folder of each series on disk."""
+        return (path for path in self.inbox.iterdir() if path.is_dir() and _UID.fullmatch(path.name))
 
     def _made(self, series_uid: str) -> Path:
         """The folder of a series, its entry in `in/` durable."""
@@ -331,6 +356,29 @@ def _calling_ae(path: Path) -> str:
     except (InvalidDicomError, OSError, EOFError, struct.error):
         return ""
     return str(meta.get("SourceApplicationEntityTitle", "")).strip()
+
+
+def _changed_at(folder: Path) -> float:
+    """When an entry of a folder last changed (Unix time)."""
+    return folder.stat().st_mtime
+
+
+def sop_class_of_intact(path: Path) -> str:
+    """The SOP Class UID of a stored file, after its data set was read again and has the digest of when it came.
+
+    Raises Damaged when it has not, OSError when it cannot be read.
+    """
+    try:
+        meta = read_file_meta_info(path)
+        begin = len(_PREAMBLE) + 12 + int(meta.FileMetaInformationGroupLength)
+        recorded = bytes(meta.PrivateInformation)
+    except (InvalidDicomError, EOFError, struct.error, AttributeError, ValueError, TypeError) as error:
+        raise Damaged(f"{path.name} has no readable head any more") from error
+    with path.open("rb") as file:
+        file.seek(begin)
+        if hashlib.file_digest(file, "sha256").digest() != recorded:
+            raise Damaged(f"the bytes of {path.name} are no longer those that came")
+    return str(meta.MediaStorageSOPClassUID)
 
 
 def _holds(path: Path, incoming: Incoming) -> bool:

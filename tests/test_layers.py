@@ -38,9 +38,9 @@ ALLOWED = {
 
 ONLY_IN = {
     "dbos": {"dicomnode.engine"},
-    "sqlalchemy": {"dicomnode.ledger", "dicomnode.schema", "dicomnode.engine"},
+    "sqlalchemy": {"dicomnode.ledger", "dicomnode.commitment_ledger", "dicomnode.schema", "dicomnode.engine"},
     "prometheus_client": {"dicomnode.metrics"},
-    "pynetdicom": {"dicomnode.receive", "dicomnode.deliver", "dicomnode.archive"},
+    "pynetdicom": {"dicomnode.receive", "dicomnode.commitment_scp", "dicomnode.deliver", "dicomnode.archive"},
     "starlette": {"dicomnode.web"},
     "uvicorn": {"dicomnode.web"},
 }
