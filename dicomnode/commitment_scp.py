@@ -140,14 +140,20 @@ class Provider:
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._woken = threading.Event()
+        self._stopped = False
 
     def handlers(self) -> list[evt.EventHandlerType]:
         """What is to be bound to every association that the node accepts."""
         return [(evt.EVT_ACCEPTED, self._accepted), (evt.EVT_DIMSE_RECV, self._heard), (evt.EVT_N_ACTION, self._asked)]
 
     def start(self) -> None:
-        """Report what is due, in threads of its own, until the process ends."""
+        """Report what is due, in threads of its own, until `stop`."""
         threading.Thread(target=self._run, name="commitment", daemon=True).start()
+
+    def stop(self) -> None:
+        """Begin no report any more; those that have begun are harmless."""
+        self._stopped = True
+        self._woken.set()
 
     # What senders do
 
@@ -190,17 +196,17 @@ class Provider:
 
     def _run(self) -> None:
         """Look about every second, and at once when a sender did something, at what can be reported."""
-        while True:
+        while not self._stopped:
             self._woken.wait(TICK_S)
             self._woken.clear()
             try:
                 self.tick()
             except LedgerUnreachable as error:
                 log.event("commitments wait for the database", level="error", reason=str(error))
-                time.sleep(5 * TICK_S)
+                time.sleep(10 * TICK_S)
             except Exception:
                 log.LOGGER.exception("commitments not looked at, tried again")
-                time.sleep(TICK_S)
+                time.sleep(10 * TICK_S)
 
     def tick(self) -> None:
         """Begin to report, sender by sender, what can be reported now; returns at once."""

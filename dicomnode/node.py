@@ -166,6 +166,7 @@ def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
         intake = Intake(config, ledger, engine.Queues(ledger), spool, receiver)
         intake.adopt()
         _each_tick("receive", stop, intake.tick)
+    commitment.stop()
     receiver.stop(GRACE_S / 2)
 
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,21 +62,14 @@ def referenced(paths: Sequence[Path]) -> dict[str, str]:
 class Site:
     """A node's receiver with storage commitment, in this process."""
 
-    config: Config
     spool: Spool
     ledger: Ledger
-    receivers: list[Receiver] = field(default_factory=list)
-
-    def start(self) -> None:
-        """Listen; a second start is a new process' on the same data."""
-        provider = Provider(self.config, self.commitments, self.spool)
-        self.receivers.append(Receiver(self.config.node, self.config.receive, self.spool, [provider]))
-        self.receivers[-1].start()
-        provider.start()
+    provider: Provider
+    receiver: Receiver
 
     @property
     def port(self) -> int:
-        return self.receivers[-1].port
+        return self.receiver.port
 
     @property
     def commitments(self) -> Commitments:
@@ -104,14 +97,17 @@ def site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
         config = Config(node=Node(port=0, data=data), receive=receive, commitment=patience)
         spool, ledger = Spool(data), Ledger(f"sqlite:///{data / 'node.sqlite'}")
         ledger.create()
-        made.append(Site(config, spool, ledger))
-        made[-1].start()
+        provider = Provider(config, Commitments(ledger.engine), spool)
+        receiver = Receiver(config.node, receive, spool, [provider])
+        receiver.start()
+        provider.start()
+        made.append(Site(spool, ledger, provider, receiver))
         return made[-1]
 
     yield make
     for one in made:
-        for receiver in one.receivers:
-            receiver.stop(grace_s=1)
+        one.provider.stop()
+        one.receiver.stop(grace_s=1)
         one.ledger.close()
 
 
