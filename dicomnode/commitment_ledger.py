@@ -71,16 +71,16 @@ class Commitments:
         return self._rows(sa.true())
 
     def begun(self, row: CommitmentRow, next_at: float) -> CommitmentRow | None:
-        """An attempt at this report begins, the next is due at `next_at` (Unix time); -> the row of this attempt.
+        """An attempt at this report begins; -> its row. If nothing is heard of it, the next is due at `next_at`.
 
         None when it is not due any more: reported, asked for anew, or begun by another process.
         """
         begun = dataclasses.replace(row, attempt=row.attempt + 1)
         return begun if self._changed(row, attempt=begun.attempt, due_at=next_at) else None
 
-    def postponed(self, row: CommitmentRow, sentence: str, due_at: float | None = None) -> None:
-        """A begun attempt came to nothing, because of `sentence`; the next may be due earlier, at `due_at`."""
-        self._changed(row, sentence=sentence, **({} if due_at is None else {"due_at": due_at}))
+    def postponed(self, row: CommitmentRow, sentence: str, due_at: float) -> None:
+        """A begun attempt came to nothing, because of `sentence`; the next is due at `due_at` (Unix time)."""
+        self._changed(row, sentence=sentence, due_at=due_at)
 
     def reported(self, row: CommitmentRow, failed: Mapping[str, int]) -> None:
         """The requestor took the report; `failed`: SOP Instance UID -> Failure Reason."""

@@ -291,9 +291,7 @@ class Provider:
             if len(files) < len(row.listed) and time.time() - row.asked_at.timestamp() < self._config.commitment.wait_s:
                 continue
             failed = failures(row.listed, files, SOP_CLASSES)
-            settings = self._config.commitment
-            delay_s = back_off_s(row.attempt, settings.retry_first_s, settings.retry_max_s, jitter())
-            now = self._commitments.begun(row, time.time() + settings.timeout_s + delay_s)
+            now = self._commitments.begun(row, time.time() + 2 * self._config.commitment.timeout_s)
             if now is not None:
                 begun.append((now, failed))
         return begun
@@ -309,7 +307,10 @@ class Provider:
         log.event("storage commitment reported", level="warning" if failed else "info", failed=len(failed), **names)
 
     def _postpone(self, row: CommitmentRow, sentence: str) -> None:
-        self._commitments.postponed(row, sentence)
+        """The attempt that `row` is came to nothing; the next comes later."""
+        settings = self._config.commitment
+        delay_s = back_off_s(row.attempt - 1, settings.retry_first_s, settings.retry_max_s, jitter())
+        self._commitments.postponed(row, sentence, time.time() + delay_s)
         names = {"calling_ae": row.requestor, "transaction": row.transaction_uid}
         log.event("commitment report postponed", level="warning", reason=sentence, **names)
 

@@ -518,35 +518,28 @@ def test_a_sender_that_cannot_be_reached_delays_no_other(
 
 # What is refused
 
-BAD: list[tuple[str, int, Dataset | None, int, str]] = [
-    ("no Action Information", 1, None, 0x0115, WELL_KNOWN_INSTANCE),
-    ("no Transaction UID", 1, action(None, {"1.2": MRImageStorage}), 0x0115, WELL_KNOWN_INSTANCE),
-    ("no references", 1, action("1.2.3", {}), 0x0115, WELL_KNOWN_INSTANCE),
-    ("a path as UID", 1, action("1.2.3", {"../../etc/passwd": MRImageStorage}), 0x0115, WELL_KNOWN_INSTANCE),
-    ("a path as transaction", 1, action("../1", {"1.2": MRImageStorage}), 0x0115, WELL_KNOWN_INSTANCE),
-    ("a class that is no UID", 1, action("1.2.3", {"1.2": "MR"}), 0x0115, WELL_KNOWN_INSTANCE),
-    ("another action", 2, action("1.2.3", {"1.2": MRImageStorage}), 0x0123, WELL_KNOWN_INSTANCE),
-    ("another instance", 1, action("1.2.3", {"1.2": MRImageStorage}), 0x0112, "1.2.840.10008.1.20.1.2"),
+BAD: list[tuple[str, int, Dataset | None, str, int]] = [
+    ("no Action Information", 1, None, WELL_KNOWN_INSTANCE, 0x0115),
+    ("no Transaction UID", 1, action(None, {"1.2": MRImageStorage}), WELL_KNOWN_INSTANCE, 0x0115),
+    ("no references", 1, action("1.2.3", {}), WELL_KNOWN_INSTANCE, 0x0115),
+    ("a path as UID", 1, action("1.2.3", {"../../etc/passwd": MRImageStorage}), WELL_KNOWN_INSTANCE, 0x0115),
+    ("a path as transaction", 1, action("../1", {"1.2": MRImageStorage}), WELL_KNOWN_INSTANCE, 0x0115),
+    ("a class that is no UID", 1, action("1.2.3", {"1.2": "MR"}), WELL_KNOWN_INSTANCE, 0x0115),
+    ("another action", 2, action("1.2.3", {"1.2": MRImageStorage}), WELL_KNOWN_INSTANCE, 0x0123),
+    ("another instance", 1, action("1.2.3", {"1.2": MRImageStorage}), "1.2.840.10008.1.20.1.2", 0x0112),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
-@pytest.mark.parametrize(("what", "type_id", "information", "status", "instance"), BAD, ids=[one[0] for one in BAD])
-def test_a_malformed_request_is_refused_by_its_status_and_the_association_goes_on(
-    site: Callable[..., Site],
-    scanner: Scanner,
-    series: list[Path],
-    what: str,
-    type_id: int,
-    information: Dataset | None,
-    status: int,
-    instance: str,
+def test_malformed_requests_are_refused_by_their_status_and_the_association_goes_on(
+    site: Callable[..., Site], scanner: Scanner, series: list[Path]
 ) -> None:
     running = site()
     running.push(series)
     association = scanner.associated(running)
-    said, _ = association.send_n_action(information, type_id, PUSH_MODEL, instance)
-    assert said.Status == status
+    for what, action_type, information, instance, status in BAD:
+        said, _ = association.send_n_action(information, action_type, PUSH_MODEL, instance)
+        assert (what, said.Status) == (what, status)
     assert running.commitments.known() == []
     ask(association, referenced(series))
     assert scanner.hears().event_type == 1
