@@ -90,14 +90,13 @@ class Commitments:
         """The report is not tried any more, because of `sentence`; False when it is not waiting so any more."""
         return self._changed(row, ended_at=time.time(), sentence=sentence)
 
-    def announced(self, sop_uids: Collection[str]) -> frozenset[str]:
-        """SOP Instance UIDs in requests of the last hour that name one of `sop_uids`: what the sender says it has sent.
+    def requests(self, sop_uids: Collection[str]) -> list[frozenset[str]]:
+        """Each request of the last hour that names one of `sop_uids`: the SOP Instance UIDs that it lists.
 
-        Empty when none does. A request names no series: it may list instances of others too.
+        It is what a sender says it has sent. A request names no series: it may list instances of others too. A sender may ask for each instance by itself.
         """
-        lately = [row.listed.keys() for row in self._rows(commitments.c.asked_at > time.time() - ANNOUNCED_S)]
-        wanted = set(sop_uids)
-        return frozenset(uid for listed in lately if not wanted.isdisjoint(listed) for uid in listed)
+        lately = [frozenset(row.listed) for row in self._rows(commitments.c.asked_at > time.time() - ANNOUNCED_S)]
+        return [listed for listed in lately if not listed.isdisjoint(sop_uids)]
 
     def _changed(self, row: CommitmentRow, **values: object) -> bool:
         """Change a request that waits and is at this very attempt; False when it is not."""

@@ -103,8 +103,8 @@ A report that is not answered with Success is repeated after `commitment.retry_f
 time up to `commitment.retry_max_s` (default $most s), for `commitment.give_up_after_s` (default $give_up s), over
 restarts.
 
-An instance is committed when its file is there, its bytes are those that came (their SHA-256 is recorded with them, and
-the file is read again), and its SOP class is the one referenced. Otherwise it fails:
+An instance is committed when its file is there, its bytes are those that came (their SHA-256 is recorded in the
+file, which is read again), and its SOP class is the one referenced. Otherwise it fails:
 
 $failures
 

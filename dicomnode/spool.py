@@ -44,6 +44,7 @@ IMPLEMENTATION_VERSION_NAME: Final = "SCT-NODE"
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _JOB: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PREAMBLE: Final = b"\0" * 128 + b"DICM"
+_DIGEST_BYTES: Final = 32
 
 
 def checked_uid(uid: str, what: str) -> str:
@@ -71,7 +72,7 @@ class Incoming:
     def file_head(self) -> bytes:
         """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
 
-        Private Information (0002,0102) is the SHA-256 of the data set's bytes, for `sop_class_of_intact`.
+        Its last element, Private Information (0002,0102), ends with the SHA-256 of all other bytes of the file.
         """
         elements = b"".join(
             (
@@ -83,10 +84,13 @@ class Incoming:
                 _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
                 _element(0x0016, b"AE", self.calling_ae.encode("ascii", "replace")[:16]),
                 _element(0x0100, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-                _element(0x0102, b"OB", hashlib.sha256(self.dataset).digest()),
+                _element(0x0102, b"OB", bytes(_DIGEST_BYTES)),
             )
         )
-        return _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements
+        head = _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements[:-_DIGEST_BYTES]
+        digest = hashlib.sha256(head)
+        digest.update(self.dataset)
+        return head + digest.digest()
 
 
 def _element(number: int, vr: bytes, value: bytes) -> bytes:
@@ -364,21 +368,19 @@ def _changed_at(folder: Path) -> float:
 
 
 def sop_class_of_intact(path: Path) -> str:
-    """The SOP Class UID of a stored file, after its data set was read again and has the digest of when it came.
+    """The SOP Class UID of a stored file, after the file was read again and has the digest of when it was written.
 
     Raises Damaged when it has not, OSError when it cannot be read.
     """
-    try:
-        meta = read_file_meta_info(path)
-        begin = len(_PREAMBLE) + 12 + int(meta.FileMetaInformationGroupLength)
-        recorded = bytes(meta.PrivateInformation)
-    except (InvalidDicomError, EOFError, struct.error, AttributeError, ValueError, TypeError) as error:
-        raise Damaged(f"{path.name} has no readable head any more") from error
     with path.open("rb") as file:
-        file.seek(begin)
-        if hashlib.file_digest(file, "sha256").digest() != recorded:
-            raise Damaged(f"the bytes of {path.name} are no longer those that came")
-    return str(meta.MediaStorageSOPClassUID)
+        head = file.read(len(_PREAMBLE) + 12)
+        head += file.read(int.from_bytes(head[-4:], "little"))
+        digest = hashlib.sha256(head[:-_DIGEST_BYTES])
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    if digest.digest() != head[-_DIGEST_BYTES:]:
+        raise Damaged(f"the bytes of {path.name} are no longer those that were written")
+    return str(read_file_meta_info(path).MediaStorageSOPClassUID)
 
 
 def _holds(path: Path, incoming: Incoming) -> bool:

@@ -435,8 +435,8 @@ def test_a_request_says_what_is_to_come(site: Callable[..., Site], scanner: Scan
     uids = list(referenced(series))
     scanner.ask(running, referenced(series))
     scanner.ask(running, {generate_uid(): MRImageStorage})
-    assert running.commitments.announced(uids[:1]) == frozenset(uids)
-    assert running.commitments.announced([generate_uid()]) == frozenset()
+    assert running.commitments.requests(uids[:1]) == [frozenset(uids)]
+    assert running.commitments.requests([generate_uid()]) == []
 
 
 # Again, later, never

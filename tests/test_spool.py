@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
-from dicomnode.errors import NotStorable, OutOfResources
-from dicomnode.spool import Incoming, Spool, Stored, checked_uid
+from dicomnode.errors import Damaged, NotStorable, OutOfResources
+from dicomnode.spool import Incoming, Spool, Stored, checked_uid, sop_class_of_intact
 
 SERIES = "1.2.826.0.1.99"
 INSTANCE = "1.2.826.0.1.99.7"
@@ -239,6 +239,30 @@ def test_every_series_on_disk_is_found_with_its_sender(spool: Spool) -> None:
     assert {uid: arrival.sop_uids for uid, arrival in found.items()} == {"1.5": {"1.5.1", "1.5.2"}, "1.6": {"1.6.1"}}
     assert found["1.5"].calling_ae == "SCANNER"
     assert found["1.5"].open_associations == 0
+
+
+def test_instances_are_found_whatever_their_series_with_every_content_they_came_with(spool: Spool) -> None:
+    spool.store(incoming(instance="1.1", series="1"))
+    spool.store(incoming(instance="2.1", series="2"))
+    spool.store(incoming(DATA_SET + b"\x08\x00\x05\x00CS\0\0", instance="1.1", series="1"))
+    found = spool.find(["1.1", "2.1", "3.1"])
+    assert {uid: [path.parent.name for path in paths] for uid, paths in found.items()} == {
+        "1.1": ["1", "1"],
+        "2.1": ["2"],
+    }
+    assert {sop_class_of_intact(path) for paths in found.values() for path in paths} == {MRImageStorage}
+
+
+def test_a_stored_file_with_any_byte_changed_or_missing_is_damaged(spool: Spool) -> None:
+    path = spool.store(incoming()).path
+    whole = path.read_bytes()
+    changed = [whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :] for at in range(len(whole))]
+    for content in (*changed, *(whole[:end] for end in range(0, len(whole), 5)), whole + b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(Damaged):
+            sop_class_of_intact(path)
+    path.write_bytes(whole)
+    assert sop_class_of_intact(path) == MRImageStorage
 
 
 def test_a_file_that_is_no_dicom_does_not_stop_the_scan(spool: Spool) -> None:
