@@ -93,7 +93,8 @@ class Commitments:
     def requests(self, sop_uids: Collection[str]) -> list[frozenset[str]]:
         """Each request of the last hour that names one of `sop_uids`: the SOP Instance UIDs that it lists.
 
-        It is what a sender says it has sent. A request names no series: it may list instances of others too. A sender may ask for each instance by itself.
+        It is what a sender says it has sent. A request names no series: it may list instances of others too, and a
+        sender may ask for each instance by itself.
         """
         lately = [frozenset(row.listed) for row in self._rows(commitments.c.asked_at > time.time() - ANNOUNCED_S)]
         return [listed for listed in lately if not listed.isdisjoint(sop_uids)]
