@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicomnode import log, metrics
@@ -40,13 +41,17 @@ class Deliveries:
         row, delivery = self._due(job, destination, attempt)
         if row is None or delivery is None:
             return
+        offer = Offer(self._ledger, job, destination)
         try:
-            self._send(row, destination)
+            self._send(row, destination, offer)
         except Undelivered as error:
-            self._postpone(delivery, error.sentence)
+            begun = delivery.begun_at is not None or offer.may_be_there(error)
+            self._postpone(delivery, error.sentence, begun=begun)
         except UnknownDestination as error:
             self._postpone(delivery, str(error))
-        except (LedgerUnreachable, WrongState):
+        except WrongState as error:
+            log.event("delivery stopped", level="warning", job=job, destination=destination, reason=str(error))
+        except LedgerUnreachable:
             raise
         except Exception as error:
             log.LOGGER.exception("delivery failed", extra=log.fields(job=job, destination=destination))
@@ -74,13 +79,13 @@ class Deliveries:
         """The job and its delivery, if this very attempt is what is due."""
         row = self._ledger.job(job)
         found = [one for one in self._ledger.deliveries(job) if one.destination == destination]
-        open_ones = [one for one in found if one.delivered_at is None and one.attempt == attempt]
+        open_ones = [one for one in found if one.open and one.attempt == attempt]
         if row.state is not State.SYNTHESIZED or row.held is not None or not open_ones:
             return None, None
         return row, open_ones[0]
 
-    def _send(self, row: JobRow, name: str) -> None:
-        """One association; every answer goes into the ledger as it comes. Raises Undelivered."""
+    def _send(self, row: JobRow, name: str, offer: Offer) -> None:
+        """One association; every answer goes into the ledger as it comes. Raises Undelivered, WrongState (stopped)."""
         destination = self._config.destination(name)
         if destination is None:
             raise UnknownDestination(f"the configuration has no destination {name!r} any more")
@@ -94,16 +99,19 @@ class Deliveries:
                 self._config.node.ae_title,
                 lambda receipt: self._ledger.answered(row.job, name, [receipt]),
                 already=self._ledger.taken(row.job, name),
+                before=offer,
             )
 
-    def _postpone(self, delivery: DeliveryRow, sentence: str, delay_s: float | None = None) -> None:
+    def _postpone(
+        self, delivery: DeliveryRow, sentence: str, delay_s: float | None = None, *, begun: bool = True
+    ) -> None:
         """The next attempt, later; an alarm when the destination has waited too long."""
         destination = self._config.destination(delivery.destination)
         if delay_s is None:
             delay_s = UNKNOWN_DESTINATION_RETRY_S if destination is None else _delay_s(delivery.attempt, destination)
         following = self._queues.deliver(delivery.job, delivery.destination, delivery.attempt + 1, delay_s)
         due_at = time.time() + delay_s
-        self._ledger.postponed(delivery.job, delivery.destination, delivery.attempt, sentence, due_at, following)
+        self._ledger.postponed(delivery.job, delivery.destination, delivery.attempt, sentence, due_at, following, begun)
         metrics.DELIVERY_ATTEMPTS.labels(destination=delivery.destination, outcome="postponed").inc()
         waited_s = time.time() - delivery.since.timestamp()
         alarm = destination is not None and waited_s > destination.alarm_after_s
@@ -137,6 +145,29 @@ class Deliveries:
         log.event("series delivered", job=row.job, series=row.series_instance_uid, destination=destination)
         if last:
             metrics.JOBS.labels(state=State.DELIVERED).inc()
+
+
+@dataclass
+class Offer:
+    """Asks before each instance of an attempt whether it may still be sent, and keeps how many were."""
+
+    ledger: Ledger
+    job: str
+    destination: str
+    instances: int = 0
+
+    def __call__(self) -> None:
+        """An instance is about to be sent. Raises WrongState when the job was superseded, held or ended meanwhile."""
+        if self.instances == 0:
+            self.ledger.begin(self.job, self.destination)
+        row = self.ledger.job(self.job)
+        if row.state is not State.SYNTHESIZED or row.held is not None:
+            raise WrongState(f"job {row.job[:12]} was held or ended after {self.instances} instances had been sent")
+        self.instances += 1
+
+    def may_be_there(self, error: Undelivered) -> bool:
+        """Whether the destination may have an instance: it took one, or did not answer for one."""
+        return len(error.receipts) < self.instances or any(receipt.stored for receipt in error.receipts)
 
 
 def _delay_s(attempt: int, destination: Destination) -> float:

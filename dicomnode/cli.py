@@ -127,6 +127,8 @@ def _add_jobs(commands: Any) -> None:
     details = "A job held after synthesis is sent; one held before it is tried again."
     added = _add(commands, "release", _release, "Let a held job go on", details, "reason", "json")
     added.add_argument("job", metavar="JOB", help=job)
+    text = "for a job held because a SOP instance came with two contents: use the one that came first, or last"
+    added.add_argument("--use", choices=("first", "last"), help=text)
     details = "Nothing of it is sent, and it is not tried again."
     added = _add(commands, "reject", _reject, "End a held job", details, "reason", "json")
     added.add_argument("job", metavar="JOB", help=job)
@@ -274,7 +276,7 @@ def _release(given: argparse.Namespace) -> int:
     from dicomnode import engine, listing, review
 
     ledger = _ledger(_config(given))
-    released = listing.job(review.release(ledger, engine.Queues(ledger), given.job, given.reason))
+    released = listing.job(review.release(ledger, engine.Queues(ledger), given.job, given.reason, given.use))
     _print_json(released) if given.json else print(f"released {released['job']}: {released['state']}")
     return OK
 

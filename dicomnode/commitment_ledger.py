@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from dicomnode.commitment import Request, Unacceptable
-from dicomnode.ledger import transaction
 from dicomnode.schema import CommitmentRow, commitments
+from dicomnode.steps import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -155,6 +155,7 @@ class Settle:
     """When a series counts as complete."""
 
     quiet_s: float = _checked(30.0, between(0.1, 86_400))
+    grace_s: float = _checked(10.0, between(0.1, 86_400))
 
 
 @dataclass(frozen=True, slots=True)

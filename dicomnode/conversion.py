@@ -14,6 +14,7 @@ fact is missing from the ledger.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import traceback
 from dataclasses import dataclass
@@ -117,6 +118,13 @@ class Conversions:
         if row.state is not State.RECEIVED or row.held is not None or row.attempt != attempt:
             return
         try:
+            self._attempt(row)
+        except WrongState as error:
+            log.event("job went on without this attempt", level="warning", job=job, attempt=attempt, reason=str(error))
+
+    def _attempt(self, row: JobRow) -> None:
+        """Convert, and write the fact. Raises WrongState when the job was superseded, held or ended meanwhile."""
+        try:
             made = self._made(row)
         except Unsuitable as error:
             self._reject(row, error)
@@ -128,7 +136,7 @@ class Conversions:
             raise
         except Exception as error:
             log.LOGGER.exception(
-                "synthesis failed", extra=log.fields(job=job, series=row.series_instance_uid, attempt=attempt)
+                "synthesis failed", extra=log.fields(job=row.job, series=row.series_instance_uid, attempt=row.attempt)
             )
             self._failed(row, f"{type(error).__name__}: {error}", traceback.format_exc())
         else:
@@ -158,12 +166,15 @@ class Conversions:
         return Made.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
 
     def _convert(self, row: JobRow, into: Path) -> None:
-        """Exactly the job's instances, whatever came since."""
+        """Exactly the job's instances, whatever came since. Raises WrongState when the job has ended meanwhile."""
         folder = self._spool.series_folder(row.series_instance_uid)
         series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
         options = options_of(self._settings(row), self._config.device)
+        options = dataclasses.replace(options, replaces=row.replaces)
         result = convert(series, self._loaded(row.model, row.model_digest), into, options)
         write_report(result, into)
+        if self._ledger.job(row.job).state is not State.RECEIVED:
+            raise WrongState(f"job {row.job[:12]} was superseded while it was computed")
         for stage, seconds in result.report["seconds"].items():
             metrics.STAGE_SECONDS.labels(stage=STAGES.get(stage, stage)).observe(seconds)
 

@@ -98,9 +98,11 @@ def send(
     calling_ae: str,
     on_receipt: Callable[[Receipt], None],
     already: Collection[str] = (),
+    before: Callable[[], None] = lambda: None,
 ) -> list[Receipt]:
     """Send files over one association; those whose SOP Instance UID is in `already` are left out.
 
+    `before` is called when an instance is about to be sent, and may stop the whole by raising an error of its own.
     `on_receipt` is called with each answer before the next instance is sent. A refused instance does not stop the
     others. Returns all receipts, warnings among them. Raises Undelivered when any instance is not at the destination
     afterwards, with the receipts of this attempt and a sentence that names the destination.
@@ -115,6 +117,7 @@ def send(
             welcome = [one for one in parcels if _acceptable(association, one)]
             why += _unwelcome([one for one in parcels if one not in welcome])
             for one in welcome:
+                before()
                 receipts.append(_sent(association, one, destination))
                 metrics.DELIVERED_INSTANCES.labels(destination.name, receipts[-1].outcome).inc()
                 on_receipt(receipts[-1])

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from dicomnode.config import Config
-    from dicomnode.ledger import Ledger, Then
+    from dicomnode.ledger import Ledger
+    from dicomnode.steps import Then
 
 NAME: Final = "sct-node"
 VERSION: Final = "1"

@@ -9,6 +9,7 @@
     ├── Damaged             a stored file is not as it came: its commitment fails, with an alarm (PS3.3 C.14.1.1)
     ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
     ├── LedgerUnreachable   the database does not answer: pages say so; reception goes on, for files are the truth
+    ├── OldLedger           the database's tables are of another version and cannot be brought up: nothing starts
     ├── UnknownJob          a person asked for a job the ledger does not know
     ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
     └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
@@ -84,6 +85,10 @@ class Undelivered(NodeError):
 
 class LedgerUnreachable(NodeError):
     """The database cannot be reached or does not answer; what was asked was not done."""
+
+
+class OldLedger(NodeError):
+    """The tables are of another version of the node, and this one cannot bring them to its own."""
 
 
 class UnknownJob(NodeError):

@@ -4,6 +4,10 @@ The files on disk are the truth. Each tick notes in the ledger what has come, as
 and hands those over: one job for the set of instances on disk, and its queue entry, in one transaction. A series whose
 very set already has its job (the same images pushed again) is let go without a word. At start everything on disk that
 no job has taken is looked at again, so a crash at any point loses nothing.
+
+Two things raise an alarm (a log event of level error, and a metric), before the ledger knows of the first and after it
+holds the job for the second: instances that come after a job had taken their series, and a SOP Instance UID that stands
+for two things. Both are seen in `sct-node jobs` for ever.
 """
 
 from __future__ import annotations
@@ -12,23 +16,26 @@ import time
 from typing import TYPE_CHECKING
 
 from dicomnode import log, metrics
-from dicomnode.rules import Decision, choose
+from dicomnode.commitment_ledger import Commitments
+from dicomnode.conflicts import CODE, NAMED, Conflicts, names_of
+from dicomnode.evidence import Evidence
 from dicomnode.schema import Plan
-from dicomnode.settle import may_be_complete, settled
+from dicomnode.settle import Patience, is_still, settled
 from dicomnode.states import State
+from dicomnode.superseding import SUPERSEDED
 from models.card import find
-from pipeline.errors import Unsuitable
-from pipeline.series import Instance, Series, read_instance, stack_complete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from dicomnode.config import Config
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
     from dicomnode.receive import Receiver
-    from dicomnode.settle import Arrival
+    from dicomnode.rules import Decision
+    from dicomnode.schema import JobRow
+    from dicomnode.settle import Arrival, Reason, Stack
     from dicomnode.spool import Spool
 
 
@@ -41,12 +48,15 @@ class Intake:
         self._queues = queues
         self._spool = spool
         self._receiver = receiver
+        self._conflicts = Conflicts(ledger.engine)
+        self._evidence = Evidence(config, Commitments(ledger.engine).requests, self._conflicts.missing)
         self._noted: dict[str, int] = {}
-        self._headers: dict[str, dict[str, Instance | None]] = {}
+        self._compared: dict[str, tuple[int, int]] = {}
 
     def adopt(self) -> None:
         """Take over what lies on disk and no job has taken; called once, before the first tick."""
-        self._receiver.adopt(one for one in self._spool.scan() if not self._taken(one))
+        seen = self._conflicts.seen()
+        self._receiver.adopt(one for one in self._spool.scan() if not self._taken(one, seen.get(one.series_uid, 0)))
 
     def tick(self) -> None:
         """Look at each series that is arriving; what fails for one is logged and tried again, the others go on."""
@@ -56,63 +66,86 @@ class Intake:
             except Exception:
                 log.LOGGER.exception("series not handed over, tried again", extra=log.fields(series=arrival.series_uid))
 
-    def _taken(self, arrival: Arrival) -> bool:
-        """Whether a job has the series as it is on disk."""
-        job = self._ledger.job_of(arrival.series_uid)
-        return job is not None and set(job.sop_instance_uids) == arrival.sop_uids
+    def _taken(self, arrival: Arrival, seen: int) -> bool:
+        """Whether a job has the series as it is on disk, and its contradictions are known."""
+        job, rows = self._ledger.job_of(arrival.series_uid), self._conflicts.of(arrival.series_uid)
+        known = {row.name for row in rows}.issuperset(path.stem for path in self._spool.conflicts(arrival.series_uid))
+        whole = job is not None and list(job.sop_instance_uids) == names_of(arrival.sop_uids, rows)
+        return whole and known and seen == len(arrival.sop_uids)
 
     def _look(self, arrival: Arrival) -> None:
         """Note the series, and hand it over once it is settled."""
-        paths = self._spool.instances(arrival.series_uid)
-        sop_uids = [path.stem for path in paths]
-        if not self._repeated(arrival.series_uid, sop_uids):
-            self._note(arrival, len(paths))
-        now, quiet_s = time.monotonic(), self._config.settle.quiet_s
-        complete = may_be_complete(arrival, now, quiet_s) and self._complete(arrival, paths)
-        verdict = settled(arrival, complete, now, quiet_s)
-        if verdict.reason is not None:
-            self._hand_over(arrival, sop_uids, self._decision(arrival, paths), verdict.reason)
+        uid = arrival.series_uid
+        sop_uids = [path.stem for path in self._spool.instances(uid)]
+        self._look_for_conflicts(arrival, sop_uids)
+        names = names_of(sop_uids, self._conflicts.of(uid))
+        job = self._ledger.job_of(uid)
+        if job is not None and list(job.sop_instance_uids) == names:
+            self._let_go(arrival)
+            return
+        self._note(arrival, len(names))
+        paths = [self._spool.series_folder(uid) / f"{name}.dcm" for name in names]
+        reason = self._settled(arrival, paths)
+        if reason is not None:
+            self._hand_over(arrival, names, self._evidence.decision(uid, arrival.calling_ae, paths), reason)
 
-    def _repeated(self, series_uid: str, sop_uids: Iterable[str]) -> bool:
-        """Whether a job has just these instances: the same images were pushed again."""
-        job = self._ledger.job_of(series_uid)
-        return job is not None and set(job.sop_instance_uids) == set(sop_uids)
+    def _settled(self, arrival: Arrival, paths: Sequence[Path]) -> Reason | None:
+        """Why the series is complete, or None."""
+        settle, now = self._config.settle, time.monotonic()
+        habit_s = self._ledger.longest_pause_s(arrival.calling_ae)
+        patience = Patience(settle.quiet_s, settle.grace_s, self._config.receive.idle_timeout_s, habit_s)
+        stack: Stack = "unknown"
+        if is_still(arrival, now, patience):
+            stack = self._evidence.stack(arrival.series_uid, arrival.calling_ae, paths)
+        return settled(arrival, stack, now, patience).reason
+
+    def _look_for_conflicts(self, arrival: Arrival, sop_uids: Sequence[str]) -> None:
+        """Tell the ledger of contradictions that were not known, once for each set of files; raise the alarm."""
+        uid, files = arrival.series_uid, [path.stem for path in self._spool.conflicts(arrival.series_uid)]
+        compared = (len(sop_uids), len(files))
+        if self._compared.get(uid) == compared:
+            return
+        found = self._conflicts.found(uid, sop_uids, files)
+        self._compared[uid] = compared
+        if not found.new:
+            return
+        uids = [one.sop_instance_uid for one in found.new]
+        others = sorted({one.other_series for one in found.new if one.other_series})
+        told = {"instances": len(uids), "sop_instances": uids[:NAMED], "other_series": others[:NAMED], "series": uid}
+        log.event("a SOP Instance UID stands for two things: all are kept", level="error", job=found.held, **told)
+        metrics.INSTANCE_CONFLICTS.labels(sop_class="other").inc(sum(one.other_series is not None for one in found.new))
+        if found.held is not None:
+            metrics.HELD.labels(reason=CODE).inc()
 
     def _note(self, arrival: Arrival, instances: int) -> None:
-        """Tell the ledger what has come, if it is more than last time."""
+        """Tell the ledger what has come, if it is more than last time; raise the alarm when it comes late."""
         if self._noted.get(arrival.series_uid) == instances:
             return
-        last_at = time.time() - (time.monotonic() - arrival.last_at)
-        self._ledger.arrived(arrival.series_uid, arrival.calling_ae, instances, last_at)
+        last_at = _wall(arrival.last_at)
+        pause_s = max(arrival.pause_s, self._late_s(arrival))
+        self._ledger.arrived(arrival.series_uid, arrival.calling_ae, instances, last_at, pause_s)
         self._noted[arrival.series_uid] = instances
 
-    def _complete(self, arrival: Arrival, paths: Sequence[Path]) -> bool:
-        """Whether the stack on disk, of the volume that its rule chooses, has no gap, by its headers."""
-        series, settings = self._series(arrival, paths), self._decision(arrival, paths).settings
-        return None not in self._headers[arrival.series_uid].values() and stack_complete(
-            series, settings.volume, settings.stack
-        )
+    def _late_s(self, arrival: Arrival) -> float:
+        """Seconds by which instances came after those of which a job was made, if it is worth waiting for next time."""
+        before, job = self._ledger.series(arrival.series_uid), self._ledger.job_of(arrival.series_uid)
+        if before is None or job is None:
+            return 0.0
+        late_s = _wall(arrival.first_at) - before.last_at.timestamp()
+        told = {"series": arrival.series_uid, "job": job.job, "state": str(job.state), "late_s": round(late_s, 1)}
+        log.event("late instances: a job had taken the series", level="error", calling_ae=arrival.calling_ae, **told)
+        metrics.LATE_SERIES.labels(state=job.state).inc()
+        habitual = arrival.associations > 0 and late_s <= self._config.settle.quiet_s
+        return max(late_s, 0.0) if habitual else 0.0
 
-    def _decision(self, arrival: Arrival, paths: Sequence[Path]) -> Decision:
-        """What the rules say of the series as it is on disk."""
-        return choose(self._series(arrival, paths), arrival.calling_ae, self._config)
-
-    def _series(self, arrival: Arrival, paths: Sequence[Path]) -> Series:
-        """The instances on disk whose headers can be read; each header is read once."""
-        headers = self._headers.setdefault(arrival.series_uid, {})
-        for path in paths:
-            if path.name not in headers:
-                headers[path.name] = _readable(path)
-        return Series.of([instance for instance in headers.values() if instance is not None])
-
-    def _hand_over(self, arrival: Arrival, sop_uids: list[str], decision: Decision, reason: str) -> None:
+    def _hand_over(self, arrival: Arrival, names: list[str], decision: Decision, reason: Reason) -> None:
         """Open the job and its queue entry."""
         uid = arrival.series_uid
         job, new = self._ledger.received(
             uid,
-            sop_uids,
+            names,
             plan_of(decision),
-            f"{reason}: {len(sop_uids)} instances; {decision.sentence}",
+            f"{reason}: {len(names)} instances; {decision.sentence}",
             lambda connection, job: self._queues.synthesize(job, 1)(connection),
         )
         if new:
@@ -120,14 +153,35 @@ class Intake:
             metrics.RULES.labels(rule=decision.rule, action=decision.action).inc()
             metrics.JOBS.labels(state=State.RECEIVED if decision.converts else State.REJECTED).inc()
             told = f"series received, to {decision.action}"
-            log.event(told, series=uid, job=job, instances=len(sop_uids), reason=reason, rule=decision.rule)
+            log.event(told, series=uid, job=job, instances=len(names), reason=reason, rule=decision.rule)
+            self._tell_of(self._ledger.job(job))
         self._let_go(arrival)
+
+    def _tell_of(self, row: JobRow) -> None:
+        """Say what else a new job means: one that it supersedes, and that it is held."""
+        if row.held is not None:
+            metrics.HELD.labels(reason=row.reason_code).inc()
+            log.event("job held", level="error", job=row.job, series=row.series_instance_uid, reason=row.reason_code)
+        if row.supersedes is None:
+            return
+        old = self._ledger.job(row.supersedes)
+        if old.reason_code == SUPERSEDED:
+            metrics.JOBS.labels(state=State.REJECTED).inc()
+            metrics.REJECTED.labels(reason=SUPERSEDED).inc()
+        told = {"job": old.job, "series": old.series_instance_uid, "by": row.job, "replaces": row.replaces}
+        log.event("job superseded", level="error", state=str(old.state), reason=old.reason_code, **told)
 
     def _let_go(self, arrival: Arrival) -> None:
         """The ledger has it; when more came meanwhile, the next tick sees it."""
         if self._receiver.forget(arrival):
             self._noted.pop(arrival.series_uid, None)
-            self._headers.pop(arrival.series_uid, None)
+            self._compared.pop(arrival.series_uid, None)
+            self._evidence.forget(arrival.series_uid)
+
+
+def _wall(monotonic: float) -> float:
+    """The Unix time of a moment of `time.monotonic`."""
+    return time.time() - (time.monotonic() - monotonic)
 
 
 def plan_of(decision: Decision) -> Plan:
@@ -141,11 +195,3 @@ def plan_of(decision: Decision) -> Plan:
         decision.settings.as_json(),
         None if decision.converts else decision.sentence,
     )
-
-
-def _readable(path: Path) -> Instance | None:
-    """The instance, or None where its header is damaged."""
-    try:
-        return read_instance(path)
-    except Unsuitable:
-        return None

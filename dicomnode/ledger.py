@@ -1,5 +1,4 @@
-"""The diary: which series came, what became of each job, what each destination answered. All SQL is here,
-but that of storage commitment (`dicomnode.commitment_ledger`).
+"""The diary: which series came, what became of each job, what each destination answered.
 
 States name the last durable fact, and nobody is ever "doing": who works on a job is the engine's business, so a crash
 needs no repair here. Every method of `Ledger` that changes something is one fact: one transaction, one event row, and
@@ -11,16 +10,16 @@ SQLite (WAL, synchronous=FULL) or PostgreSQL; the same code, only the URL change
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from dicomnode.errors import LedgerUnreachable, UnknownJob, WrongState
+from dicomnode import conflicts
+from dicomnode.errors import UnknownJob, WrongState
+from dicomnode.migration import migrate
 from dicomnode.schema import (
     DeliveryRow,
     EventRow,
@@ -30,19 +29,19 @@ from dicomnode.schema import (
     SeriesRow,
     deliveries,
     events,
+    job_key,
     jobs,
     metadata,
     receipts,
     series,
 )
-from dicomnode.states import TRANSITIONS, Fact, State
+from dicomnode.states import Fact, State
+from dicomnode.steps import Then, ended_for, event, held_for, locked, release, step, transaction
+from dicomnode.superseding import delivered_by_all, open_job
 
 if TYPE_CHECKING:
     from dicomnode.config import Config
     from dicomnode.deliver import Receipt
-
-Then = Callable[[sa.Connection], None]
-"""What the engine writes in the same transaction as the fact, usually one queue entry."""
 
 Hold = tuple[str, str] | None
 """Reason code and sentence for which a job is held, or None."""
@@ -70,12 +69,6 @@ def _durable(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def job_key(series_instance_uid: str, sop_instance_uids: Iterable[str], model_digest: str, config_digest: str) -> str:
-    """The job's name: SHA-256 (hex) of what it is made of, so that asking twice is one job."""
-    parts = [series_instance_uid, *sorted(sop_instance_uids), model_digest, config_digest]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 IGNORED_BY_RULE: Final = "IGNORED_BY_RULE"
 """Reason code of the job of a series that a rule ignores."""
 
@@ -87,12 +80,16 @@ class Ledger:
         self.engine = connect(url)
 
     def create(self) -> None:
-        """Make the tables where they are missing."""
+        """Make the tables where they are missing, and bring those of an earlier version to this one.
+
+        Raises OldLedger when that cannot be done.
+        """
+        migrate(self.engine)
         metadata.create_all(self.engine)
 
     def reach(self) -> None:
         """Raise LedgerUnreachable when the database does not answer."""
-        with self._transaction() as connection:
+        with transaction(self.engine) as connection:
             connection.execute(sa.select(1))
 
     def close(self) -> None:
@@ -100,6 +97,13 @@ class Ledger:
         self.engine.dispose()
 
     # What is known
+
+    def longest_pause_s(self, calling_ae: str, of_last: int = 50) -> float:
+        """The longest pause that a sender made within one of the last series it brought; 0: each came in one piece."""
+        last = sa.select(series.c.pause_s).where(series.c.calling_ae == calling_ae)
+        last = last.order_by(series.c.last_at.desc()).limit(of_last)
+        rows = self._rows(sa.select(sa.func.max(last.subquery().c.pause_s).label("longest")))
+        return float(rows[0]["longest"] or 0.0)
 
     def jobs(self) -> list[JobRow]:
         """Every job, the newest first."""
@@ -154,9 +158,7 @@ class Ledger:
     def to_deliver(self) -> list[DeliveryRow]:
         """Deliveries that are due: of jobs SYNTHESIZED and not held, where instances are missing."""
         query = sa.select(deliveries).join(jobs, jobs.c.job == deliveries.c.job)
-        query = query.where(
-            jobs.c.state == State.SYNTHESIZED, jobs.c.held.is_(None), deliveries.c.delivered_at.is_(None)
-        )
+        query = query.where(jobs.c.state == State.SYNTHESIZED, jobs.c.held.is_(None), _OPEN)
         return [DeliveryRow.of(row) for row in self._rows(query)]
 
     def taken(self, job: str, destination: str) -> frozenset[str]:
@@ -167,22 +169,26 @@ class Ledger:
 
     # Facts
 
-    def arrived(self, series_instance_uid: str, calling_ae: str, instances: int, last_at: float) -> None:
+    def arrived(
+        self, series_instance_uid: str, calling_ae: str, instances: int, last_at: float, pause_s: float = 0.0
+    ) -> None:
         """Instances of a series came (`instances` so far, the last one at `last_at`): it is RECEIVING.
 
+        `pause_s` is the longest pause between two associations that brought it, as far as the caller knows.
         An event the first time, and when instances come after a job had taken the series; else only the count.
         """
         now = {"instances": instances, "last_at": last_at, "calling_ae": calling_ae, "job": None}
-        with self._transaction() as connection:
-            counted = sa.update(series).where(_is(series_instance_uid), series.c.job.is_(None)).values(now)
-            if connection.execute(counted).rowcount:
+        longest = sa.case((series.c.pause_s > pause_s, series.c.pause_s), else_=pause_s)
+        with transaction(self.engine) as connection:
+            again = sa.update(series).where(_is(series_instance_uid)).values(**now, pause_s=longest)
+            if connection.execute(again.where(series.c.job.is_(None))).rowcount:
                 return
-            reopened = connection.execute(sa.update(series).where(_is(series_instance_uid)).values(now)).rowcount
+            reopened = connection.execute(again).rowcount
             if not reopened:
-                first = {"series_instance_uid": series_instance_uid, "first_at": last_at, **now}
+                first = {"series_instance_uid": series_instance_uid, "first_at": last_at, "pause_s": pause_s, **now}
                 connection.execute(sa.insert(series).values(first))
             words = "more instances after the series was taken" if reopened else "first instances"
-            _event(connection, Fact.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
+            event(connection, Fact.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
 
     def received(
         self,
@@ -197,33 +203,27 @@ class Ledger:
         `then(connection, job)` is called for a new job only, and not for one that a rule ignores: that is REJECTED.
         """
         job = job_key(series_instance_uid, sop_instance_uids, plan.model_digest, plan.configuration_digest)
-        with self._transaction() as connection:
-            taking = sa.update(series).where(_is(series_instance_uid)).returning(series.c.calling_ae)
-            earlier = _latest_job(connection, series_instance_uid)
-            known = connection.execute(sa.select(jobs.c.job).where(jobs.c.job == job)).first() is not None
-            if not known:
-                row = {"job": job, "series_instance_uid": series_instance_uid, "state": State.RECEIVED, **plan.columns}
-                what = {"sop_instance_uids": json.dumps(sorted(sop_instance_uids)), "supersedes": earlier}
-                when = {"created_at": time.time(), "updated_at": time.time()}
-                connection.execute(sa.insert(jobs).values({**row, **what, **when}))
-            calling_ae = connection.execute(taking.values(job=job)).scalar_one()
-            if not known:
-                connection.execute(sa.update(jobs).where(jobs.c.job == job).values(calling_ae=calling_ae))
-                _event(connection, Fact.SETTLED, series_instance_uid, job, State.RECEIVED, reason)
-                if plan.ignored is None:
-                    then(connection, job)
-                else:
-                    why = _reason((IGNORED_BY_RULE, plan.ignored))
-                    self._step(connection, Fact.UNSUITABLE, job, plan.ignored, {**why})
-        return job, not known
+        with transaction(self.engine) as connection:
+            taking = sa.update(series).where(_is(series_instance_uid)).values(job=job).returning(series.c.calling_ae)
+            calling_ae = connection.execute(taking).scalar_one()
+            if connection.execute(sa.select(jobs.c.job).where(jobs.c.job == job)).first() is not None:
+                return job, False
+            row = {"job": job, "series_instance_uid": series_instance_uid, "calling_ae": calling_ae, **plan.columns}
+            row |= {"sop_instance_uids": json.dumps(sorted(sop_instance_uids))}
+            open_job(connection, row, reason, "more instances of the series came")
+            if plan.ignored is not None:
+                step(connection, Fact.UNSUITABLE, job, plan.ignored, ended_for(IGNORED_BY_RULE, plan.ignored))
+            elif not conflicts.hold(connection, job):
+                then(connection, job)
+        return job, True
 
     def synthesized(
         self, job: str, ct_series_uid: str, instances: int, destinations: Sequence[str], hold: Hold, then: Then
     ) -> None:
         """The CT series lies in out/<job>/; with a `hold` (code, sentence) nothing is sent before a person agrees."""
-        made = {"ct_series_uid": ct_series_uid, "ct_instances": instances, **_reason(hold)}
-        with self._transaction() as connection:
-            self._step(connection, Fact.SYNTHESIZED, job, f"{instances} instances", made | {"held": _sentence(hold)})
+        made = {"ct_series_uid": ct_series_uid, "ct_instances": instances, **held_for(hold)}
+        with transaction(self.engine) as connection:
+            step(connection, Fact.SYNTHESIZED, job, f"{instances} instances", made)
             now = time.time()
             for name in destinations:
                 row = {"job": job, "destination": name, "attempt": 1, "since": now, "due_at": now, "sentence": ""}
@@ -233,43 +233,69 @@ class Ledger:
 
     def unsuitable(self, job: str, code: str, sentence: str) -> None:
         """The input will never be suitable: REJECTED with its reason code, never tried again."""
-        self._one(Fact.UNSUITABLE, job, sentence, {"reason_code": code, "reason_sentence": sentence})
+        self._one(Fact.UNSUITABLE, job, sentence, ended_for(code, sentence))
 
     def failed(self, job: str, attempt: int, sentence: str, detail: str, then: Then) -> None:
         """An attempt at a synthesis failed and the next is due; `detail` is the traceback. WrongState when not due."""
         values = {"attempt": attempt + 1, "failures": jobs.c.failures + 1}
-        with self._transaction() as connection:
-            self._step(connection, Fact.FAILED, job, _said(sentence, detail), values, jobs.c.attempt == attempt)
+        with transaction(self.engine) as connection:
+            step(connection, Fact.FAILED, job, _said(sentence, detail), values, jobs.c.attempt == attempt)
             then(connection)
 
     def held(self, job: str, code: str, sentence: str, detail: str = "") -> None:
         """The job waits for a person, with a reason; `detail` (a traceback) goes into the event."""
-        values = {"held": sentence, **_reason((code, sentence))}
-        self._one(Fact.HELD, job, _said(sentence, detail), values)
+        self._one(Fact.HELD, job, _said(sentence, detail), held_for((code, sentence)))
 
     def released(self, job: str, reason: str, then: Then) -> None:
-        """A person released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered."""
-        values = {"held": None, "attempt": jobs.c.attempt + 1, "failures": 0, **_reason(None)}
-        self._one(Fact.RELEASED, job, reason, values, then)
+        """A person released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered.
+
+        Raises WrongState when it is not held, or for a contradiction (`dicomnode.conflicts`), which takes a choice.
+        """
+        with transaction(self.engine) as connection:
+            if conflicts.undecided(connection, locked(connection, job)):
+                raise WrongState(f"job {job[:12]} is held for a SOP instance with two contents: say which to use")
+            release(connection, job, reason)
+            delivered_by_all(connection, job)
+            then(connection)
 
     def refused(self, job: str, reason: str) -> None:
         """A person rejected a held job."""
-        self._one(Fact.REFUSED, job, reason, {"held": None, **_reason(("REJECTED_BY_PERSON", reason))})
+        self._one(Fact.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason))
+
+    def begin(self, job: str, destination: str) -> None:
+        """The first instance is about to be sent: from now on the job counts as delivered, were it superseded.
+
+        Raises WrongState when it is not to be sent (any more): held, superseded, ended, delivered.
+        """
+        with transaction(self.engine) as connection:
+            row = locked(connection, job)
+            beginning = sa.update(deliveries).where(_delivery(job, destination), _OPEN)
+            beginning = beginning.values(begun_at=sa.func.coalesce(deliveries.c.begun_at, time.time()))
+            sendable = row.state is State.SYNTHESIZED and row.held is None
+            if not sendable or not connection.execute(beginning).rowcount:
+                raise WrongState(f"job {job[:12]} is not to be sent to {destination} (any more)")
 
     def answered(self, job: str, destination: str, answers: Iterable[Receipt]) -> None:
         """A destination answered for some instances; an answer that took an instance is never overwritten."""
-        with self._transaction() as connection:
+        with transaction(self.engine) as connection:
             for answer in answers:
                 _keep_receipt(connection, job, destination, answer)
 
-    def postponed(self, job: str, destination: str, attempt: int, sentence: str, due_at: float, then: Then) -> None:
-        """A destination did not take everything in this attempt: the next is due at `due_at` (Unix time)."""
+    def postponed(
+        self, job: str, destination: str, attempt: int, sentence: str, due_at: float, then: Then, begun: bool = True
+    ) -> None:
+        """A destination did not take everything in this attempt: the next is due at `due_at` (Unix time).
+
+        `begun`: False when it is certain that the destination has no instance of it.
+        """
         values = {"attempt": attempt + 1, "sentence": sentence, "due_at": due_at}
-        due = _delivery(job, destination) & (deliveries.c.attempt == attempt) & deliveries.c.delivered_at.is_(None)
-        with self._transaction() as connection:
+        if not begun:
+            values["begun_at"] = None
+        due = _delivery(job, destination) & (deliveries.c.attempt == attempt) & _OPEN
+        with transaction(self.engine) as connection:
             if not connection.execute(sa.update(deliveries).where(due).values(values)).rowcount:
                 raise WrongState(f"job {job[:12]} waits for no attempt {attempt} to deliver to {destination}")
-            self._step(connection, Fact.POSTPONED, job, sentence, {})
+            step(connection, Fact.POSTPONED, job, sentence)
             then(connection)
 
     def delivered(self, job: str, destination: str) -> bool:
@@ -280,69 +306,31 @@ class Ledger:
         count = sa.select(sa.func.count()).select_from(receipts)
         count = count.where(receipts.c.job == job, receipts.c.destination == destination, receipts.c.taken)
         enough = count.scalar_subquery() >= sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
-        open_ones = sa.select(deliveries.c.job).where(deliveries.c.job == job, deliveries.c.delivered_at.is_(None))
-        with self._transaction() as connection:
+        with transaction(self.engine) as connection:
             done = sa.update(deliveries).where(_delivery(job, destination), enough)
             if not connection.execute(done.values(delivered_at=time.time(), sentence="")).rowcount:
                 raise WrongState(f"the receipts do not show that {destination} has all of job {job[:12]}")
-            self._step(connection, Fact.TAKEN, job, destination, {})
-            last = connection.execute(open_ones).first() is None
-            if last:
-                self._step(connection, Fact.DELIVERED, job, "every destination has every instance", {})
-        return last
+            step(connection, Fact.TAKEN, job, destination)
+            return delivered_by_all(connection, job)
 
     def _one(self, fact: Fact, job: str, words: str, values: dict[str, Any], then: Then | None = None) -> None:
         """A fact that is one step."""
-        with self._transaction() as connection:
-            self._step(connection, fact, job, words, values)
+        with transaction(self.engine) as connection:
+            step(connection, fact, job, words, values)
             if then is not None:
                 then(connection)
-
-    def _step(
-        self,
-        connection: sa.Connection,
-        fact: Fact,
-        job: str,
-        words: str,
-        values: dict[str, Any],
-        besides: sa.ColumnElement[bool] | None = None,
-    ) -> None:
-        """Take a step of TRANSITIONS if the job is where one begins, and write its event; else WrongState.
-
-        The compare and the change are one UPDATE, so two processes can never both take the step.
-        """
-        for step in (one for one in TRANSITIONS if one.fact is fact):
-            guard = (jobs.c.job == job) & (jobs.c.state == step.before)
-            if step.held is not None:
-                guard &= jobs.c.held.is_not(None) if step.held else jobs.c.held.is_(None)
-            if besides is not None:
-                guard &= besides
-            change = sa.update(jobs).where(guard).values(state=step.after, updated_at=time.time(), **values)
-            source = connection.execute(change.returning(jobs.c.series_instance_uid)).scalar_one_or_none()
-            if source is not None:
-                return _event(connection, fact, source, job, step.after, words)
-        raise WrongState(f"job {job[:12]} is not where '{fact}' can happen; see sct-node show {job[:12]}")
 
     def _jobs(self, where: sa.ColumnElement[bool]) -> list[JobRow]:
         query = sa.select(jobs).where(where).order_by(jobs.c.created_at.desc(), jobs.c.job)
         return [JobRow.of(row) for row in self._rows(query)]
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        with self._transaction() as connection:
+        with transaction(self.engine) as connection:
             return connection.execute(query).mappings().all()
 
-    def _transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        return transaction(self.engine)
 
-
-@contextlib.contextmanager
-def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """All or nothing; a database that does not answer is LedgerUnreachable."""
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-        raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
+_OPEN: Final = deliveries.c.delivered_at.is_(None) & deliveries.c.withdrawn_at.is_(None)
+"""Of a delivery: the destination is to get the job, and has not got all of it."""
 
 
 def _is(series_instance_uid: str) -> sa.ColumnElement[bool]:
@@ -353,29 +341,8 @@ def _delivery(job: str, destination: str) -> sa.ColumnElement[bool]:
     return (deliveries.c.job == job) & (deliveries.c.destination == destination)
 
 
-def _reason(hold: Hold) -> dict[str, str | None]:
-    code, sentence = hold or (None, None)
-    return {"reason_code": code, "reason_sentence": sentence}
-
-
-def _sentence(hold: Hold) -> str | None:
-    return None if hold is None else hold[1]
-
-
 def _said(sentence: str, detail: str) -> str:
     return f"{sentence}\n{detail}".strip()
-
-
-def _latest_job(connection: sa.Connection, series_instance_uid: str) -> str | None:
-    """The newest job made of a series, which a larger set's job supersedes."""
-    query = sa.select(jobs.c.job).where(jobs.c.series_instance_uid == series_instance_uid)
-    return connection.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).scalar_one_or_none()
-
-
-def _event(connection: sa.Connection, fact: Fact, source: str, job: str | None, state: State, words: str) -> None:
-    """The event row of a fact."""
-    row = {"at": time.time(), "fact": fact, "series_instance_uid": source, "job": job, "state": state, "words": words}
-    connection.execute(sa.insert(events).values(row))
 
 
 def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer: Receipt) -> None:

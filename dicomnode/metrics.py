@@ -85,6 +85,12 @@ RULES: Final = Counter(
     ["rule", "action"],
     registry=REGISTRY,
 )
+LATE_SERIES: Final = Counter(
+    "sct_node_late_series_total",
+    "Series of which more instances came after a job had taken them, by that job's state.",
+    ["state"],
+    registry=REGISTRY,
+)
 JOBS: Final = Counter("sct_node_jobs_total", "Jobs that entered a state.", ["state"], registry=REGISTRY)
 REJECTED: Final = Counter(
     "sct_node_rejected_total", "Jobs rejected because their input is unsuitable.", ["reason"], registry=REGISTRY

@@ -132,25 +132,39 @@ class _Coming:
     last_at: float
     sop_uids: set[str] = field(default_factory=set)
     links: set[Link] = field(default_factory=set)
+    awaited: set[Link] = field(default_factory=set)
+    heard_at: float = 0.0
     associations: int = 0
     interrupted: bool = False
+    between_pieces: bool = False
+    pause_s: float = 0.0
 
-    def note(self, sop_uid: str, calling_ae: str, link: Link, now: float) -> None:
-        """An instance has come over `link`."""
+    def hear(self, calling_ae: str, link: Link, now: float) -> None:
+        """An instance has come over `link`, new or not."""
         self.let_go()
         if link not in self.links:
             self.links.add(link)
             self.associations += 1
             self.interrupted = False
-        self.sop_uids.add(sop_uid)
+        self.awaited.add(link)
         self.calling_ae = calling_ae
+        self.heard_at = now
+
+    def note(self, sop_uid: str, now: float) -> None:
+        """The instance was new."""
+        if self.between_pieces:
+            self.pause_s = max(self.pause_s, now - self.last_at)
+            self.between_pieces = False
+        self.sop_uids.add(sop_uid)
         self.last_at = now
 
     def let_go(self) -> None:
         """Let go of associations that have ended."""
         ended = {link for link in self.links if not (link.is_established and link.is_alive())}
         self.links -= ended
+        self.awaited -= ended
         self.interrupted |= any(not link.is_released for link in ended)
+        self.between_pieces |= bool(ended) and not self.links and not self.interrupted
 
     def arrival(self, series_uid: str) -> Arrival:
         """What is known now."""
@@ -164,6 +178,8 @@ class _Coming:
             open_associations=len(self.links),
             associations=self.associations,
             interrupted=self.interrupted,
+            pause_s=self.pause_s,
+            awaited_since=self.heard_at if self.awaited else None,
         )
 
 
@@ -174,12 +190,22 @@ class Arrivals:
         self._coming: dict[str, _Coming] = {}
         self._lock = threading.Lock()
 
-    def note(self, series_uid: str, sop_uid: str, calling_ae: str, link: Link) -> None:
-        """An instance of the series has been stored over the association `link`."""
+    def note(self, series_uid: str, sop_uid: str, calling_ae: str, link: Link, *, new: bool = True) -> None:
+        """An instance of the series has been stored over the association `link`.
+
+        One that is not `new` (the same bytes again) is only a sign of life of a series that is still coming.
+        """
         now = time.monotonic()
         with self._lock:
-            coming = self._coming.setdefault(series_uid, _Coming(calling_ae, now, now))
-            coming.note(sop_uid, calling_ae, link, now)
+            for other in self._coming.values():
+                other.awaited.discard(link)
+            if new:
+                self._coming.setdefault(series_uid, _Coming(calling_ae, now, now))
+            coming = self._coming.get(series_uid)
+            if coming is not None:
+                coming.hear(calling_ae, link, now)
+            if coming is not None and new:
+                coming.note(sop_uid, now)
 
     def adopt(self, found: Iterable[Arrival]) -> None:
         """Take over series found on disk (`Spool.scan`) as if they had come to this process."""
@@ -288,7 +314,8 @@ class Receiver:
         incoming = incoming_of(event)
         with metrics.STAGE_SECONDS.labels(stage="receive").time():
             stored = self._spool.store(incoming)
-        self._arrivals.note(stored.series_uid, stored.sop_instance_uid, incoming.calling_ae, event.assoc)
+        source, instance = stored.series_uid, stored.sop_instance_uid
+        self._arrivals.note(source, instance, incoming.calling_ae, event.assoc, new=not stored.duplicate)
         return stored
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -33,7 +35,31 @@ series: Final = sa.Table(
     sa.Column("first_at", sa.Float, nullable=False),
     sa.Column("last_at", sa.Float, nullable=False),
     sa.Column("job", sa.String(64), nullable=True),
+    # the longest pause between two associations that brought it; 0: it came in one piece, as far as is known
+    sa.Column("pause_s", sa.Float, nullable=False, default=0.0, server_default="0"),
     sa.CheckConstraint("instances > 0", name="some_instances"),
+)
+
+# One row an instance and series: where a SOP Instance UID has been seen. A UID belongs to one series (PS3.5 9.1).
+instances: Final = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True, index=True),
+)
+
+# One row a contradiction: a file of a series whose SOP Instance UID stands for something else too. Both are kept.
+conflicts: Final = sa.Table(
+    "conflicts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),  # in the order in which they were seen
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(80), nullable=False),  # of the file in in/<series>/ that came later, without .dcm
+    sa.Column("other_series", sa.String(64), nullable=True),  # the series that has the UID too; NULL: this one itself
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("chosen", sa.String(80), nullable=True),  # the file that a person chose for the UID; NULL: undecided
+    sa.UniqueConstraint("series_instance_uid", "name", name="a_contradiction_is_seen_once"),
 )
 
 # One row a job: a set of instances to become one CT series. The key is what it is made of, so it exists once.
@@ -53,17 +79,19 @@ jobs: Final = sa.Table(
     sa.Column("rule", sa.Text, nullable=True),  # what decided; NULL in these three: made before there were rules
     sa.Column("destinations", sa.Text, nullable=True),  # JSON list of names: where the CT goes, and nowhere else
     sa.Column("settings", sa.Text, nullable=True),  # JSON: what of the configuration decides the result
-    sa.Column("sop_instance_uids", sa.Text, nullable=False),  # JSON list, sorted: exactly what is converted
+    # JSON list, sorted: exactly what is converted. A UID, or <UID>~<digest> where a person chose those bytes
+    sa.Column("sop_instance_uids", sa.Text, nullable=False),
     sa.Column("ct_series_uid", sa.String(64), nullable=True, unique=False),
     sa.Column("ct_instances", sa.Integer, nullable=True),
     sa.Column("attempt", sa.Integer, nullable=False, default=1),  # part of the engine's workflow id
     sa.Column("failures", sa.Integer, nullable=False, default=0),  # since it was received or released
     sa.Column("supersedes", sa.String(64), nullable=True),  # the job of an earlier, other set of this series
+    sa.Column("replaces", sa.String(64), nullable=True),  # the CT series of an earlier job that has been sent
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
     _one_of("state", State),
     sa.CheckConstraint("state <> 'RECEIVING'", name="a_job_has_its_instances"),
-    sa.CheckConstraint("held IS NULL OR state IN ('RECEIVED', 'SYNTHESIZED')", name="held_only_before_the_end"),
+    sa.CheckConstraint("held IS NULL OR state <> 'REJECTED'", name="what_is_rejected_waits_for_nobody"),
     sa.CheckConstraint("held IS NULL OR reason_code IS NOT NULL", name="held_for_a_reason"),
     sa.CheckConstraint("state <> 'REJECTED' OR reason_code IS NOT NULL", name="rejected_for_a_reason"),
     sa.CheckConstraint("(reason_code IS NULL) = (reason_sentence IS NULL)", name="a_reason_is_said"),
@@ -101,7 +129,10 @@ deliveries: Final = sa.Table(
     sa.Column("due_at", sa.Float, nullable=False),
     sa.Column("sentence", sa.Text, nullable=False),  # why the last attempt was not the last
     sa.Column("delivered_at", sa.Float, nullable=True),
+    sa.Column("begun_at", sa.Float, nullable=True),  # since when an instance may be there; NULL: certainly none is
+    sa.Column("withdrawn_at", sa.Float, nullable=True),  # a job of more instances took its place before it began
     sa.CheckConstraint("attempt > 0", name="attempts_count_from_one"),
+    sa.CheckConstraint("withdrawn_at IS NULL OR delivered_at IS NULL", name="what_is_delivered_stays"),
 )
 
 # One row a job, destination and instance: the status that the destination gave (PS3.4 B.2.3).
@@ -199,6 +230,7 @@ class SeriesRow(Row):
     first_at: datetime.datetime
     last_at: datetime.datetime
     job: str | None
+    pause_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +256,7 @@ class JobRow(Row):
     attempt: int
     failures: int
     supersedes: str | None
+    replaces: str | None
     created_at: datetime.datetime
     updated_at: datetime.datetime
 
@@ -231,6 +264,12 @@ class JobRow(Row):
     def source_series_uid(self) -> str:
         """Series Instance UID (0020,000E) of the MR series."""
         return self.series_instance_uid
+
+
+def job_key(series_instance_uid: str, sop_instance_uids: Iterable[str], model_digest: str, config_digest: str) -> str:
+    """The job's name: SHA-256 (hex) of what it is made of, so that asking twice is one job."""
+    parts = [series_instance_uid, *sorted(sop_instance_uids), model_digest, config_digest]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +287,10 @@ class EventRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow(Row):
-    """How far one destination is with a job: the number of the attempt that is due at `due_at`, or `delivered_at`."""
+    """How far one destination is with a job: the attempt that is due at `due_at`, or `delivered_at`, or `withdrawn_at`.
+
+    From `begun_at` on, an instance may be there.
+    """
 
     job: str
     destination: str
@@ -257,6 +299,29 @@ class DeliveryRow(Row):
     due_at: datetime.datetime
     sentence: str
     delivered_at: datetime.datetime | None
+    begun_at: datetime.datetime | None
+    withdrawn_at: datetime.datetime | None
+
+    @property
+    def open(self) -> bool:
+        """Whether the destination is to get the job, and has not got all of it."""
+        return self.delivered_at is None and self.withdrawn_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRow(Row):
+    """A file whose SOP Instance UID stands for something else too: in this series, or in `other_series`.
+
+    `name` is the file's, without .dcm; `chosen` is the name of the file that a person chose for the UID.
+    """
+
+    id: int
+    series_instance_uid: str
+    sop_instance_uid: str
+    name: str
+    other_series: str | None
+    at: datetime.datetime
+    chosen: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,20 @@
 """When is a series complete? Nobody is told; this module decides from evidence, and does no I/O.
 
-    reason      evidence
-    complete    every association that brought the series is closed, and its stack has no gap
-    quiet       nothing has come for `quiet_s`: the last resort, when completeness cannot be shown
+    reason      evidence                                                                                waits after
+    announced   its stack has no gap, and all that headers or a storage commitment request               LINGER_S
+                announce is there
+    complete    its stack has no gap, and every association that brought it has been released            LINGER_S
+    pieces      the same, but it came in pieces, or its sender is known to bring series so     `Patience.pieces_s`
+    quiet       nothing else: the last resort                                                 `Patience.quiet_s`
 
-The first half of a stack has no gap either, so a stack without a gap proves something only when its sender is known to
-have finished. It is not, and only the quiet time counts, when
-- the association was aborted or lost and none has come after it;
-- the series was found on disk after our own end, and nobody has sent more of it since;
-- each association brings a single image: such a sender is closed between any two of them.
+A piece ends when the last association that brings the series closes, and the next begins when another opens after that;
+associations that overlap are one piece. The first piece of a stack may have no gap either (slices 1 to 40 of 80, in
+order), and nothing tells it from a whole series: so a sender's habit is remembered, and what comes late after all is
+made good by a job that supersedes the first (`dicomnode.superseding`).
+
+Only `announced` and `quiet` hold for a series that was cut short (its association was aborted or lost and none has come
+after it), and for one found on disk after our own end of which nobody has sent more since. An open association is
+waited for as long as the receiver itself does, `Patience.idle_s`, unless it has gone on to another series.
 """
 
 from __future__ import annotations
@@ -16,10 +22,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Reason = Literal["complete", "quiet"]
+Reason = Literal["announced", "complete", "pieces", "quiet"]
+
+Stack = Literal["unknown", "whole", "announced"]
+"""What the files show: a gap, or nothing yet; a stack without a gap; the same, and all that was announced is there."""
 
 LINGER_S: Final = 2.0
-"""How long a series must have been still before closed associations count: senders reconnect within a second."""
+"""How long a series must have been still before anything else counts: senders reconnect within a second."""
+
+PAUSE_FACTOR: Final = 4.0
+"""A silence so many times as long as the longest pause so far is the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,10 @@ class Arrival:
     them); `calling_ae` (the last sender's AE title, empty if unknown); `first_at` and `last_at` (seconds of
     `time.monotonic`, so that a step of the clock splits no series); `open_associations` (those that brought an instance
     of it and are neither released nor aborted nor lost); `associations` (how many have brought it in all; 0 for one
-    found on disk); `interrupted` (one ended without a release, and none has begun to bring it after that).
+    found on disk); `interrupted` (one ended without a release, and none has begun to bring it after that); `pause_s`
+    (the longest silence before another piece of it began; 0: it came in one piece); `awaited_since` (when an open
+    association brought its last instance, one that was there already included; None when every open one has gone on to
+    another series).
     """
 
     series_uid: str
@@ -41,6 +56,26 @@ class Arrival:
     open_associations: int
     associations: int
     interrupted: bool = False
+    pause_s: float = 0.0
+    awaited_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    `quiet_s` without any other evidence; at least `grace_s` for a series in pieces; `idle_s` for a silent association;
+    `habit_s` is the longest pause that the sender is known to make within a series, 0 for none.
+    """
+
+    quiet_s: float
+    grace_s: float = 10.0
+    idle_s: float = 60.0
+    habit_s: float = 0.0
+
+    def pieces_s(self, pause_s: float) -> float:
+        """How long to wait for another piece after pauses up to `pause_s`: never longer than `quiet_s`."""
+        return min(self.quiet_s, max(self.grace_s, PAUSE_FACTOR * max(pause_s, self.habit_s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +89,27 @@ class Verdict:
 UNSETTLED: Final = Verdict(False, None)
 
 
-def settled(arrival: Arrival, complete: bool, now: float, quiet_s: float) -> Verdict:
+def settled(arrival: Arrival, stack: Stack, now: float, patience: Patience) -> Verdict:
     """Decide whether a series may be processed.
 
-    `complete`: the stack of all its instances on disk has no gap, by positions (`pipeline.series`); worth finding out
-    only when `may_be_complete(arrival, now, quiet_s)`. `now` is of the same clock as `arrival.last_at`.
+    `stack` is what all its instances on disk show, worth finding out only when `is_still(arrival, now, patience)`.
+    `now` is of the same clock as `arrival.last_at`.
     """
-    if complete and may_be_complete(arrival, now, quiet_s):
-        return Verdict(True, "complete")
-    if now - arrival.last_at >= quiet_s:
+    silent_s = now - arrival.last_at
+    if stack == "announced" and is_still(arrival, now, patience):
+        return Verdict(True, "announced")
+    if stack != "unknown" and _all_finished(arrival):
+        in_pieces = arrival.pause_s > 0 or patience.habit_s > 0
+        if silent_s >= (patience.pieces_s(arrival.pause_s) if in_pieces else min(LINGER_S, patience.quiet_s)):
+            return Verdict(True, "pieces" if in_pieces else "complete")
+    if silent_s >= patience.quiet_s and not _awaited(arrival, now, patience):
         return Verdict(True, "quiet")
     return UNSETTLED
 
 
-def may_be_complete(arrival: Arrival, now: float, quiet_s: float) -> bool:
-    """Whether the senders' behaviour allows the series to be complete, whatever its stack looks like."""
-    still = now - arrival.last_at >= min(LINGER_S, quiet_s)
-    return still and _all_finished(arrival) and not _one_image_an_association(arrival)
+def is_still(arrival: Arrival, now: float, patience: Patience) -> bool:
+    """Whether the series has been still for so long that its stack may decide."""
+    return now - arrival.last_at >= min(LINGER_S, patience.quiet_s)
 
 
 def _all_finished(arrival: Arrival) -> bool:
@@ -78,6 +117,6 @@ def _all_finished(arrival: Arrival) -> bool:
     return arrival.associations > 0 and arrival.open_associations == 0 and not arrival.interrupted
 
 
-def _one_image_an_association(arrival: Arrival) -> bool:
-    """Each of several associations brought a single image."""
-    return arrival.associations > 1 and arrival.associations >= len(arrival.sop_uids)
+def _awaited(arrival: Arrival, now: float, patience: Patience) -> bool:
+    """Whether an open association may be about to bring more."""
+    return arrival.awaited_since is not None and now - arrival.awaited_since < patience.idle_s

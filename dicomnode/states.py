@@ -34,6 +34,9 @@ class Fact(StrEnum):
     POSTPONED = "postponed"
     TAKEN = "taken"
     DELIVERED = "delivered"
+    SUPERSEDED = "superseded"
+    REPLACED = "replaced"
+    CONFLICTED = "conflicted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,15 @@ TRANSITIONS: Final = (
     Transition(Fact.TAKEN, State.SYNTHESIZED, State.SYNTHESIZED, None, "one destination has everything"),
     Transition(Fact.RELEASED, State.SYNTHESIZED, State.SYNTHESIZED, True, "a person had it sent"),
     Transition(Fact.REFUSED, State.SYNTHESIZED, State.REJECTED, True, "a person rejected it"),
-    Transition(Fact.DELIVERED, State.SYNTHESIZED, State.DELIVERED, None, "every destination has everything"),
+    Transition(Fact.DELIVERED, State.SYNTHESIZED, State.DELIVERED, False, "every destination has everything"),
+    Transition(Fact.SUPERSEDED, State.RECEIVED, State.REJECTED, None, "more instances came: another job takes over"),
+    Transition(Fact.SUPERSEDED, State.SYNTHESIZED, State.REJECTED, None, "the same, and nothing had been sent"),
+    Transition(Fact.REPLACED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same, but some of it had been sent"),
+    Transition(Fact.REPLACED, State.DELIVERED, State.DELIVERED, None, "the same, but it had been sent"),
+    Transition(Fact.CONFLICTED, State.RECEIVED, State.RECEIVED, None, "a UID with two contents: a person looks"),
+    Transition(Fact.CONFLICTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same: nothing more is sent"),
+    Transition(Fact.CONFLICTED, State.DELIVERED, State.DELIVERED, None, "the same, too late to keep it back"),
+    Transition(Fact.RELEASED, State.DELIVERED, State.DELIVERED, True, "a person looked"),
 )
 """All that may happen, and when. More instances after a job took the series open a second job for the larger set."""
 

@@ -29,10 +29,14 @@ _TWO_DIMENSIONS = 2
 
 
 def announced(series: Series) -> int | None:
-    """Return the number of instances that the headers announce for the series, the largest of several; or None."""
+    """Return the number of instances that the headers announce for the series, the largest of several; or None.
+
+    Of images that are not as they were acquired only a concatenation's: a reformat carries its source's counts.
+    """
     if not series.instances:
         return None
-    numbers = {number for count in COUNTS if (number := count(series))}
+    acquired = all(text(instance, "ImageType").startswith("ORIGINAL") for instance in series.instances)
+    numbers = {number for count in (COUNTS if acquired else (_concatenation,)) if (number := count(series))}
     return max(numbers, default=None)
 
 

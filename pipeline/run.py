@@ -42,6 +42,8 @@ class Options:
         configuration_digest: SHA-256 of the configuration that changes the result.
         choice: which volume is meant where a series holds several.
         tolerances: how far the series may stray from one regular stack.
+        replaces: SeriesInstanceUID of a CT series, made of fewer or other instances and sent already, that this one
+            takes the place of; None for none.
     """
 
     anatomy_check: Literal["hold", "warn"] = "hold"
@@ -53,6 +55,7 @@ class Options:
     configuration_digest: str = ""
     choice: Choice = UNAMBIGUOUS
     tolerances: Tolerances = TOLERANCES
+    replaces: str | None = None
 
     @property
     def labels(self) -> Labels:

@@ -38,7 +38,16 @@ ALLOWED = {
 
 ONLY_IN = {
     "dbos": {"dicomnode.engine"},
-    "sqlalchemy": {"dicomnode.ledger", "dicomnode.commitment_ledger", "dicomnode.schema", "dicomnode.engine"},
+    "sqlalchemy": {
+        "dicomnode.ledger",
+        "dicomnode.schema",
+        "dicomnode.steps",
+        "dicomnode.superseding",
+        "dicomnode.conflicts",
+        "dicomnode.commitment_ledger",
+        "dicomnode.migration",
+        "dicomnode.engine",
+    },
     "prometheus_client": {"dicomnode.metrics"},
     "pynetdicom": {"dicomnode.receive", "dicomnode.commitment_scp", "dicomnode.deliver", "dicomnode.archive"},
     "starlette": {"dicomnode.web"},

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from dicomnode.deliver import Receipt
 from dicomnode.errors import LedgerUnreachable, UnknownJob, WrongState
-from dicomnode.ledger import Ledger, job_key
-from dicomnode.schema import Plan, events, jobs, receipts
+from dicomnode.ledger import Ledger
+from dicomnode.schema import Plan, events, job_key, jobs, receipts
 from dicomnode.states import TRANSITIONS, Fact, State, state_picture
 
 SERIES = "1.2.3"
