@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -146,10 +147,39 @@ def _add_rest(commands: Any) -> None:
     added.add_argument("--to", required=True, metavar="NAME", help="name of a destination in the configuration")
     added = _add(commands, "train", _train, "Train a model by a recipe", "Goes on from its last checkpoint.")
     added.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as config/train/limb-t1-ldm.yaml")
+    _add_measurements(commands)
     details = "Starts a node and a destination, pushes a phantom or your series, shows the result. Needs no set-up."
     added = _add(commands, "demo", _demo, "Show the whole journey on this machine", details)
     added.add_argument("--input", type=Path, metavar="DIR", help="your own MR series instead of the phantom")
     added.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where files and picture go")
+
+
+def _add_measurements(commands: Any) -> None:
+    """Synthetic against true CT: similarity."""
+    details = (
+        "METHOD is NAME=SOURCE or SOURCE: an installed model, a folder with a card, a folder of NIfTI predictions "
+        "(PATIENT.nii.gz), all-water, look-up-table, or a YAML file that maps each patient to one of these "
+        "(cross-validation). Scores are taken in the body common to MR and CT."
+    )
+    added = _add(commands, "evaluate", _evaluate, "Measure synthetic against true CT", details, "json")
+    added.add_argument("methods", nargs="+", metavar="METHOD", help="what to measure")
+    _add_pairs(added)
+    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and figures go")
+    text = "method that the others are tested against (default: the first)"
+    added.add_argument("--reference", default="", metavar="NAME", help=text)
+    text = "challenge whose range PSNR has: 2023 -1024..3000 HU, 2025 -1024..3071 HU (default: 2023)"
+    added.add_argument("--range", type=int, choices=(2023, 2025), default=2023, dest="year", help=text)
+    added.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    text = "patients of whom pictures are drawn (default: 3)"
+    added.add_argument("--pictures", type=int, default=3, metavar="N", help=text)
+
+
+def _add_pairs(added: Parser) -> None:
+    """Options that say which patients."""
+    text = "folder with NAME_mr.nii.gz and NAME_ct.nii.gz"
+    added.add_argument("--pairs", type=Path, required=True, metavar="DIR", help=text)
+    text = "names separated by commas (default: every pair of the folder)"
+    added.add_argument("--patients", default="", metavar="NAMES", help=text)
 
 
 # Commands
@@ -341,6 +371,27 @@ def _train(given: argparse.Namespace) -> int:
     from models import train
 
     train.main(given.recipe, resume=True)
+    return OK
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    config = _config(given)
+    from models.report import Request, report
+
+    patients = tuple(filter(None, given.patients.split(",")))
+    request = Request(
+        given.pairs,
+        patients,
+        tuple(given.methods),
+        given.reference,
+        given.year,
+        given.seed,
+        given.pictures,
+        config.device,
+    )
+    report(request, given.out, time.perf_counter)
+    written = given.out / ("evaluation.json" if given.json else "tables.md")
+    print(written.read_text(encoding="utf-8"), end="")
     return OK
 
 

@@ -1,0 +1,211 @@
+"""Measure any number of methods on the same patients: rows by patient and method, each measure with its unit.
+
+Axes (slice, row, column), HU. What is compared with the CT is what the product predicts on the pair's own grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from models import floors, metrics, structures
+from models.body import mr_body
+from models.intensity import AIR_HU
+from models.pairs import BadPair, Pair, read_nifti
+from models.weights import load_model
+
+Hu = NDArray[np.float32]
+Translate = Callable[[Pair], Hu]
+"""A patient -> HU on the patient's grid."""
+Scores = dict[str, float]
+Clock = Callable[[], float]
+"""Seconds of a clock that never goes back; what a prediction takes is measured with it."""
+
+RANGES: Final = {2023: metrics.RANGE_2023, 2025: metrics.RANGE_2025}
+"""Year of the challenge -> range of PSNR in HU. SSIM is always that of 2023, MS-SSIM that of 2025."""
+PREDICTION_SUFFIX: Final = ".nii.gz"
+
+
+class BadMethod(ValueError):
+    """A method cannot be evaluated; names it and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the tables.
+
+    Attributes:
+        title: as a table's head shows it, with its unit.
+        digits: shown behind the point.
+        better: `low`, `high`, or `zero` for a signed error.
+    """
+
+    title: str
+    digits: int
+    better: str
+
+
+MEASURES: Final[Mapping[str, Measure]] = {
+    "mae": Measure("MAE (HU)", 1, "low"),
+    "psnr": Measure("PSNR (dB)", 2, "high"),
+    "ssim": Measure("SSIM", 4, "high"),
+    "ms_ssim": Measure("MS-SSIM", 4, "high"),
+    **{f"mae_{tissue}": Measure(f"MAE {tissue} (HU)", 1, "low") for tissue in metrics.TISSUES},
+    **{f"bias_{tissue}": Measure(f"bias {tissue} (HU)", 1, "zero") for tissue in metrics.TISSUES},
+    **{f"dice_{name}": Measure(f"Dice {name}", 3, "high") for name in structures.STRUCTURES},
+    **{f"hd95_{name}": Measure(f"HD95 {name} (mm)", 1, "low") for name in structures.STRUCTURES},
+    **{f"missing_{name}": Measure(f"{name} missing", 0, "low") for name in structures.STRUCTURES},
+    **{f"invented_{name}": Measure(f"{name} invented", 0, "low") for name in structures.STRUCTURES},
+    "seconds": Measure("s per volume", 2, "low"),
+}
+"""Every measure, in the order of the tables. Missing and invented are 1 or 0 for a patient."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is evaluated.
+
+    Attributes:
+        name: in the tables.
+        source: where it comes from.
+        learned: the patient -> what translates it; here models are loaded, which no measure of time counts.
+    """
+
+    name: str
+    source: str
+    learned: Callable[[Pair], Translate]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Measures of one patient under one method."""
+
+    patient: str
+    method: str
+    scores: Scores
+
+
+def measure(hu: Hu, pair: Pair, psnr_range: tuple[float, float]) -> Scores:
+    """Every measure of `MEASURES` but the seconds, in the common body of a patient."""
+    truth = pair.hu.astype(np.float32)
+    scores = metrics.score(hu, truth, pair.body)
+    scores["psnr"] = metrics.psnr(hu, truth, pair.body, psnr_range)
+    scores["ms_ssim"] = metrics.ms_ssim(hu, truth, pair.body)
+    for name, found in structures.agreements(hu, truth, pair.body, pair.spacing_mm).items():
+        scores[f"dice_{name}"], scores[f"hd95_{name}"] = found.dice, found.hd95_mm
+        scores[f"missing_{name}"], scores[f"invented_{name}"] = float(found.missing), float(found.invented)
+    return scores
+
+
+def evaluate(
+    pairs: Sequence[Pair], methods: Sequence[Method], psnr_range: tuple[float, float], clock: Clock
+) -> Iterator[tuple[Pair, dict[str, Hu], list[Row]]]:
+    """Patient by patient: the pair, each method's HU, and its row; so that one patient's images are held at a time.
+
+    Raises:
+        BadMethod: a method has no prediction for a patient, or one of another shape.
+    """
+    for pair in pairs:
+        images, rows = {}, []
+        for method in methods:
+            translate = method.learned(pair)
+            begun = clock()
+            hu = translate(pair)
+            seconds = clock() - begun
+            if hu.shape != pair.hu.shape:
+                raise BadMethod(f"{method.name}: {pair.name} has {hu.shape} voxels, its CT {pair.hu.shape}")
+            scores = {**measure(hu, pair, psnr_range), "seconds": seconds}
+            images[method.name] = hu
+            rows.append(Row(pair.name, method.name, {name: scores[name] for name in MEASURES}))
+        yield pair, images, rows
+
+
+# Where predictions come from
+
+
+def method_of(text: str, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Method:
+    """`NAME=SOURCE` or `SOURCE` -> a method.
+
+    SOURCE is a floor (`all-water`; `look-up-table`, learned on the training patients, or where there are none on all
+    others than the patient), a YAML file that says which source each patient has (cross-validation), a folder of NIfTI
+    predictions, an installed model, or a folder with a card.
+
+    Raises:
+        BadMethod: the source is none of these.
+    """
+    name, _, source = text.rpartition("=")
+    return Method(name or Path(source).stem, source, _learned(source, pairs, training, device))
+
+
+def _learned(source: str, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Callable[[Pair], Translate]:
+    if source == "all-water":
+        return lambda _: _all_water
+    if source == "look-up-table":
+        return lambda pair: _look_up(training or [other for other in pairs if other.name != pair.name])
+    if source.endswith((".yaml", ".yml")):
+        return _folds(Path(source), pairs, training, device)
+    if Path(source).is_dir() and any(Path(source).glob(f"*{PREDICTION_SUFFIX}")):
+        return lambda _: partial(from_folder, Path(source))
+    model = _model(source, device)  # now, so that a wrong name is told before anything is computed
+    return lambda _: model
+
+
+def _all_water(pair: Pair) -> Hu:
+    return _in_air(pair, floors.all_water(pair.body))
+
+
+def _look_up(known: Sequence[Pair]) -> Translate:
+    table = floors.learn_look_up_table([(one.mr, one.hu, one.body) for one in known])
+    return lambda pair: _in_air(pair, table(pair.mr))
+
+
+def _in_air(pair: Pair, hu: Hu) -> Hu:
+    """A floor knows no outline, so it takes that of the MR."""
+    return np.where(mr_body(pair.mr), hu, np.float32(AIR_HU))
+
+
+@lru_cache(maxsize=4)
+def _model(source: str, device: str) -> Translate:
+    model = load_model(source, device)
+    return lambda pair: model.predict(pair.mr.astype(np.float32), 0).hu
+
+
+def _folds(path: Path, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Callable[[Pair], Translate]:
+    """A YAML mapping patient -> source; relative folders lie beside the file."""
+    fold_of: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lacking = [pair.name for pair in pairs if not isinstance(fold_of, dict) or pair.name not in fold_of]
+    if lacking:
+        raise BadMethod(f"{path}: no fold for {', '.join(lacking)}; it must map each patient to a model")
+
+    def learned(pair: Pair) -> Translate:
+        source = str(fold_of[pair.name])
+        beside = path.parent / source
+        return _learned(str(beside) if beside.exists() else source, pairs, training, device)(pair)
+
+    return learned
+
+
+def from_folder(folder: Path, pair: Pair) -> Hu:
+    """A patient's prediction: the only NIfTI of a folder that is named `PATIENT.nii.gz` or `PATIENT_*.nii.gz`.
+
+    Raises:
+        BadMethod: there is none, several, or one that lies on another grid than the patient's pair.
+    """
+    exact = [path for path in (folder / f"{pair.name}{PREDICTION_SUFFIX}",) if path.is_file()]
+    found = exact or sorted(folder.glob(f"{pair.name}_*{PREDICTION_SUFFIX}"))
+    if len(found) != 1:
+        raise BadMethod(f"{folder}: {len(found)} predictions of {pair.name}; one is needed, {pair.name}.nii.gz")
+    try:
+        hu, spacing_mm = read_nifti(found[0])
+    except BadPair as error:
+        raise BadMethod(str(error)) from error
+    if not np.allclose(spacing_mm, pair.spacing_mm, atol=1e-3):
+        raise BadMethod(f"{found[0].name}: spacing {spacing_mm} mm, its CT {pair.spacing_mm} mm")
+    return hu.astype(np.float32)

@@ -1,0 +1,192 @@
+"""`sct-node evaluate` on small pairs: tables, figures, cross-validation, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+import yaml
+from numpy.typing import NDArray
+
+from dicomnode.cli import main
+
+SHAPE = (12, 40, 36)
+SPACING_MM = (1.5, 1.25, 3.0)
+"""(column, row, slice), as SimpleITK has it."""
+PATIENTS = ("A_1", "A_2", "A_3")
+
+
+def write(values: NDArray[np.float32], path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(values)
+    image.SetSpacing(SPACING_MM)
+    SimpleITK.WriteImage(image, str(path))
+
+
+def limb(seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """MR and CT of a cylinder of muscle with fat around and a bone inside."""
+    random = np.random.default_rng(seed)
+    row, column = np.ogrid[: SHAPE[1], : SHAPE[2]]
+    radius = np.hypot(row - 20.0, column - 18.0) + random.uniform(-1, 1)
+    ct, mr = np.full(SHAPE, -1000, dtype=np.float32), np.zeros(SHAPE, dtype=np.float32)
+    for limit, hu, signal in ((15, -100, 1000), (12, 50, 400), (5, 900, 60), (3, 30, 900)):
+        ct[:, radius < limit], mr[:, radius < limit] = hu, signal
+    inside = ct > -500
+    noisy = (image + np.rint(random.normal(0, sd, SHAPE)) * inside for image, sd in ((mr, 10), (ct, 15)))
+    first, second = (image.astype(np.float32) for image in noisy)
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    for seed, name in enumerate(PATIENTS):
+        mr, ct = limb(seed)
+        write(mr, folder / f"{name}_mr.nii.gz")
+        write(ct, folder / f"{name}_ct.nii.gz")
+    return folder
+
+
+def predictions(pairs: Path, into: Path, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Path:
+    into.mkdir()
+    for name in PATIENTS:
+        ct = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(pairs / f"{name}_ct.nii.gz")))
+        write(change(ct).astype(np.float32), into / f"{name}.nii.gz")
+    return into
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def evaluated(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An evaluation of predictions 10 HU too high, and of both floors."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    high = predictions(pairs, folder / "high", lambda ct: ct + 10)
+    methods = [f"ten-high={high}", "all-water", "look-up-table"]
+    assert main(["evaluate", *methods, "--pairs", str(pairs), "--out", str(folder / "out"), "--pictures", "1"]) == 0
+    return folder / "out"
+
+
+def test_a_constant_error_is_measured_as_what_it_is(evaluated: Path) -> None:
+    found = [row for row in rows(evaluated / "patients.csv") if row["method"] == "ten-high"]
+    assert [row["patient"] for row in found] == list(PATIENTS)
+    assert {row["MAE (HU)"] for row in found} == {row["bias bone (HU)"] for row in found} == {"10"}
+    assert all(float(row["PSNR (dB)"]) == pytest.approx(20 * np.log10(4024 / 10), abs=0.001) for row in found)
+    assert all(float(row["Dice bone"]) > 0.95 for row in found)
+    assert {row["MAE lung (HU)"] for row in found} == {""}
+
+
+def test_a_structure_that_all_water_lacks_is_counted_for_every_patient(evaluated: Path) -> None:
+    water = [row for row in rows(evaluated / "patients.csv") if row["method"] == "all-water"]
+    assert {(row["bone missing"], row["Dice bone"]) for row in water} == {("1", "0")}
+    assert "| all-water | 3 | 0 | 0 | 0 | 0 | 0 |" in (evaluated / "tables.md").read_text()
+
+
+def test_the_tables_say_units_range_seed_and_what_stars_mean(evaluated: Path) -> None:
+    text = (evaluated / "tables.md").read_text()
+    for said in ("MAE (HU)", "HD95 bone (mm)", "PSNR on -1024..3000 HU", "seed 0", "paired two-sided t-test", "Holm"):
+        assert said in text
+    assert "**10.0** ± 0.0" in text
+    assert json.loads((evaluated / "evaluation.json").read_text())["psnr_range_hu"] == [-1024.0, 3000.0]
+
+
+def test_the_best_is_never_significantly_worse_than_the_reference(evaluated: Path) -> None:
+    found = {(row["measure"], row["method"]): row for row in rows(evaluated / "comparisons.csv")}
+    water = found["MAE (HU)", "all-water"]
+    assert float(water["difference"]) > 0
+    assert float(water["low"]) > 0
+    assert float(water["t_p"]) < float(water["t_p_holm"]) < 0.05
+    assert float(water["wilcoxon_p"]) == 0.25
+
+
+def test_every_figure_is_there_as_png_and_in_one_pdf(evaluated: Path) -> None:
+    drawn = {path.stem for path in evaluated.glob("*.png")}
+    assert drawn == {"example_A_1", "profile_A_1", "boxes", "tissues", "differences", "hu_agreement"}
+    assert (evaluated / "figures.pdf").read_bytes().count(b"/Type /Page ") == len(drawn)
+
+
+def test_a_profile_runs_through_bone_and_is_the_ct_s(evaluated: Path) -> None:
+    found = rows(evaluated / "profile_A_1.csv")
+    assert max(float(row["CT (HU)"]) for row in found) > 800
+    assert float(found[1]["position (mm)"]) == 1.5
+    assert all(float(row["ten-high (HU)"]) - float(row["CT (HU)"]) == pytest.approx(10, abs=0.6) for row in found[8:28])
+
+
+def test_the_same_evaluation_says_the_same_again(pairs: Path, evaluated: Path, tmp_path: Path) -> None:
+    high = evaluated.parent / "high"
+    methods = [f"ten-high={high}", "all-water", "look-up-table"]
+    assert main(["evaluate", *methods, "--pairs", str(pairs), "--out", str(tmp_path), "--pictures", "1"]) == 0
+    for name in ("comparisons.csv", "boxes.png", "example_A_1.png", "figures.pdf"):
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes(), name
+
+
+def test_each_patient_can_have_the_model_of_its_own_fold(pairs: Path, tmp_path: Path) -> None:
+    predictions(pairs, tmp_path / "good", lambda ct: ct)
+    predictions(pairs, tmp_path / "bad", lambda ct: ct + 50)
+    folds = tmp_path / "folds.yaml"
+    folds.write_text(yaml.safe_dump(dict(zip(PATIENTS, ("good", "bad", "good"), strict=True))))
+    arguments = ["evaluate", f"crossed={folds}", "--pairs", str(pairs), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--pictures", "0"]) == 0
+    assert [row["MAE (HU)"] for row in rows(tmp_path / "out" / "patients.csv")] == ["0", "50", "0"]
+
+
+def test_the_look_up_table_never_learns_from_the_patient_it_is_tried_on(pairs: Path, tmp_path: Path) -> None:
+    """One patient's CT is changed: its own prediction stays, the others' follow."""
+    changed = tmp_path / "pairs"
+    changed.mkdir()
+    for path in pairs.iterdir():
+        (changed / path.name).write_bytes(path.read_bytes())
+    _, ct = limb(0)
+    write(np.where(ct > 500, 2000, ct).astype(np.float32), changed / "A_1_ct.nii.gz")
+    found = []
+    for folder in (pairs, changed):
+        into = tmp_path / folder.name / "out"
+        assert main(["evaluate", "look-up-table", "--pairs", str(folder), "--out", str(into), "--pictures", "2"]) == 0
+        found.append(
+            [[row["look-up-table (HU)"] for row in rows(into / f"profile_{name}.csv")] for name in PATIENTS[:2]]
+        )
+    assert found[0][0] == found[1][0]
+    assert found[0][1] != found[1][1]
+
+
+def test_an_installed_model_is_measured_on_its_own_prediction(pairs: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "limb-t1-ldm", "all-water", "--pairs", str(pairs), "--patients", "A_2", "--range", "2025"]
+    assert main([*arguments, "--out", str(tmp_path), "--reference", "all-water", "--pictures", "0"]) == 0
+    said = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (said["patients"], said["reference"], said["psnr_range_hu"]) == (["A_2"], "all-water", [-1024.0, 3071.0])
+    assert said["mean"]["limb-t1-ldm"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (["all-water", "all-water"], "two methods have one name"),
+        (["all-water", "--reference", "nnunet"], "none of the methods"),
+        (["no-such-model"], "no model 'no-such-model'"),
+        (["all-water", "--patients", "A_9"], "no pair A_9"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], methods: list[str], said: str
+) -> None:
+    assert main(["evaluate", *methods, "--pairs", str(pairs), "--out", str(tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_prediction_that_is_not_there_or_lies_on_another_grid_is_refused(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = predictions(pairs, tmp_path / "made", lambda ct: ct[:-1])
+    arguments = ["--pairs", str(pairs), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", str(folder), *arguments]) == 1
+    assert "has (11, 40, 36) voxels, its CT (12, 40, 36)" in capsys.readouterr().err
+    (folder / "A_1.nii.gz").unlink()
+    assert main(["evaluate", str(folder), *arguments]) == 1
+    assert "0 predictions of A_1" in capsys.readouterr().err
