@@ -329,6 +329,7 @@ def test_a_time_that_differs_from_slice_to_slice_tells_no_volumes_apart(folder: 
     twin.TriggerTime = 50
     twin.save_as(folder / "0013.dcm")
     assert refusal(folder).code == "DUPLICATE_POSITION"
+    assert refusal(folder, trigger_time_ms=50).code == "DUPLICATE_POSITION"  # it is no volume of one slice
 
 
 def test_the_chosen_volume_must_reach_as_far_as_the_others(folder: Path) -> None:
@@ -396,3 +397,34 @@ def test_the_shipped_configuration_names_every_aspect_and_every_word() -> None:
     assert [
         word for words in WORDS.values() for word in words if word not in comment and word not in ("YES", "NO")
     ] == []
+
+
+# --- limits of size --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tolerances", "sentence"),
+    [
+        (Tolerances(max_spacing_mm=5.0), "TOO_COARSE: pixels 6 mm apart; at most 5 mm are allowed"),
+        (Tolerances(max_extent_mm=160.0), "TOO_LARGE: 168 mm; at most 160 mm are allowed"),
+        (Tolerances(max_voxels=8000), "TOO_LARGE: 8064 voxels; at most 8000 are allowed"),
+        (Tolerances(min_slices=13), "TOO_FEW_SLICES: 12 slices; at least 13 are needed"),
+    ],
+)
+def test_a_stack_beyond_the_site_s_limits_is_refused_with_the_figure(
+    folder: Path, tolerances: Tolerances, sentence: str
+) -> None:
+    assert str(refusal(folder, tolerances)) == sentence
+
+
+def test_slices_too_far_apart_are_told_from_pixels_too_large(tmp_path: Path) -> None:
+    phantom.write_mr_series(phantom.thigh(phantom.axial_grid((6, 8, 8), (12.0, 6.0, 6.0))).mr, tmp_path)
+    assert str(refusal(tmp_path)) == "TOO_COARSE: slices 12 mm apart; at most 10 mm are allowed"
+
+
+def test_a_header_that_claims_a_huge_image_is_refused_before_any_pixel_is_read(folder: Path) -> None:
+    def claim(image: pydicom.Dataset) -> None:
+        image.Rows = image.Columns = 65535
+
+    edit(folder, claim)
+    assert refusal(folder).code == "TOO_LARGE"

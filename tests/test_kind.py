@@ -83,6 +83,8 @@ def test_a_legacy_converted_image_says_the_same_as_its_classic_images(tmp_path: 
         ("DERIVED\\PRIMARY\\IP\\IP\\DERIVED", "", "IN_PHASE"),
         ("ORIGINAL\\PRIMARY\\M_FFE\\M\\FFE", "MAGNITUDE", ""),
         ("ORIGINAL\\PRIMARY\\R_FFE\\R\\FFE", "REAL", ""),
+        ("ORIGINAL\\PRIMARY\\M_SE\\NONE", "MAGNITUDE", ""),  # Philips, converted to multi-frame
+        ("ORIGINAL\\PRIMARY\\PHASE MAP\\NONE", "PHASE", ""),
         ("DERIVED\\PRIMARY\\DIXON\\FAT", "", "FAT"),
         ("ORIGINAL\\PRIMARY\\M\\OPP_PHASE", "MAGNITUDE", "OPPOSED_PHASE"),
         ("original\\primary\\m", "MAGNITUDE", ""),
