@@ -132,6 +132,7 @@ class Receive:
     idle_timeout_s: float = _checked(60.0, between(1, 3600))
     disk_reserve_bytes: int = _checked(1_073_741_824, between(0, 2**50))
     check_called_ae: bool = False
+    accept_lossy: bool = False
     peers: tuple[Peer, ...] = ()
 
     def peer(self, ae_title: str) -> Peer | None:

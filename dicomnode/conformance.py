@@ -1,6 +1,7 @@
 """The DICOM conformance statement (PS3.2), written from the tables that the node itself works by.
 
-    python -m dicomnode.conformance > deploy/CONFORMANCE.md
+    python -m dicomnode.conformance > deploy/CONFORMANCE.md       of a node without a configuration file
+    python -m dicomnode.conformance node.yaml                     of a node with that one
 
 A test compares the file with what this writes, so a class, a syntax or a status that changes in code changes there.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from string import Template
 from typing import Final
 
@@ -17,8 +19,8 @@ from pydicom.datadict import dictionary_description
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomnode.commitment import FAILURES, PUSH_MODEL, STATUSES
-from dicomnode.config import Commitment, Destination, Node, Receive
-from dicomnode.receive import SOP_CLASSES, STATUS, TRANSFER_SYNTAXES, VERIFICATION
+from dicomnode.config import Commitment, Config, Destination, load
+from dicomnode.receive import SOP_CLASSES, STATUS, VERIFICATION, transfer_syntaxes
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
 from pipeline.errors import REASONS
@@ -39,10 +41,19 @@ DESTINATION_STATUSES: Final = (
     ("any other, none, or no association", "not delivered: tried again later, without end"),
 )
 
+LOSSY: Final = {
+    False: "Lossy transfer syntaxes are not accepted, and a series that was ever compressed with loss is rejected "
+    "(`receive.accept_lossy: false`).",
+    True: "Lossy transfer syntaxes are accepted (`receive.accept_lossy: true`); a CT made of an MR that was ever "
+    "compressed with loss says so: Lossy Image Compression 01, ratio and method as far as known, and a warning.",
+}
+"""What is said of lossy compression, by `receive.accept_lossy`."""
+
 PAGE: Final = Template("""\
 # DICOM conformance statement of sct-node
 
-After DICOM PS3.2. Written by `python -m dicomnode.conformance` from the tables the node works by; do not edit.
+After DICOM PS3.2. Written by `python -m dicomnode.conformance` from the tables and the configuration the node works by;
+do not edit. With a configuration file as its argument it writes that node's.
 Research, not for clinical use.
 
 ## 1 Overview
@@ -57,18 +68,18 @@ TLS, user identity, Query/Retrieve, Modality Worklist and DICOMweb are not suppo
 
 ### 2.1 Application entity
 
-One application entity, `node.ae_title` (default `$ae_title`), accepts and initiates associations.
+One application entity, `node.ae_title` (here `$ae_title`), accepts and initiates associations.
 
 | what | value |
 |---|---|
 | Application context | 1.2.840.10008.3.1.1.1 |
 | Implementation Class UID | $class_uid |
 | Implementation Version Name | $version_name |
-| Listens on | `node.bind`, `node.port` (default $bind, $port) |
-| Associations accepted at once | `receive.max_associations` (default $associations) |
+| Listens on | `node.bind`, `node.port` (here $bind, $port) |
+| Associations accepted at once | `receive.max_associations` (here $associations) |
 | Associations initiated at once | one a destination |
-| Maximum PDU received | `receive.max_pdu_bytes` (default $pdu bytes; 0 is no limit) |
-| Silent association aborted after | `receive.idle_timeout_s` (default $idle s) |
+| Maximum PDU received | `receive.max_pdu_bytes` (here $pdu bytes; 0 is no limit) |
+| Silent association aborted after | `receive.idle_timeout_s` (here $idle s) |
 | Asynchronous operations | not supported |
 
 ### 2.2 Associations accepted
@@ -82,7 +93,9 @@ Transfer syntaxes for the storage classes, in the order in which the node prefer
 $syntaxes
 
 For Verification and Storage Commitment: Implicit VR Little Endian, Explicit VR Little Endian, Explicit VR Big Endian
-and Deflated Explicit VR Little Endian. Lossy transfer syntaxes are not accepted.
+and Deflated Explicit VR Little Endian.
+
+$lossy
 
 Level of conformance: full (Level 2); the data set is kept as it came, private attributes included. Nothing is coerced.
 
@@ -162,15 +175,17 @@ None of its own: keep the node inside a protected network segment.
 """)
 
 
-def statement() -> str:
-    """The whole statement, in Markdown."""
-    node, receive = Node(), Receive()
+def statement(config: Config | None = None) -> str:
+    """The whole statement, in Markdown, of a node with this configuration."""
+    config = config or Config()
+    node, receive = config.node, config.receive
     parts = {
         "commitment_statuses": _table(["status", "when"], _codes(STATUSES)),
         "failures": _table(["Failure Reason (0008,1197)", "when"], _codes(FAILURES)),
         "overview": _overview(),
         "accepted": _table(["SOP class", "UID", "role"], _accepted()),
-        "syntaxes": _table(["transfer syntax", "UID"], [[uid.name, uid] for uid in TRANSFER_SYNTAXES]),
+        "syntaxes": _table(["transfer syntax", "UID"], [[uid.name, uid] for uid in transfer_syntaxes(receive)]),
+        "lossy": LOSSY[receive.accept_lossy],
         "statuses": _table(["status", "meaning", "when"], _statuses()),
         "initiated": _table(["SOP class", "UID", "transfer syntaxes", "role"], _initiated()),
         "answers": _table(["status of the destination", "what the node makes of it"], DESTINATION_STATUSES),
@@ -260,4 +275,4 @@ def _rules() -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(statement())
+    sys.stdout.write(statement(load(Path(sys.argv[1]) if sys.argv[1:] else None)))

@@ -77,6 +77,7 @@ class Made:
 def options_of(settings: Settings, device: str) -> Options:
     """What a conversion is told; `device` is where the model runs."""
     return Options(
+        accept_lossy=settings.accept_lossy,
         anatomy_check=settings.anatomy_check,
         device=device,
         research_label=settings.output.research_label,

@@ -28,23 +28,7 @@ from typing import Any, Final, Protocol, Self
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    EnhancedMRImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-    RLELossless,
-)
+from pydicom.uid import UID, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -63,27 +47,13 @@ from dicomnode.spool import (
     Stored,
     checked_uid,
 )
+from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES
 
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
 """The SOP class of C-ECHO (PS3.4 A.4)."""
 
 SOP_CLASSES: Final = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 """What may become a synthetic CT; any other class is refused when the association is negotiated."""
-
-TRANSFER_SYNTAXES: Final = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEGLosslessSV1,
-    JPEGLossless,
-    JPEGLSLossless,
-    JPEG2000Lossless,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    RLELossless,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-)
-"""Lossless ones only; where a peer offers several for one context, the first of these is taken (PS3.8 9.3.3.3)."""
 
 REQUEST_TIMEOUT_S: Final = 10.0
 """How long a TCP connection may last without an A-ASSOCIATE-RQ: the ARTIM timer (PS3.8 9.1.4)."""
@@ -372,8 +342,13 @@ def _application_entity(node: Node, receive: Receive) -> AE:
     ae.dimse_timeout = ae.network_timeout = receive.idle_timeout_s
     ae.add_supported_context(VERIFICATION)
     for sop_class in SOP_CLASSES:
-        ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        ae.add_supported_context(sop_class, list(transfer_syntaxes(receive)))
     return ae
+
+
+def transfer_syntaxes(receive: Receive) -> tuple[UID, ...]:
+    """What is accepted for the storage classes; of several that a peer offers the first is taken (PS3.8 9.3.3.3)."""
+    return (*LOSSLESS_TRANSFER_SYNTAXES, *(LOSSY_TRANSFER_SYNTAXES if receive.accept_lossy else ()))
 
 
 def incoming_of(event: Event) -> Incoming:

@@ -86,7 +86,8 @@ def decision(rule: str, then: Convert | None, config: Config, trials: Sequence[T
 
 def settings_of(config: Config, then: Convert) -> Settings:
     """What decides a result: what a rule says, else the node's own settings."""
-    return Settings(then.anatomy_check or config.anatomy_check, then.volume, config.stack, config.output)
+    check = then.anatomy_check or config.anatomy_check
+    return Settings(check, then.volume, config.stack, config.output, config.receive.accept_lossy)
 
 
 def models_of(config: Config) -> dict[str, str]:

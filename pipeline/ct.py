@@ -28,6 +28,7 @@ from pipeline import ct_modules
 from pipeline.ct_modules import RESCALE_INTERCEPT, ImageGrid
 from pipeline.elements import Elements, data_set, elements, raw_bytes
 from pipeline.instance import DAMAGE, unreadable
+from pipeline.loss import loss_of
 from pipeline.provenance import Equipment, Provenance, Sampling, derivation_description, image_comments
 from pipeline.series import Series
 
@@ -186,7 +187,7 @@ def _shared(
 ) -> Elements:
     """The elements that are the same on every slice, module by module."""
     description = derivation_description(provenance, _size(header, source), grid.words(), labels.research)
-    comments = image_comments(provenance, labels.research, _notes(header, source))
+    comments = image_comments(provenance, labels.research, _notes(header))
     return (
         ct_modules.patient(header)
         | ct_modules.general_study(header)
@@ -195,7 +196,7 @@ def _shared(
         | ct_modules.frame_of_reference(header, source.frame_of_reference_uid)
         | ct_modules.general_equipment(labels.equipment, provenance)
         | ct_modules.general_acquisition(header)
-        | ct_modules.general_image(header, source, clock, comments)
+        | ct_modules.general_image(clock, comments, loss_of(source))
         | ct_modules.general_reference(source, description, provenance.sampling.resampled)
         | ct_modules.common_instance_reference(source)
         | ct_modules.ct_image(labels.image_type)
@@ -204,10 +205,9 @@ def _shared(
     )
 
 
-def _notes(header: Dataset, source: Series) -> list[str]:
-    """What a person should know of the MR."""
-    notes = ["StudyID of the MR is longer than SH allows and is left empty."] * ct_modules.study_id_too_long(header)
-    return notes + ["The MR was compressed with loss."] * ct_modules.is_lossy(source)
+def _notes(header: Dataset) -> list[str]:
+    """What of the MR the CT could not keep."""
+    return ["StudyID of the MR is longer than SH allows and is left empty."] * ct_modules.study_id_too_long(header)
 
 
 def _size(header: Dataset, source: Series) -> str:

@@ -28,7 +28,7 @@ from pipeline.elements import (
     sequence,
 )
 from pipeline.errors import Unsuitable
-from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES, text
+from pipeline.loss import Loss
 from pipeline.provenance import Equipment, Provenance, series_description
 from pipeline.series import Series
 from pipeline.standard import empty_if_unknown, is_paired, keywords_of
@@ -70,7 +70,6 @@ MR_EQUIPMENT = [
     "SoftwareVersions",
 ]
 """What the CT says of the scanner: attributes of a Contributing Equipment item (PS3.3 table C.12-1)."""
-LOSSY_COMPRESSION = ["LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"]
 
 
 Point = tuple[Decimal, Decimal, Decimal]
@@ -256,23 +255,25 @@ def general_acquisition(source: Dataset) -> Elements:
     return copied(source, ["AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"])
 
 
-def general_image(header: Dataset, source: Series, written_at: datetime, comments: str) -> Elements:
+def general_image(written_at: datetime, comments: str, loss: Loss | None) -> Elements:
     """General Image module (PS3.3 C.7.6.1) without InstanceNumber; loss in the MR is a loss in the CT."""
-    lossy = elements(LossyImageCompression="01") | copied(header, LOSSY_COMPRESSION[1:])
     return elements(
         ContentDate=f"{written_at:%Y%m%d}",
         ContentTime=f"{written_at:%H%M%S}",
         ImageComments=comments,
         BurnedInAnnotation="NO",
-    ) | (lossy if is_lossy(source) else elements(LossyImageCompression="00"))
+    ) | lossy_compression(loss)
 
 
-def is_lossy(source: Series) -> bool:
-    """Whether any MR image was compressed with loss once (PS3.3 C.7.6.1.1.5), or is now by its transfer syntax."""
-    return any(
-        text(mr, "LossyImageCompression") == "01" or mr.transfer_syntax_uid not in LOSSLESS_TRANSFER_SYNTAXES
-        for mr in source.instances
-    )
+def lossy_compression(loss: Loss | None) -> Elements:
+    """Lossy Image Compression (0028,2110), and where it is 01 its ratios and methods, as far as known."""
+    if loss is None:
+        return elements(LossyImageCompression="00")
+    known = {
+        "LossyImageCompressionRatio": [decimal_string(decimal(ratio)) for ratio in loss.ratios],
+        "LossyImageCompressionMethod": list(loss.methods),
+    }
+    return elements(LossyImageCompression="01", **{keyword: values for keyword, values in known.items() if values})
 
 
 def general_reference(source: Series, description: str, resampled: bool) -> Elements:

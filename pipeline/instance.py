@@ -10,6 +10,8 @@ from pathlib import Path
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
@@ -19,9 +21,11 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     RLELossless,
@@ -40,22 +44,31 @@ MR_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConver
 
 MULTI_FRAME_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
-LOSSLESS_TRANSFER_SYNTAXES = frozenset(
-    {
-        ImplicitVRLittleEndian,
-        ExplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        DeflatedExplicitVRLittleEndian,
-        RLELossless,
-        JPEGLossless,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        JPEG2000Lossless,
-        HTJ2KLossless,
-        HTJ2KLosslessRPCL,
-    }
+LOSSLESS_TRANSFER_SYNTAXES = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    RLELossless,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
 )
-"""Transfer syntaxes that keep every stored value (PS3.5 section 10 and annex A)."""
+"""Transfer syntaxes that keep every stored value (PS3.5 section 10 and annex A), the preferred ones first."""
+
+LOSSY_TRANSFER_SYNTAXES = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+    HTJ2K: "ISO_15444_15",
+}
+"""Transfer syntaxes that may lose something -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1).
+
+JPEG Extended (Process 2 and 4) is not among them: no permissively licensed decoder reads its 12 bits.
+"""
 
 PIXEL_DATA_TAGS = frozenset(
     bytes.fromhex(tag) for tag in ("E07F0800", "E07F0900", "E07F1000", "7FE00008", "7FE00009", "7FE00010")

@@ -15,27 +15,35 @@ from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame
-from pipeline.instance import DAMAGE, Instance, unreadable
+from pipeline.instance import DAMAGE, LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, Instance, unreadable
 
 DECODERS = {
     RLELossless: "pylibjpeg",
+    JPEGBaseline8Bit: "gdcm",
     JPEGLossless: "gdcm",
     JPEGLosslessSV1: "gdcm",
     JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
     JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
     HTJ2KLossless: "pylibjpeg",
     HTJ2KLosslessRPCL: "pylibjpeg",
+    HTJ2K: "pylibjpeg",
 }
 """Transfer syntax -> pydicom decoding plug-in; syntaxes not listed are not compressed."""
 
@@ -85,9 +93,13 @@ def _whole(instance: Instance) -> pydicom.Dataset:
 
 
 def _decoded(instance: Instance, data_set: pydicom.Dataset) -> Stored:
-    plugin = DECODERS.get(instance.transfer_syntax_uid, "")
+    syntax = instance.transfer_syntax_uid
+    if syntax not in LOSSLESS_TRANSFER_SYNTAXES and syntax not in LOSSY_TRANSFER_SYNTAXES:
+        detail = f"its transfer syntax is {syntax.name}"
+        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
+    plugin = DECODERS.get(syntax, "")
     try:
-        decoder = get_decoder(instance.transfer_syntax_uid)
+        decoder = get_decoder(syntax)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values, _ = decoder.as_array(data_set, raw=True, decoding_plugin=plugin)

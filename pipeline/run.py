@@ -20,6 +20,7 @@ from pipeline.ct import HU_RANGE, Labels, write_ct
 from pipeline.ct_modules import IMAGE_TYPE
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
+from pipeline.loss import loss_warnings
 from pipeline.preflight import preflight
 from pipeline.provenance import Provenance
 from pipeline.series import Selection, Series, select
@@ -33,6 +34,7 @@ class Options:
     """What a site decides about every conversion.
 
     Attributes:
+        accept_lossy: whether a series that was compressed with loss is converted, with a warning, or refused.
         anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
         device: where the model runs (already loaded there); for the report.
         research_label: whether the CT says "research, not for clinical use".
@@ -46,6 +48,7 @@ class Options:
             takes the place of; None for none.
     """
 
+    accept_lossy: bool = False
     anatomy_check: Literal["hold", "warn"] = "hold"
     device: str = "auto"
     research_label: bool = True
@@ -93,12 +96,14 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     with clock("read"):
         chosen = select(series, options.choice, options.tolerances)
         mr = read_stack(chosen.stack)
+        lost = loss_warnings(chosen.series, options.accept_lossy)
     with clock("synthesize"):
         made = synthesize(mr, model, seed_of(chosen.series, model.card), options.grid)
     findings = (anatomy(chosen.series.anatomy, model.card), *look_at(made, model))
     warned = warnings_of(findings, options)
+    warnings = (*lost, *warned)
     provenance = Provenance(
-        model.card, made.sampling, findings, options.configuration_digest, warned, version("sct-node")
+        model.card, made.sampling, findings, options.configuration_digest, warnings, version("sct-node")
     )
     with clock("write"):
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)

@@ -19,7 +19,6 @@ from pipeline.choice import UNAMBIGUOUS, Choice, Chosen, SetAside, choose
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame, frames_of
 from pipeline.instance import (
-    LOSSLESS_TRANSFER_SYNTAXES,
     MR_SOP_CLASSES,
     Instance,
     read_instance,
@@ -204,16 +203,6 @@ def _no_conflict(series: Series) -> None:
         raise Unsuitable.of("CONFLICTING_INSTANCES", name=uid)
 
 
-def _lossless(series: Series) -> None:
-    """Transfer syntax, and Lossy Image Compression (PS3.3 C.7.6.1.1.5), which remembers earlier losses."""
-    for instance in series.instances:
-        if instance.transfer_syntax_uid not in LOSSLESS_TRANSFER_SYNTAXES:
-            raise Unsuitable.of("LOSSY", name=instance.sop_instance_uid, detail=instance.transfer_syntax_uid.name)
-        if text(instance, "LossyImageCompression") == "01":
-            detail = "LossyImageCompression is 01"
-            raise Unsuitable.of("LOSSY", name=instance.sop_instance_uid, detail=detail)
-
-
 def _identified(series: Series) -> None:
     """PatientID and FrameOfReferenceUID are there, and one; so is the study."""
     for keyword, code in (("PatientID", "NO_PATIENT_ID"), ("FrameOfReferenceUID", "NO_FRAME_OF_REFERENCE")):
@@ -268,7 +257,6 @@ RULES: tuple[Callable[[Series], None], ...] = (
     _is_mr,
     _no_conflict,
     _identified,
-    _lossless,
     _greyscale,
     _no_mosaic,
     _nothing_missing,

@@ -150,7 +150,9 @@ def program() -> Callable[[str], str]:
         others = [str(place) for place in places if place.resolve() != venv.resolve()]
         found = shutil.which(name, path=str(checkers) if name in ("dciodvfy", "dcentvfy") else os.pathsep.join(others))
         if found is None:
-            pytest.skip(f"{name} is not installed (Debian packages dcmtk, orthanc, prometheus, chromium-driver)")
+            pytest.skip(
+                f"{name} is not installed (Debian packages dcmtk, openjph-tools, orthanc, prometheus, chromium-driver)"
+            )
         return found
 
     return find

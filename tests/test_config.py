@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Output, Rule, Settle, dump, load
+from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Output, Receive, Rule, Settle, dump, load
 from dicomnode.errors import ConfigError
 from dicomnode.rules import settings_of
 from pipeline.choice import Choice
@@ -136,6 +136,7 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
     assert digest(dataclasses.replace(plain, anatomy_check="warn")) != digest(plain)
     assert digest(dataclasses.replace(plain, output=Output(research_label=False))) != digest(plain)
     assert digest(dataclasses.replace(plain, stack=Tolerances(min_slices=7))) != digest(plain)
+    assert digest(dataclasses.replace(plain, receive=Receive(accept_lossy=True))) != digest(plain)
     assert digest(dataclasses.replace(plain, settle=Settle(1.0), device="cpu")) == digest(plain)
     assert settings_of(plain, Convert(volume=Choice.of({"echo": 2}))).digest != digest(plain)
     assert settings_of(plain, Convert(model="another", destinations=())).digest == digest(plain)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import JPEG2000, CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, generate_uid
 
 from pipeline import phantom
 from pipeline.errors import REASONS, Unsuitable
@@ -160,7 +160,6 @@ def test_a_ct_instead_of_an_mr_is_refused(series_folder: Path) -> None:
         ("MIXED_PATIENTS", put(PatientID="SCT-PHANTOM-2")),
         ("MIXED_PATIENTS", put(StudyInstanceUID="1.2.3")),
         ("MIXED_FRAMES_OF_REFERENCE", put(FrameOfReferenceUID="1.2.3")),
-        ("LOSSY", put(LossyImageCompression="01")),
         ("COLOUR", put(PhotometricInterpretation="PALETTE COLOR")),
         ("COLOUR", put(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
         ("BURNED_IN", put(BurnedInAnnotation="YES")),
@@ -187,16 +186,6 @@ def test_one_unsuitable_slice_refuses_the_series_by_its_code(series_folder: Path
     error = refusal(series_folder)
     assert error.code == code
     assert not stack_complete(only_series(read_series(series_folder)))
-
-
-def test_a_lossy_transfer_syntax_is_refused(series_folder: Path) -> None:
-    def claim(data_set: pydicom.Dataset) -> None:
-        data_set.PixelData = pydicom.encaps.encapsulate([data_set.PixelData])
-        data_set["PixelData"].VR = "OB"
-        data_set.file_meta.TransferSyntaxUID = JPEG2000
-
-    edit(series_folder, claim, 5)
-    assert refusal(series_folder).code == "LOSSY"
 
 
 def test_a_stray_slice_of_another_size_is_named(series_folder: Path) -> None:
