@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from highdicom import Volume
 from numpy.typing import NDArray
 from pydicom import Dataset
@@ -27,8 +26,9 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 from pipeline import ct_modules
 from pipeline.ct_modules import RESCALE_INTERCEPT, ImageGrid
 from pipeline.elements import Elements, data_set, elements, raw_bytes
-from pipeline.instance import DAMAGE, unreadable
+from pipeline.instance import intact
 from pipeline.loss import loss_of
+from pipeline.part10 import read_file
 from pipeline.provenance import Equipment, Provenance, Sampling, derivation_description, image_comments
 from pipeline.series import Series
 
@@ -130,12 +130,9 @@ def read_header(source: Series) -> Dataset:
         Unsuitable: UNREADABLE.
     """
     path = source.instances[0].path
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an unknown character set: nothing is decoded here
-            return pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    except DAMAGE as error:
-        raise unreadable(path.name, "its header is damaged", error) from error
+    with intact(path.name, "its header is damaged"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unknown character set: nothing is decoded here
+        return read_file(path, pixels=False)[0]
 
 
 def scanner_time(written_at: datetime, header: Dataset) -> datetime:

@@ -5,6 +5,7 @@ Each function returns the encoded elements of its module. What is fixed stands i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,8 @@ BITS_ALLOCATED, BITS_STORED, HIGH_BIT, SIGNED = 16, 16, 15, 1
 WINDOW_CENTRE_HU, WINDOW_WIDTH_HU = 40, 400
 SERIES_NUMBER_OFFSET = 9000
 """Added to the MR's SeriesNumber, so that the CT stands behind the acquired series of the study."""
+CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
+"""A value of VR CS (PS3.5 table 6.2-1); a body part that is none is left out."""
 LARGEST_SERIES_NUMBER = 2**31 - 1
 WRITTEN_TOLERANCE_MM = 1e-4
 """No voxel centre that the CT gives lies farther from where the HU volume has it."""
@@ -199,7 +202,7 @@ def general_series(
             SeriesDate=f"{written_at:%Y%m%d}",
             SeriesTime=f"{written_at:%H%M%S}",
         )
-        | (elements(BodyPartExamined=body_part) if body_part else {})
+        | (elements(BodyPartExamined=body_part) if CODE_STRING.fullmatch(body_part) else {})
         | laterality(source, body_part)
         | copied(source, ["PatientPosition"])
     )

@@ -21,6 +21,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import Tag
 
+from pipeline.instance import UID_PATTERN, intact
+
 Elements = dict[int, bytes]
 """Tag -> encoded element."""
 
@@ -48,8 +50,16 @@ def elements(**values: object) -> Elements:
     for keyword, value in values.items():
         tag = _tag(keyword)
         vr = "OW" if keyword == "PixelData" else dictionary_VR(tag)
-        encoded[tag] = _encoded(DataElement(tag, vr, value, validation_mode=RAISE))
+        encoded[tag] = _uid(tag, value) if vr == "UI" else _encoded(DataElement(tag, vr, value, validation_mode=RAISE))
     return encoded
+
+
+def _uid(tag: int, value: object) -> bytes:
+    """A UID as it is, the leading zeros of some scanners' too: it must stay the MR's."""
+    text = str(value)
+    if not UID_PATTERN.fullmatch(text):
+        raise ValueError(f"{keyword_for_tag(tag)} is no UID")
+    return _framed(tag, "UI", text.encode("ascii"))
 
 
 def sequence(keyword: str, items: Iterable[Elements]) -> Elements:
@@ -62,11 +72,15 @@ def copied(source: Dataset, keywords: Iterable[str]) -> Elements:
 
     A sequence without items is left out: it says nothing, and where it is optional it is not allowed (PS3.5
     section 7.4.5). `source` must have been read anew from its file: an element that somebody looked at has been
-    decoded already.
+    decoded already. Raises Unsuitable UNREADABLE, naming an attribute whose content is damaged.
     """
-    tags = sorted(_tag(keyword) for keyword in keywords)
-    encoded = {tag: _copied(source, tag) for tag in tags if tag in source}
-    return {tag: element for tag, element in encoded.items() if element is not None}
+    encoded: Elements = {}
+    for tag in sorted(_tag(keyword) for keyword in keywords):
+        if tag in source:
+            with intact("the MR series", f"its {keyword_for_tag(tag)} is damaged"):
+                element = _copied(source, tag)
+            encoded |= {} if element is None else {tag: element}
+    return encoded
 
 
 def data_set(*modules: Elements) -> bytes:

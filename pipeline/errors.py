@@ -25,6 +25,7 @@ REASONS: dict[str, str] = {
     # The header
     "NO_PATIENT_ID": "PatientID is missing or empty in {name}; planning systems need it to file the CT",
     "NO_FRAME_OF_REFERENCE": "FrameOfReferenceUID is missing in {name}; the CT could not be tied to the MR",
+    "BAD_UID": "{attribute} in {name} is missing or is no UID; the CT could not be filed with the MR",
     "NO_GEOMETRY": "{name} lacks {attribute}; its place in the patient is unknown",
     "BAD_GEOMETRY": "{name} has an invalid {attribute}: {detail}",
     "MIXED_PATIENTS": "the series holds images of more than one patient or study ({attribute} differs)",

@@ -14,8 +14,12 @@ from dataclasses import dataclass
 import pydicom
 
 from pipeline.errors import Unsuitable
-from pipeline.instance import DAMAGE, Instance, unreadable
+from pipeline.instance import Instance, intact
 from pipeline.kind import classic_kind, frame_kind
+
+
+LARGEST_MM = 1e5
+"""What lies farther away, or is larger, than 100 m is no place in a patient."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,16 @@ def frames_of(instance: Instance) -> tuple[Frame, ...]:
 
     Raises Unsuitable NO_GEOMETRY, BAD_GEOMETRY, BAD_RESCALE or UNREADABLE.
     """
-    try:
-        if not instance.is_multi_frame:
-            return (_classic(instance),)
-        return _multi_frame(instance)
-    except DAMAGE as error:
-        raise unreadable(instance.sop_instance_uid, "its header is damaged", error) from error
+    with intact(instance.sop_instance_uid, "its header is damaged"):
+        return _multi_frame(instance) if instance.is_multi_frame else (_classic(instance),)
 
 
 def _classic(instance: Instance) -> Frame:
     header = instance.header
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames != 1:
+        detail = f"{frames} frames in a single-frame image"
+        raise Unsuitable.of("BAD_GEOMETRY", name=instance.sop_instance_uid, attribute="NumberOfFrames", detail=detail)
     kind = classic_kind(header, instance.sop_instance_uid)
     return _frame(instance, 0, position=header, orientation=header, measures=header, rescale=header, kind=kind)
 
@@ -123,13 +127,13 @@ def _frame(
 
 
 def _numbers(data_set: pydicom.Dataset, keyword: str, count: int, name: str) -> tuple[float, ...]:
-    """Return the `count` finite numbers of attribute `keyword`."""
+    """Return the `count` numbers of attribute `keyword`, all of a size that a patient can have."""
     value = data_set.get(keyword)
     if value is None or value == "":
         raise Unsuitable.of("NO_GEOMETRY", name=name, attribute=keyword)
     numbers = tuple(float(v) for v in (value if isinstance(value, pydicom.multival.MultiValue) else [value]))
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        detail = f"{count} finite numbers are expected, it holds {len(numbers)}"
+    if len(numbers) != count or not all(abs(v) <= LARGEST_MM for v in numbers):
+        detail = f"{count} numbers of at most {LARGEST_MM:g} are expected, it holds {len(numbers)}"
         raise Unsuitable.of("BAD_GEOMETRY", name=name, attribute=keyword, detail=detail)
     return numbers
 

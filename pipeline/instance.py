@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from pydicom.uid import (
 )
 
 from pipeline.errors import Unsuitable
+from pipeline.part10 import read_file
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 """pydicom's complaints about a value quote it, a patient's name among them: they must reach neither log nor warning.
@@ -85,12 +89,16 @@ DAMAGE = (
     OverflowError,
     RecursionError,
     RuntimeError,
+    StopIteration,
     TypeError,
     ValueError,
     struct.error,
     zlib.error,
 )
-"""What pydicom and the decoders raise on a damaged file. An OSError is not here: a failing disk is no damaged file."""
+"""What pydicom and the decoders raise on a damaged file, and OSError without errno: see `intact`."""
+
+UID_PATTERN = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
+"""A UID (PS3.5 9.1), leading zeros tolerated: some scanners write them, and nothing else would name their objects."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +114,8 @@ class Instance:
 
     @property
     def is_image(self) -> bool:
-        """Whether the SOP class is an image by its name in PS3.6; a report or raw data is none."""
-        return self.sop_class_uid.name.endswith("Image Storage")
+        """Whether it is an image, by its SOP class' name (PS3.6) or by its matrix; a report or raw data is none."""
+        return self.sop_class_uid.name.endswith("Image Storage") or "Rows" in self.header
 
     @property
     def is_multi_frame(self) -> bool:
@@ -122,26 +130,45 @@ def read_instance(path: Path) -> Instance:
     image that ends before its pixel data, and OSError when the disk fails.
     """
     try:
-        with path.open("rb") as file:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-            next_tag = file.read(4)
-        uids = [UID(str(header.get(keyword) or "")) for keyword in ("SOPClassUID", "SOPInstanceUID")]
-        series_instance_uid = UID(str(header.get("SeriesInstanceUID") or ""))
-        transfer_syntax_uid = UID(str(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
+        with intact(path.name, "its header is damaged"):
+            header, next_tag = read_file(path, pixels=False)
+            keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+            sop_class, sop_instance, series = (UID(str(header.get(keyword) or "")) for keyword in keywords)
+            transfer_syntax_uid = UID(str(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
     except InvalidDicomError as error:
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no DICOM file") from error
-    except DAMAGE as error:
-        raise unreadable(path.name, "its header is damaged", error) from error
-    if not all((*uids, series_instance_uid)):
+    if not all(map(UID_PATTERN.fullmatch, (sop_class, sop_instance, series))):
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="its header is cut short or lacks its UIDs")
-    instance = Instance(uids[0], uids[1], transfer_syntax_uid, series_instance_uid, path, header)
+    instance = Instance(sop_class, sop_instance, transfer_syntax_uid, series, path, header)
     whole = next_tag in PIXEL_DATA_TAGS or transfer_syntax_uid == DeflatedExplicitVRLittleEndian
     if instance.is_image and not whole:  # a deflated data set is read to its end or not at all
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="it ends before its pixel data")
     return instance
 
 
-def unreadable(name: str, detail: str, error: Exception) -> Unsuitable:
+@contextmanager
+def intact(name: str, detail: str) -> Iterator[None]:
+    """Make Unsuitable UNREADABLE of what is raised within when content is damaged; a failing disk stays an OSError.
+
+    pydicom raises OSError on damaged sequences, without an errno: no system call has failed.
+    """
+    try:
+        yield
+    except InvalidDicomError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise unreadable(name, detail, error) from error
+    except DAMAGE as error:
+        raise unreadable(name, detail, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of decoders written in Rust; it derives from no Exception
+            raise
+        raise unreadable(name, detail, error) from error
+
+
+def unreadable(name: str, detail: str, error: BaseException) -> Unsuitable:
     """Return UNREADABLE; of `error` only the type is told, since its text may quote a patient's name."""
     return Unsuitable.of("UNREADABLE", name=name, detail=f"{detail} ({type(error).__name__})")
 
@@ -156,13 +183,11 @@ def text(instance: Instance, keyword: str) -> str:
 
 def text_of(data_set: pydicom.Dataset, keyword: str, name: str) -> str:
     """Return attribute `keyword` of `data_set` as `text` does; `name` is what UNREADABLE names."""
-    try:
+    with intact(name, f"its {keyword} is damaged"):
         value = data_set.get(keyword)
         if value is None:
             return ""
         return "\\".join(map(_plain, value if isinstance(value, pydicom.multival.MultiValue) else [value]))
-    except DAMAGE as error:
-        raise unreadable(name, f"its {keyword} is damaged", error) from error
 
 
 def _plain(value: object) -> str:

@@ -163,5 +163,5 @@ def _private(header: pydicom.Dataset, group: int, creator: str, element: int, bi
             value = struct.unpack(binary, value)[0] if binary else value.decode("ascii").split("\\")[0]
         first = value[0] if isinstance(value, pydicom.multival.MultiValue) else value
         return "" if first is None else str(first).strip()
-    except DAMAGE:
+    except (OSError, *DAMAGE):
         return ""

@@ -10,11 +10,10 @@ import math
 import re
 from dataclasses import dataclass
 
-import pydicom
 from pydicom.uid import HTJ2K, JPEG2000
 
 from pipeline.errors import Unsuitable
-from pipeline.instance import DAMAGE, LOSSY_TRANSFER_SYNTAXES, Instance, text, unreadable
+from pipeline.instance import LOSSY_TRANSFER_SYNTAXES, Instance, intact, text
 from pipeline.series import Series
 
 PERHAPS_LOSSLESS = frozenset({JPEG2000, HTJ2K})
@@ -93,12 +92,10 @@ def _ratio(value: str) -> float | None:
 
 
 def _measured(instance: Instance) -> float:
-    """Return the size of the stored values over that of the compressed ones, as the file has them."""
-    try:
-        with instance.path.open("rb") as file:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-            compressed = instance.path.stat().st_size - file.tell()
-        frames = int(header.get("NumberOfFrames") or 1)
-        return round(int(header.Rows * header.Columns * header.BitsAllocated) * frames / 8 / compressed, 2)
-    except (*DAMAGE, ZeroDivisionError) as error:
-        raise unreadable(instance.sop_instance_uid, "its header is damaged", error) from error
+    """Return about how much smaller the file is than its stored values would be."""
+    header = instance.header
+    with intact(instance.sop_instance_uid, "its header is damaged"):
+        bits = (
+            int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) * int(header.get("NumberOfFrames") or 1)
+        )
+    return round(bits / 8 / instance.path.stat().st_size, 2)

@@ -6,6 +6,7 @@ bits of uncompressed values and extends their sign: old scanners hide overlays i
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -30,7 +31,8 @@ from pydicom.uid import (
 
 from pipeline.errors import Unsuitable
 from pipeline.frame import Frame
-from pipeline.instance import DAMAGE, LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, Instance, unreadable
+from pipeline.instance import DAMAGE, LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, Instance, intact
+from pipeline.part10 import read_file
 
 DECODERS = {
     RLELossless: "pylibjpeg",
@@ -47,18 +49,28 @@ DECODERS = {
 }
 """Transfer syntax -> pydicom decoding plug-in; syntaxes not listed are not compressed."""
 
+BITS_ALLOCATED = (8, 16, 32)
+"""Sizes of a stored value; MR images have 16, Enhanced ones 8 or 16 (PS3.3 C.8.13.2)."""
+
 Stored = NDArray[Any]
 
 
 def stored_values(instance: Instance) -> Stored:
     """Return the stored values of an image, an integer array (frame, row, column), before any rescale.
 
-    Raises Unsuitable UNREADABLE when the file is cut short or damaged.
+    Raises Unsuitable UNREADABLE when the file is cut short or damaged, and when its bits are laid out in a way that
+    no decoder here follows.
     """
+    with intact(instance.sop_instance_uid, "its image attributes are damaged"):
+        frames = int(instance.header.get("NumberOfFrames") or 1)
+        expected = (frames, int(instance.header.Rows), int(instance.header.Columns))
+        bits = [int(instance.header.get(keyword)) for keyword in ("BitsAllocated", "BitsStored", "HighBit")]
+    if bits[0] not in BITS_ALLOCATED or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
+        detail = "its BitsAllocated, BitsStored and HighBit are {}, {} and {}".format(*bits)
+        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
     values = _decoded(instance, _whole(instance))
-    expected = (int(instance.header.get("NumberOfFrames") or 1), instance.header.Rows, instance.header.Columns)
-    if values.size != np.prod(expected):
-        detail = f"{values.size} pixels where {np.prod(expected)} are expected"
+    if values.size != math.prod(expected):
+        detail = f"{values.size} pixels where {math.prod(expected)} are expected"
         raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
     return values.reshape(expected)
 
@@ -70,22 +82,20 @@ def mr_values(stored: Stored, frame: Frame) -> NDArray[np.float32]:
     C.11.1). Real World Value Mappings and private scalings are not used. Padding (PS3.3 C.7.5.1.1.2) is no signal.
     """
     header = frame.instance.header
-    if header.get("ModalityLUTSequence"):
-        values = _through_lut(stored, frame)
-    else:
-        values = stored * np.float64(frame.slope) + np.float64(frame.intercept)
-    values[_padding(stored, header)] = 0
+    with intact(frame.name, "its image attributes are damaged"):
+        if header.get("ModalityLUTSequence"):
+            values = _through_lut(stored, frame)
+        else:
+            values = stored * np.float64(frame.slope) + np.float64(frame.intercept)
+        values[_padding(stored, header)] = 0
     return values.astype(np.float32)
 
 
 def _whole(instance: Instance) -> pydicom.Dataset:
     """Read the file with its pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a warning would say is checked here: the number of pixels
-            data_set = pydicom.dcmread(instance.path)
-    except DAMAGE as error:
-        raise unreadable(instance.sop_instance_uid, "it is damaged", error) from error
+    with intact(instance.sop_instance_uid, "it is damaged"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a warning would say is checked here: the number of pixels
+        data_set, _ = read_file(instance.path, pixels=True)
     if "PixelData" not in data_set:
         detail = "its pixel data are missing or cut short"
         raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
@@ -97,22 +107,17 @@ def _decoded(instance: Instance, data_set: pydicom.Dataset) -> Stored:
     if syntax not in LOSSLESS_TRANSFER_SYNTAXES and syntax not in LOSSY_TRANSFER_SYNTAXES:
         detail = f"its transfer syntax is {syntax.name}"
         raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
-    plugin = DECODERS.get(syntax, "")
-    try:
-        decoder = get_decoder(syntax)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values, _ = decoder.as_array(data_set, raw=True, decoding_plugin=plugin)
-    except DAMAGE as error:
-        detail = "its pixel data are cut short or cannot be decoded"
-        raise unreadable(instance.sop_instance_uid, detail, error) from error
+    detail = "its pixel data are cut short or cannot be decoded"
+    with intact(instance.sop_instance_uid, detail), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values, _ = get_decoder(syntax).as_array(data_set, raw=True, decoding_plugin=DECODERS.get(syntax, ""))
     return values
 
 
 def _through_lut(stored: Stored, frame: Frame) -> NDArray[np.float64]:
     try:
         return np.asarray(apply_modality_lut(stored, frame.instance.header), np.float64)
-    except DAMAGE as error:
+    except (OSError, *DAMAGE) as error:
         detail = f"its Modality LUT is damaged ({type(error).__name__})"
         raise Unsuitable.of("BAD_RESCALE", name=frame.name, detail=detail) from error
 

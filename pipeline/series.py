@@ -20,6 +20,7 @@ from pipeline.errors import Unsuitable
 from pipeline.frame import Frame, frames_of
 from pipeline.instance import (
     MR_SOP_CLASSES,
+    UID_PATTERN,
     Instance,
     read_instance,
     text,
@@ -217,6 +218,14 @@ def _identified(series: Series) -> None:
         raise Unsuitable.of("MIXED_FRAMES_OF_REFERENCE", found=frames)
 
 
+def _uids(series: Series) -> None:
+    """The UIDs that the CT takes over from the MR are UIDs."""
+    for instance in series.instances:
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+            if not UID_PATTERN.fullmatch(text(instance, keyword)):
+                raise Unsuitable.of("BAD_UID", name=instance.sop_instance_uid, attribute=keyword)
+
+
 def _greyscale(series: Series) -> None:
     """One sample a pixel, MONOCHROME1 or 2 (PS3.3 C.7.6.3.1.2), and no burnt-in text."""
     for instance in series.instances:
@@ -257,6 +266,7 @@ RULES: tuple[Callable[[Series], None], ...] = (
     _is_mr,
     _no_conflict,
     _identified,
+    _uids,
     _greyscale,
     _no_mosaic,
     _nothing_missing,
