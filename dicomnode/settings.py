@@ -24,8 +24,8 @@ class Settings:
     """All that changes a result, but for the MR series and the model.
 
     Attributes: `anatomy_check` (what becomes of a series of another anatomy), `volume` (which volume of the series is
-    meant), `stack` (how regular it must be), `output` (how the CT is written), `accept_lossy` (whether a series that was
-    compressed with loss is converted).
+    meant), `stack` (how regular it must be), `output` (how the CT is written), `accept_lossy` (whether a series
+    that was compressed with loss is converted).
     """
 
     anatomy_check: AnatomyCheck = "hold"

@@ -17,7 +17,6 @@ from pipeline.errors import Unsuitable
 from pipeline.instance import Instance, intact
 from pipeline.kind import classic_kind, frame_kind
 
-
 LARGEST_MM = 1e5
 """What lies farther away, or is larger, than 100 m is no place in a patient."""
 

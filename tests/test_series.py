@@ -107,6 +107,7 @@ def test_other_files_are_set_aside_and_listed(series_folder: Path) -> None:
     (series_folder / "new.dcm.part").write_bytes(b"\0" * 128 + b"DICM")
     report = pydicom.dcmread(series_folder / "0001.dcm", stop_before_pixels=True)
     report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
+    del report.Rows, report.Columns
     report.save_as(series_folder / "report.dcm")
     (series,) = read_series(series_folder)
     assert len(series.instances) == 12
@@ -117,6 +118,11 @@ def test_other_files_are_set_aside_and_listed(series_folder: Path) -> None:
         "notes.txt",
         "report.dcm",
     ]
+
+
+def test_an_image_of_an_unknown_class_is_not_quietly_left_out(series_folder: Path) -> None:
+    edit(series_folder, put(SOPClassUID="1.2.840.10008.5.1.4.1.1.99"), 12)
+    assert refusal(series_folder).code == "NOT_MR"
 
 
 def test_the_same_file_twice_counts_once(series_folder: Path) -> None:
@@ -186,6 +192,14 @@ def test_one_unsuitable_slice_refuses_the_series_by_its_code(series_folder: Path
     error = refusal(series_folder)
     assert error.code == code
     assert not stack_complete(only_series(read_series(series_folder)))
+
+
+@pytest.mark.parametrize(
+    "change", [put(FrameOfReferenceUID="none"), drop("StudyInstanceUID"), put(StudyInstanceUID="1..2")]
+)
+def test_a_uid_that_the_ct_would_take_over_must_be_one(series_folder: Path, change: Change) -> None:
+    edit(series_folder, change)
+    assert refusal(series_folder).code == "BAD_UID"
 
 
 def test_a_stray_slice_of_another_size_is_named(series_folder: Path) -> None:
