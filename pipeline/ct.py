@@ -209,7 +209,8 @@ def _notes(header: Dataset) -> list[str]:
 
 def _size(header: Dataset, source: Series) -> str:
     """Size of the MR in words."""
-    frames = header.get("NumberOfFrames") or len(source.instances)
+    some = sum(map(len, source.frames.values()))
+    frames = some or header.get("NumberOfFrames") or len(source.instances)
     return f"MR {header.get('Columns', '?')} x {header.get('Rows', '?')} x {frames}"
 
 

@@ -285,7 +285,7 @@ def general_reference(source: Series, description: str, resampled: bool) -> Elem
     return (
         elements(DerivationDescription=description)
         | code("DerivationCodeSequence", *steps, "ARTIFICIAL_INTELLIGENCE")
-        | sequence("SourceImageSequence", references(source))
+        | sequence("SourceImageSequence", image_references(source))
     )
 
 
@@ -296,8 +296,15 @@ def common_instance_reference(source: Series) -> Elements:
     return sequence("ReferencedSeriesSequence", [series | instances])
 
 
+def image_references(source: Series) -> list[Elements]:
+    """An Image SOP Instance Reference (PS3.3 table 10-3) of each MR instance, with the frames that are meant."""
+    frames = (source.frames.get(str(mr.sop_instance_uid)) for mr in source.instances)
+    numbers = (elements(ReferencedFrameNumber=list(mine)) if mine else {} for mine in frames)
+    return [one | mine for one, mine in zip(references(source), numbers, strict=True)]
+
+
 def references(source: Series) -> list[Elements]:
-    """An SOP Instance Reference (PS3.3 table 10-11) of each MR instance; all frames of a multi-frame one."""
+    """An SOP Instance Reference (PS3.3 table 10-11) of each MR instance."""
     return [
         elements(ReferencedSOPClassUID=mr.sop_class_uid, ReferencedSOPInstanceUID=mr.sop_instance_uid)
         for mr in source.instances

@@ -60,6 +60,7 @@ class Provenance:
         warnings: sentences that a person who uses the CT must see, such as an anatomy the model does not claim.
         software_version: version of sct-node.
         replaces: SeriesInstanceUID of an earlier CT that this one takes the place of, or None.
+        volume: which volume of the MR series it was made of, "" where that has only one.
     """
 
     card: ModelCard
@@ -69,6 +70,7 @@ class Provenance:
     warnings: tuple[str, ...]
     software_version: str
     replaces: str | None = None
+    volume: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def derivation_description(provenance: Provenance, source: str, grid: str, resea
         *_replaced(provenance),
         f"HU predicted from MR by model {card.name} {card.version} (weights SHA-256 {card.digest}).",
         f"Steps {sampling.steps}, samples {sampling.samples}, seed {sampling.seed}.",
+        *([f"Of several volumes: {provenance.volume}."] if provenance.volume else []),
         f"Source {source}; model grid {_by(sampling.model_spacing_mm)} mm; CT grid {grid}.",
         f"Field {sampling.field}. Interpolation: MR to model {sampling.to_model}, HU to CT {sampling.to_ct}.",
         f"sct-node {provenance.software_version}, configuration SHA-256 {provenance.configuration_digest}.",

@@ -103,7 +103,14 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     warned = warnings_of(findings, options)
     warnings = (*lost, *warned)
     provenance = Provenance(
-        model.card, made.sampling, findings, options.configuration_digest, warnings, version("sct-node")
+        card=model.card,
+        sampling=made.sampling,
+        findings=findings,
+        configuration_digest=options.configuration_digest,
+        warnings=warnings,
+        software_version=version("sct-node"),
+        replaces=options.replaces,
+        volume=chosen.words,
     )
     with clock("write"):
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
@@ -35,11 +35,13 @@ __all__ = ["Instance", "Series", "only_series", "read_instance", "read_series", 
 class Series:
     """Instances of one SeriesInstanceUID, ordered along the slice normal where every one has a position.
 
-    `set_aside` are files that came along and are no images of the series: reports, raw data, other files.
+    `set_aside` are files that came along and are no images of the series: reports, raw data, other files. `frames` has,
+    by SOP Instance UID, the numbers (from 1) of the frames that are meant where not all frames of an instance are.
     """
 
     instances: tuple[Instance, ...]
     set_aside: tuple[Path, ...] = ()
+    frames: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, instances: Iterable[Instance], set_aside: Iterable[Path] = ()) -> Series:
@@ -148,11 +150,18 @@ def select(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances 
     Raises Unsuitable with the first of `RULES` that fails, or with what `pipeline.choice.choose` finds.
     """
     chosen = _chosen(series, choice, tolerances)
-    kept = tuple(dict.fromkeys(frame.instance for frame in chosen.stack.frames))
+    numbers: dict[Instance, list[int]] = defaultdict(list)
+    for frame in chosen.stack.frames:
+        numbers[frame.instance].append(frame.number + 1)
+    some = {
+        str(instance.sop_instance_uid): tuple(sorted(mine))
+        for instance, mine in numbers.items()
+        if len(mine) < int(instance.header.get("NumberOfFrames") or 1)
+    }
     aside = chosen.set_aside
     if series.set_aside:
         aside = (*aside, SetAside(len(series.set_aside), "other files", "no images"))
-    return Selection(Series(kept, series.set_aside), chosen.stack, chosen.words, aside)
+    return Selection(Series(tuple(numbers), series.set_aside, some), chosen.stack, chosen.words, aside)
 
 
 def _chosen(series: Series, choice: Choice, tolerances: Tolerances) -> Chosen:

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
+from models.card import ModelCard
 from pipeline.choice import Choice
+from pipeline.ct import Provenance, Sampling, write_ct
 from pipeline.errors import Unsuitable
+from pipeline.grid import axial_geometry
 from pipeline.series import Series, only_series, read_instance, read_series, select
-from pipeline.volume import read_stack, read_volume
+from pipeline.volume import read_stack, read_volume, resample
 
 Find = Callable[[str], Path]
 """From the name of an item to its file or folder."""
@@ -91,6 +95,21 @@ def echo_1_magnitude(group: Dataset) -> bool:
     return group.MREchoSequence[0].EffectiveEchoTime == 2.3 and frame_type("MAGNITUDE")(group)
 
 
+CARD = ModelCard(
+    name="none",
+    version="1",
+    digest="ab" * 32,
+    architecture={},
+    modality="MR",
+    anatomy=("HEAD",),
+    contrast="T1",
+    spacing_mm=(3.0, 1.0, 1.0),
+    hu_range=(-1024.0, 3071.0),
+    training_data="none",
+    limits="",
+)
+PROVENANCE = Provenance(CARD, Sampling(7, 4, 2, "linear", "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0")
+
 PICKED: list[tuple[str, dict[str, object], str, Callable[[Dataset], bool]]] = [
     (
         FIELD_MAP,
@@ -156,6 +175,21 @@ def test_the_scanner_s_classic_and_enhanced_export_give_the_same_volumes(
     classic, enhanced = (read_volume(series(name), choice) for name in (FIELD_MAP, FIELD_MAP_ENHANCED))
     assert np.abs(classic.affine - enhanced.affine).max() < 1e-4
     assert np.array_equal(classic.array, enhanced.array)
+
+
+def test_the_ct_of_some_frames_names_these_frames(
+    series: Callable[[str], Series], tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    found = select(series(FIELD_MAP_ENHANCED), Choice.of({"echo": 1, "component": "MAGNITUDE"}))
+    mr = read_stack(found.stack)
+    path = write_ct(resample(mr, axial_geometry(mr), fill=-1000.0), found.series, PROVENANCE, tmp_path)[0]
+    image = pydicom.dcmread(path)
+    [source] = image.SourceImageSequence
+    groups = pydicom.dcmread(found.series.instances[0].path).PerFrameFunctionalGroupsSequence
+    assert list(source.ReferencedFrameNumber) == [n for n, g in enumerate(groups, start=1) if echo_1_magnitude(g)]
+    assert "Source MR 80 x 80 x 53;" in image.DerivationDescription
+    said = subprocess.run([program("dciodvfy"), str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert [line for line in said.stderr.splitlines() if line.startswith("Error")] == []
 
 
 def test_a_field_map_is_not_taken_for_an_mr_image_even_when_it_was_chosen(series: Callable[[str], Series]) -> None:

@@ -13,10 +13,12 @@ import pytest
 import SimpleITK
 from highdicom import Volume
 from numpy.typing import NDArray
+from pydicom.uid import generate_uid
 from scipy import ndimage
 
 from models.card import ModelCard
 from models.weights import Model, load_model
+from pipeline.choice import Choice
 from pipeline.errors import Unsuitable
 from pipeline.findings import anatomy, inspect
 from pipeline.phantom import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
@@ -157,6 +159,30 @@ def test_a_thigh_is_converted_without_a_hold_and_the_report_is_plain_json(
     assert report["model"]["digest"] == limb.card.digest
     assert "Phantom" not in json.dumps(report)
     assert set(report["seconds"]) == {"read", "synthesize", "write"}
+
+
+def test_the_report_and_the_ct_say_which_volume_was_taken_and_what_was_set_aside(
+    limb: Model, mr: Volume, tmp_path: Path
+) -> None:
+    write_mr_series(mr, tmp_path / "mr")
+    for path in write_mr_series(mr.with_array(mr.array / 2), tmp_path / "mr" / "second"):
+        image = pydicom.dcmread(path)
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        image.EchoTime = 80
+        image.save_as(path)
+    (tmp_path / "ct").mkdir()
+    options = Options(choice=Choice.of({"echo": 1}), replaces="1.2.3")
+    series = only_series(read_series(tmp_path / "mr"))
+    result = convert(series, limb, tmp_path / "ct", options)
+    taken, other = (f"echo {echo} (TE {time} ms, {SHAPE[0]} slices)" for echo, time in ((1, 12), (2, 80)))
+    source = result.report["source"]
+    assert (source["volume"], source["instances"]) == (taken, SHAPE[0])
+    assert source["set_aside"] == [{"count": SHAPE[0], "what": other, "why": "not chosen"}]
+    ct = pydicom.dcmread(result.ct[0], stop_before_pixels=True)
+    assert f"Of several volumes: {taken}." in ct.DerivationDescription
+    assert "Replaces CT series 1.2.3." in ct.DerivationDescription
+    named = {item.ReferencedSOPInstanceUID for item in ct.SourceImageSequence}
+    assert named == {one.sop_instance_uid for one in series.instances if one.header.EchoTime == 12}
 
 
 def test_a_head_is_held_for_a_model_of_limbs(limb: Model, mr: Volume, tmp_path: Path) -> None:
