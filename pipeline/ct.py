@@ -29,7 +29,16 @@ from pipeline.elements import Elements, data_set, elements, raw_bytes
 from pipeline.instance import intact
 from pipeline.loss import loss_of
 from pipeline.part10 import read_file
-from pipeline.provenance import Equipment, Provenance, Sampling, derivation_description, image_comments
+from pipeline.provenance import (
+    DESCRIPTION,
+    NODE_EQUIPMENT,
+    Equipment,
+    Provenance,
+    Sampling,
+    derivation_description,
+    image_comments,
+    series_description,
+)
 from pipeline.series import Series
 
 __all__ = ["HU_RANGE", "Equipment", "Labels", "Provenance", "Sampling", "ct_series_uid", "stored_values", "write_ct"]
@@ -39,7 +48,6 @@ HU_RANGE = (-1024, 3071)
 INT16 = np.iinfo(np.int16)
 IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["sct-node", "implementation class"])
 IMPLEMENTATION_VERSION_NAME = "SCT_NODE"
-NODE_EQUIPMENT = Equipment()
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,14 @@ class Labels:
         hu_range: lowest and highest HU; what is outside is clipped.
         research: whether the CT carries the label "research, not for clinical use".
         image_type: ImageType (0008,0008).
+        description: SeriesDescription (0008,103E); {model} and {version} stand for the model's.
         equipment: what the node calls itself.
     """
 
     hu_range: tuple[int, int] = HU_RANGE
     research: bool = True
     image_type: tuple[str, ...] = ct_modules.IMAGE_TYPE
+    description: str = DESCRIPTION
     equipment: Equipment = NODE_EQUIPMENT
 
 
@@ -184,11 +194,12 @@ def _shared(
 ) -> Elements:
     """The elements that are the same on every slice, module by module."""
     description = derivation_description(provenance, _size(header, source), grid.words(), labels.research)
+    title = series_description(provenance, labels.research, labels.description)
     comments = image_comments(provenance, labels.research, _notes(header))
     return (
         ct_modules.patient(header)
         | ct_modules.general_study(header)
-        | ct_modules.general_series(header, source.body_part, uid, provenance, clock, labels.research)
+        | ct_modules.general_series(header, source.body_part, uid, clock, title)
         | ct_modules.related_series(header, provenance.replaces)
         | ct_modules.frame_of_reference(header, source.frame_of_reference_uid)
         | ct_modules.general_equipment(labels.equipment, provenance)

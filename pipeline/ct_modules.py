@@ -30,7 +30,7 @@ from pipeline.elements import (
 )
 from pipeline.errors import Unsuitable
 from pipeline.loss import Loss
-from pipeline.provenance import Equipment, Provenance, series_description
+from pipeline.provenance import Equipment, Provenance
 from pipeline.series import Series
 from pipeline.standard import empty_if_unknown, is_paired, keywords_of
 
@@ -183,9 +183,7 @@ def empty(entity: str) -> Elements:
     return elements(**dict.fromkeys(empty_if_unknown(entity)))
 
 
-def general_series(
-    source: Dataset, body_part: str, uid: str, provenance: Provenance, written_at: datetime, research_label: bool
-) -> Elements:
+def general_series(source: Dataset, body_part: str, uid: str, written_at: datetime, description: str) -> Elements:
     """General Series module (PS3.3 C.7.3.1).
 
     Raises:
@@ -198,7 +196,7 @@ def general_series(
             Modality="CT",
             SeriesInstanceUID=uid,
             SeriesNumber=series_number(source),
-            SeriesDescription=series_description(provenance, research_label),
+            SeriesDescription=description,
             SeriesDate=f"{written_at:%Y%m%d}",
             SeriesTime=f"{written_at:%H%M%S}",
         )

@@ -14,8 +14,12 @@ DERIVATION_LENGTH = 1024
 """Longest Derivation Description, VR ST (PS3.5 table 6.2-1)."""
 COMMENTS_LENGTH = 10240
 """Longest Image Comments, VR LT (PS3.5 table 6.2-1)."""
-SERIES_DESCRIPTION_LENGTH = 64
-"""Longest Series Description, VR LO (PS3.5 table 6.2-1)."""
+LO_LENGTH = 64
+"""Longest Series Description, Manufacturer and the like, VR LO (PS3.5 table 6.2-1)."""
+STATION_NAME_LENGTH = 16
+"""Longest Station Name, VR SH (PS3.5 table 6.2-1)."""
+DESCRIPTION = "sCT {model} {version}"
+"""Series Description unless a site configures otherwise."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,35 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Equipment:
-    """What the node calls itself in the CT; a site binds its one HU-to-density table to these values."""
+    """What the node calls itself in the CT; a site binds its one HU-to-density table to these values.
+
+    Raises ValueError for a value that is empty, too long for its VR (PS3.5 table 6.2-1), or not plain ASCII.
+    """
 
     manufacturer: str = "sct-node"
     model_name: str = "sct-node synthetic CT"
     station_name: str = "SCTNODE"
     serial_number: str = "SCT-1"
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            longest = STATION_NAME_LENGTH if name == "station_name" else LO_LENGTH
+            if not value or value != plain(value, longest):
+                raise ValueError(f"{name} is {value!r}; it must be 1 to {longest} ASCII characters, no backslash")
 
-def series_description(provenance: Provenance, research_label: bool) -> str:
-    """What lists of series show: what it is, whether there is a warning, which model, and the research label.
 
-    The label and the word WARNING are never cut, only the name of the model is.
+NODE_EQUIPMENT = Equipment()
+
+
+def series_description(provenance: Provenance, research_label: bool, text: str = DESCRIPTION) -> str:
+    """What lists of series show: whether there is a warning, what it is, which model, and the research label.
+
+    `text` may name the model by {model} and {version}. Only it is cut, never the label and the word WARNING.
     """
-    head = "sCT WARNING" if provenance.warnings else "sCT"
+    head = "WARNING " if provenance.warnings else ""
     tail = f"; {RESEARCH_LABEL}" if research_label else ""
-    room = SERIES_DESCRIPTION_LENGTH - len(head) - 1 - len(tail)
-    return f"{head} {plain(f'{provenance.card.name} {provenance.card.version}', room)}{tail}"
+    named = text.replace("{model}", provenance.card.name).replace("{version}", provenance.card.version)
+    return f"{head}{plain(named, LO_LENGTH - len(head) - len(tail))}{tail}"
 
 
 def derivation_description(provenance: Provenance, source: str, grid: str, research_label: bool) -> str:

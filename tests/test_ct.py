@@ -21,7 +21,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from models.card import ModelCard
-from pipeline.ct import Labels, Provenance, Sampling, ct_series_uid, scanner_time, stored_values, write_ct
+from pipeline.ct import Equipment, Labels, Provenance, Sampling, ct_series_uid, scanner_time, stored_values, write_ct
 from pipeline.ct_modules import ImageGrid
 from pipeline.elements import decimal_string
 from pipeline.errors import Unsuitable
@@ -265,12 +265,33 @@ def test_the_ct_says_for_research_and_which_model_made_it(ct: list[Path], mr: Se
 def test_a_warning_is_shown_where_a_planning_system_shows_something(mr: Series, hu: Volume, tmp_path: Path) -> None:
     long_name = dataclasses.replace(WARNED, card=dataclasses.replace(CARD, name="n" * 80))
     image = first(write_ct(hu, mr, long_name, tmp_path, written_at=NOW))
-    assert image.SeriesDescription.startswith("sCT WARNING n")
+    assert image.SeriesDescription.startswith("WARNING sCT n")
     assert image.SeriesDescription.endswith("; research, not for clinical use")
     assert len(image.SeriesDescription) <= 64
     for text in (image.ImageComments, image.DerivationDescription):
         assert text.startswith("WARNING: the model claims no meaning for BRAIN.")
     assert len(image.DerivationDescription) <= 1024
+
+
+def test_a_site_names_the_series_and_the_equipment_that_its_density_table_is_bound_to(
+    mr: Series, hu: Volume, tmp_path: Path
+) -> None:
+    own = Equipment("Physics", "MR-only", "PLANMR1", "007")
+    labels = Labels(description="pCT of {model} v{version} " + "x" * 60, equipment=own)
+    image = first(write_ct(hu, mr, PROVENANCE, tmp_path, written_at=NOW, labels=labels))
+    assert (image.Manufacturer, image.ManufacturerModelName) == ("Physics", "MR-only")
+    assert (image.StationName, image.DeviceSerialNumber) == ("PLANMR1", "007")
+    assert image.SeriesDescription.startswith(f"pCT of {CARD.name} v{CARD.version} x")
+    assert image.SeriesDescription.endswith("; research, not for clinical use")
+    assert len(image.SeriesDescription) == 64
+    other = first(write_ct(hu, mr, PROVENANCE, tmp_path / "b", written_at=NOW))
+    assert other.SeriesInstanceUID != image.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("wrong", [{"station_name": "S" * 17}, {"manufacturer": ""}, {"serial_number": "a\\b"}])
+def test_equipment_that_dicom_could_not_write_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Equipment(**wrong)
 
 
 def test_a_site_may_leave_the_research_label_out(mr: Series, hu: Volume, tmp_path: Path) -> None:
