@@ -27,6 +27,8 @@ from models.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
 from models.intensity import AIR_HU, HU_PER_UNIT, to_hu, to_unit
 from models.lesson import Lesson
 from models.pairs import Pair, Patch
+from models.patch_gan import Critic
+from models.recipe import Recipe
 from models.translator import Losses, Translator, Turn
 
 TIMES: Final = 1000.0
@@ -144,6 +146,11 @@ class LatentDiffusion(Translator):
         by_stage = {"autoencoder": _autoencoder_turns, "denoiser": _denoiser_turns, "joint": _joint_turns}
         return by_stage[lesson.name](self, lesson)
 
+    @classmethod
+    def partners(cls, recipe: Recipe) -> nn.ModuleDict:
+        """A critic of CT, where the autoencoder has an adversarial term."""
+        return nn.ModuleDict({"critic": Critic(inputs=1)} if recipe.losses.adversarial else {})
+
     @torch.no_grad()
     def close(self, lesson: Lesson) -> None:
         """After the autoencoder, store the latent's mean and SD by channel over the whole training volumes."""
@@ -214,8 +221,8 @@ def _normalise_by_voxel(network: nn.Module) -> None:
 
 
 def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
-    """L1 and KL of CT patches."""
-    weights = lesson.recipe.losses
+    """L1, KL and perceptual loss of CT patches; with an adversarial term, the critic has a turn of its own."""
+    weights, shown = lesson.recipe.losses, dict[str, torch.Tensor]()
 
     def lose(step: int) -> Losses:
         patch = lesson.batch(step)
@@ -223,12 +230,31 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
             mean, log_sigma = networks.autoencoder.encode(patch.ct)
             noise = torch.randn(mean.shape, generator=lesson.noise(step)).to(lesson.device)
             decoded = networks.autoencoder.decode(mean + log_sigma.exp() * noise)
+        shown.update(real=patch.ct, fake=decoded)
         return {
             "l1": weights.l1 * losses.masked_l1(decoded, patch, weights.bone),
             "kl": weights.kl * losses.kl_divergence(mean, log_sigma),
+            **lesson.perceptual(decoded, patch.ct),
         }
 
-    return [Turn("autoencoder", [networks.autoencoder], lose)]
+    if "critic" not in lesson.partners:
+        return [Turn("autoencoder", [networks.autoencoder], lose)]
+    critic = lesson.partners["critic"]
+
+    def lose_and_fool(step: int) -> Losses:
+        found = lose(step)
+        begun = losses.warmed_up(step, lesson.stage.steps, weights.adversarial_after)
+        with lesson.autocast():
+            judged = critic(shown["fake"])
+        return {**found, "fooling": begun * weights.adversarial * losses.fooling(judged)}
+
+    def judge(step: int) -> Losses:
+        del step
+        with lesson.autocast():
+            real, fake = critic(shown["real"]), critic(shown["fake"].detach())
+        return {"telling": losses.telling(real, fake)}
+
+    return [Turn("autoencoder", [networks.autoencoder], lose_and_fool), Turn("critic", [critic], judge)]
 
 
 def _denoiser_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
@@ -253,7 +279,7 @@ def _joint_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
         with lesson.autocast():
             decoded = networks.decode(guessed.clean, guessed.condition)
         l1 = losses.masked_l1(decoded, patch, weights.bone)
-        return {"l1": weights.l1 * l1, "flow": weights.flow * guessed.error}
+        return {"l1": weights.l1 * l1, "flow": weights.flow * guessed.error, **lesson.perceptual(decoded, patch.ct)}
 
     decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
     seeing = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import pairs
+from models import losses, pairs
 from models.autoencoder import Stride
 from models.pairs import Pair, Patch
 from models.recipe import Recipe, Stage
+from models.tissue import TissueSegmenter
 
 Corner = tuple[int, int, int]
 Copies = Sequence[Pair]
@@ -34,6 +35,7 @@ class Lesson:
         stride: corners lie on multiples of it.
         device: where batches go.
         partners: networks that only the training needs.
+        segmenter: frozen, whose features the perceptual loss compares; none where the recipe has no such loss.
     """
 
     recipe: Recipe
@@ -43,6 +45,7 @@ class Lesson:
     stride: Stride
     device: torch.device
     partners: nn.ModuleDict
+    segmenter: TissueSegmenter | None = None
 
     @property
     def stage(self) -> Stage:
@@ -99,3 +102,12 @@ class Lesson:
     def autocast(self) -> torch.autocast:
         """bfloat16 where it is safe; the networks keep what must be exact in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+    def perceptual(self, y: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Equation 3 between a CT y and the true x, weighted; nothing without a segmenter or a weight."""
+        weight = self.recipe.losses.perceptual
+        if self.segmenter is None or not weight:
+            return {}
+        with self.autocast():
+            mine, true = self.segmenter.features(y), self.segmenter.features(x)
+        return {"perceptual": weight * losses.perceptual(mine, true)}

@@ -234,7 +234,7 @@ class NnUNet(Regression):
                 for weight, ct, stride in zip(halving_weights(self.supervised), found, self.coarser, strict=True)
             ]
             names = ["l1", *(f"l1_level_{level}" for level in range(1, self.supervised))]
-            return dict(zip(names, terms, strict=True))
+            return {**dict(zip(names, terms, strict=True)), **lesson.perceptual(found[0], patch.ct)}
 
         return [Turn("network", [self.network], losses)]
 

@@ -49,18 +49,23 @@ class Pair:
     spacing_mm: tuple[float, float, float]
 
 
-def read_nifti(path: Path) -> tuple[NDArray[np.int16], tuple[float, float, float]]:
-    """Array (slice, row, column) along +S, +P, +L, and its spacing in mm.
+def read_image(path: Path) -> SimpleITK.Image:
+    """An image of any format that SimpleITK reads, its axes along +L, +P, +S.
 
     Raises:
         BadPair: the file cannot be read, or its axes are not those of the patient.
     """
     try:
-        image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
+        image: SimpleITK.Image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
     except RuntimeError as error:
         raise BadPair(f"{path.name}: cannot be read as an image") from error
     if not np.allclose(np.array(image.GetDirection()).reshape(3, 3), np.eye(3), atol=1e-3):
         raise BadPair(f"{path.name}: its axes are oblique; training pairs lie along the patient's axes")
+    return image
+
+
+def values_of(image: SimpleITK.Image) -> tuple[NDArray[np.int16], tuple[float, float, float]]:
+    """Array (slice, row, column) along +S, +P, +L, and its spacing in mm."""
     column, row, step = image.GetSpacing()
     return SimpleITK.GetArrayFromImage(image), (step, row, column)
 
@@ -71,15 +76,24 @@ def make_pair(
     hu: NDArray[np.int16],
     spacing_mm: tuple[float, float, float],
     hu_range: tuple[float, float],
+    body: Mask | None = None,
 ) -> Pair:
     """Normalise an MR and clean a CT of equal shape.
+
+    Args:
+        name: of the patient.
+        mr: in the scanner's unit.
+        hu: CT.
+        spacing_mm: (slice, row, column).
+        hu_range: to which the CT is clipped.
+        body: the body's outline where the data set says it; else both images are asked.
 
     Raises:
         BadPair: the shapes differ.
     """
-    if mr.shape != hu.shape:
-        raise BadPair(f"{name}: MR of {mr.shape} voxels, CT of {hu.shape}")
-    in_mr, in_ct = mr_body(mr), ct_body(hu)
+    if mr.shape != hu.shape or (body is not None and body.shape != hu.shape):
+        raise BadPair(f"{name}: MR of {mr.shape} voxels, CT of {hu.shape}; a mask must have as many")
+    in_mr, in_ct = (mr_body(mr), ct_body(hu)) if body is None else (body, body)
     near = ndimage.binary_dilation(in_ct, iterations=MARGIN)
     clean = np.where(near, np.clip(hu, *hu_range), AIR_HU).astype(np.int16)
     normal = normalise_mr(mr.astype(np.float32), in_mr).astype(np.float16)
@@ -94,8 +108,8 @@ def read_pairs(folder: Path, names: Sequence[str], hu_range: tuple[float, float]
     """
     pairs = []
     for name in names:
-        mr, spacing_mm = read_nifti(folder / f"{name}_mr.nii.gz")
-        hu, _ = read_nifti(folder / f"{name}_ct.nii.gz")
+        mr, spacing_mm = values_of(read_image(folder / f"{name}_mr.nii.gz"))
+        hu, _ = values_of(read_image(folder / f"{name}_ct.nii.gz"))
         pairs.append(make_pair(name, mr, hu, spacing_mm, hu_range))
     return pairs
 

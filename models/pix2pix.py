@@ -69,6 +69,7 @@ class Pix2Pix(Regression):
             return {
                 "l1": weights.l1 * losses.masked_l1(fake, patch, weights.bone),
                 "fooling": begun * weights.adversarial * losses.fooling(judged),
+                **lesson.perceptual(fake, patch.ct),
             }
 
         def judge(step: int) -> Losses:

@@ -27,8 +27,8 @@ class Stage:
         batch: patches a step.
         learning_rate: at its peak.
         patch: size of a patch in voxels, (slice, row, column); (0, 0, 0) where the method plans it.
-        minutes: time budget beside the steps, whichever ends first; 0 for none. On a CPU, processor time divided by the
-            threads, so that another program's work is not charged to the method; on a GPU, the clock's.
+        minutes: time budget beside the steps, whichever ends first; 0 for none. On a CPU they are the processor's,
+            summed over the threads, so that another program's work is not charged; on a GPU, the clock's.
         warm_up: steps over which the learning rate rises.
         contrast: strength of the changes of the MR's contrast, 0 for none.
         pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM.
@@ -81,7 +81,7 @@ class Recipe:
         pairs: folder of the training pairs; relative to SCT_DATA where that is set.
         layout: `names`, a folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`; or `synthrad`, a folder for each patient
             with mr, ct and mask, as the challenges of 2023 (.nii.gz) and 2025 (.mha) give them out.
-        validation: names that are kept for validation; all others train.
+        validation: names that are kept for validation, or a fraction of all, drawn by the seed; all others train.
         copies: copies of each training patient; the first as it is, the others deformed.
         run: folder of checkpoints and curves.
         architecture: arguments of the method's class; of nnU-Net, what its plan has to keep to.
@@ -98,7 +98,7 @@ class Recipe:
     seed: int
     pairs: Path
     layout: str
-    validation: tuple[str, ...]
+    validation: tuple[str, ...] | float
     copies: int
     run: Path
     architecture: Mapping[str, Any]
@@ -136,8 +136,9 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
         }
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadRecipe(f"{path}: stages, evaluate or losses: {error}") from error
+    kept = values["validation"]
     values |= {
-        "validation": tuple(values["validation"]),
+        "validation": kept if isinstance(kept, float) else tuple(kept),
         "pairs": (data or Path()) / values["pairs"],
         "run": Path(values["run"]),
     }

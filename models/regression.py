@@ -61,6 +61,8 @@ class Regression(Translator):
             patch = lesson.batch(step)
             with lesson.autocast():
                 ct = self(patch.mr)
-            return {"l1": lesson.recipe.losses.l1 * masked_l1(ct, patch, lesson.recipe.losses.bone)}
+            weights = lesson.recipe.losses
+            l1 = weights.l1 * masked_l1(ct, patch, weights.bone)
+            return {"l1": l1, **lesson.perceptual(ct, patch.ct)}
 
         return [Turn("network", [self.network], losses)]

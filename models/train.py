@@ -13,16 +13,19 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from models import curves, pairs, plausibility, validate
 from models.card import ModelCard
 from models.checkpoint import Progress, Training
+from models.cohort import read_cohort
 from models.latent_diffusion import LatentDiffusion
 from models.lesson import Lesson
 from models.methods import method_of
 from models.pairs import Pair
-from models.recipe import Recipe, Stage, read_recipe
+from models.recipe import BadRecipe, Recipe, Stage, read_recipe
+from models.tissue import TissueSegmenter, read_segmenter, train_segmenter
 from models.translator import Turn
 from models.weights import load_model, pick_device, save_model
 
@@ -42,14 +45,11 @@ class Diverged(RuntimeError):
 
 
 class Stopwatch:
-    """Minutes spent: on a CPU, the processor's time divided by the threads; on a GPU, the clock's."""
+    """Minutes spent: on a CPU, the processor's, summed over the threads; on a GPU, the clock's."""
 
     def __init__(self, device: torch.device, minutes: float) -> None:
-        self._threads = torch.get_num_threads() if device.type == "cpu" else 0
+        self._now_s = time.process_time if device.type == "cpu" else time.monotonic
         self._begin_s = self._now_s() - 60 * minutes
-
-    def _now_s(self) -> float:
-        return time.process_time() / self._threads if self._threads else time.monotonic()
 
     def minutes(self) -> float:
         """Since the stage began, interruptions not counted."""
@@ -201,15 +201,35 @@ def train(recipe: Recipe, plain: Sequence[Pair], device: torch.device) -> Traini
     patients = deformed_copies(recipe, plain)
     begun = [name for name in method.stages if training.path(name).is_file()]
     first = method.stages.index(begun[-1]) if begun else 0  # a checkpoint holds all that came before it
-    for number, name in enumerate(method.stages):
-        if number < first:
-            continue
-        stride, partners = training.networks.stride, training.partners
-        lesson = Lesson(training.recipe, name, number, patients, stride, device, partners)
-        fit(training, lesson)
-        training.networks.close(lesson)
+    lessons = [
+        Lesson(training.recipe, name, number, patients, training.networks.stride, device, training.partners)
+        for number, name in enumerate(method.stages)
+    ]
+    segmenter = frozen_segmenter(lessons[0])
+    for lesson in lessons[first:]:
+        taught = dataclasses.replace(lesson, segmenter=segmenter)
+        fit(training, taught)
+        training.networks.close(taught)
         training.average.load_state_dict(training.networks.state_dict())
     return training
+
+
+def frozen_segmenter(lesson: Lesson) -> TissueSegmenter | None:
+    """The segmenter that a recipe's `perceptual` asks for: none, our own (trained now or before), or of a file.
+
+    Raises:
+        BadRecipe: the recipe names a file that is not there.
+    """
+    recipe = lesson.recipe
+    if recipe.perceptual == "none":
+        return None
+    own = recipe.perceptual == "self"
+    path = recipe.run / "tissue.safetensors" if own else Path(recipe.perceptual)
+    if own and not path.exists():
+        save_file(train_segmenter(lambda step: lesson.batch(step).ct, recipe.seed).state_dict(), path)
+    if not path.is_file():
+        raise BadRecipe(f"perceptual: must be none, self or the path of a segmenter's weights, found {path}")
+    return read_segmenter(path).to(lesson.device)
 
 
 def effort(training: Training) -> dict[str, dict[str, float]]:
@@ -263,12 +283,7 @@ def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelC
     method_of(recipe)
     if not resume and any(recipe.run.glob("*.pt")):
         raise FileExistsError(f"{recipe.run} holds a training already; remove it, or resume")
-    names = sorted(path.name.removesuffix("_mr.nii.gz") for path in recipe.pairs.glob("*_mr.nii.gz"))
-    if not set(recipe.validation) < set(names):
-        raise pairs.BadPair(f"{recipe.pairs}: validation patients or training patients lack; found {len(names)} pairs")
-    low, high = recipe.card["hu_range"]
-    plain = pairs.read_pairs(recipe.pairs, [name for name in names if name not in recipe.validation], (low, high))
-    kept_back = pairs.read_pairs(recipe.pairs, recipe.validation, (low, high))
+    plain, kept_back = read_cohort(recipe)
     training = train(recipe, plain, pick_device(device))
     card = finish(training, plain, kept_back)
     print(json.dumps(card.figures, indent=2), flush=True)

@@ -105,20 +105,29 @@ def mr_item(sct_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     return item
 
 
-def write_image(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> None:
+Array = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
+
+
+def write_image(path: Path, array: Array) -> None:
     """An image of 3 mm slices, 1 mm rows and columns, along the patient's axes."""
     image = SimpleITK.GetImageFromArray(array)
     image.SetSpacing((1.0, 1.0, 3.0))
     SimpleITK.WriteImage(image, str(path))
 
 
-def limb(radius: float, slices: int = 8) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int16]], ...]:
-    """MR and CT of 32 x 32 voxels a slice: a cylinder of soft tissue with a bone in it; dark bone in the MR."""
-    _, row, column = np.indices((slices, 32, 32)) - 15.5
+def cylinder(radius: float) -> tuple[Array, Array]:
+    """MR and CT of 8 slices of 32 x 32 voxels: a cylinder of soft tissue with a bone in it; dark bone in the MR."""
+    _, row, column = np.indices((8, 32, 32)) - 15.5
     distance = np.hypot(row, column)
     mr = np.select([distance < 4, distance < radius], [50, 800], 0).astype(np.int16)
     hu = np.select([distance < 4, distance < radius], [900, 40], -1000).astype(np.int16)
     return mr, hu
+
+
+@pytest.fixture(scope="session")
+def limb() -> Callable[[float], tuple[Array, Array]]:
+    """MR and CT of a limb of a radius in voxels."""
+    return cylinder
 
 
 @pytest.fixture
@@ -127,7 +136,7 @@ def limbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SCT_DATA", str(tmp_path))
     (tmp_path / "pairs").mkdir()
     for name, radius in (("A", 11.0), ("B", 13.0), ("C", 12.0)):
-        mr, hu = limb(radius)
+        mr, hu = cylinder(radius)
         write_image(tmp_path / f"pairs/{name}_mr.nii.gz", mr)
         write_image(tmp_path / f"pairs/{name}_ct.nii.gz", hu)
     return tmp_path

@@ -12,6 +12,7 @@ import yaml
 from models import pairs, train
 from models.card import read_card
 from models.latent_diffusion import LatentDiffusion
+from models.methods import METHODS
 from models.recipe import BadRecipe, read_recipe
 from models.weights import load_model
 
@@ -98,7 +99,7 @@ def test_a_recipe_with_a_missing_or_unknown_key_is_refused_by_its_name(recipe_pa
 
 def test_every_recipe_of_the_project_can_be_read(project: Path) -> None:
     names = {read_recipe(path).card["name"] for path in (project / "config/train").glob("*.yaml")}
-    assert {"limb-t1-ldm", "paper-ldm"} <= names
+    assert {"paper-ldm", "limb-t1-paper", *(f"limb-t1-{method}" for method in METHODS)} <= names
 
 
 def test_a_folder_without_the_validation_patients_is_refused(recipe_path: Path, tmp_path: Path) -> None:
