@@ -70,6 +70,15 @@ def values_of(image: SimpleITK.Image) -> tuple[NDArray[np.int16], tuple[float, f
     return SimpleITK.GetArrayFromImage(image), (step, row, column)
 
 
+def read_nifti(path: Path) -> tuple[NDArray[np.int16], tuple[float, float, float]]:
+    """Array (slice, row, column) along +S, +P, +L of an image file, and its spacing in mm.
+
+    Raises:
+        BadPair: the file cannot be read, or its axes are not those of the patient.
+    """
+    return values_of(read_image(path))
+
+
 def make_pair(
     name: str,
     mr: NDArray[np.int16],
@@ -108,8 +117,8 @@ def read_pairs(folder: Path, names: Sequence[str], hu_range: tuple[float, float]
     """
     pairs = []
     for name in names:
-        mr, spacing_mm = values_of(read_image(folder / f"{name}_mr.nii.gz"))
-        hu, _ = values_of(read_image(folder / f"{name}_ct.nii.gz"))
+        mr, spacing_mm = read_nifti(folder / f"{name}_mr.nii.gz")
+        hu, _ = read_nifti(folder / f"{name}_ct.nii.gz")
         pairs.append(make_pair(name, mr, hu, spacing_mm, hu_range))
     return pairs
 

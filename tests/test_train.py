@@ -39,6 +39,7 @@ def recipe_path(tmp_path: Path, project: Path, limbs: Path) -> Path:
             "groups": 0,
         },
     }
+    values["card"]["spacing_mm"] = [3.0, 1.0, 1.0]
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

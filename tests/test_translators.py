@@ -51,6 +51,7 @@ def recipe_path(request: pytest.FixtureRequest, project: Path, limbs: Path) -> P
         "stages": dict.fromkeys(values["stages"], stage),
         "architecture": TINY[request.param],
     }
+    values["card"]["spacing_mm"] = [3.0, 1.0, 1.0]
     path = limbs / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
