@@ -13,6 +13,7 @@ from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.rules import models_of, unreachable
 from models.card import card_path, find
+from pipeline.profile import load_profile
 
 if TYPE_CHECKING:
     from dicomnode.config import Config, Destination
@@ -35,6 +36,7 @@ def checks(config: Config) -> list[Check]:
         _checked("rules", lambda: _rules(config)),
         _checked("disk", lambda: _disk(config)),
         _checked("database", lambda: _database(config)),
+        *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
         *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
     ]
 
@@ -91,6 +93,14 @@ def _database(config: Config) -> str:
     ledger.reach()
     ledger.close()
     return f"{ledger.engine.dialect.name} answers"
+
+
+def _profile(destination: Destination) -> Callable[[], str]:
+    def check() -> str:
+        profile = load_profile(destination.profile)
+        return f"{profile.name}, {len(profile.asked)} rules, for {profile.purpose}"
+
+    return check
 
 
 def _echoes(destination: Destination, calling_ae: str) -> Callable[[], str]:

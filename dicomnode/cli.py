@@ -19,6 +19,7 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     from dicomnode.config import Config
     from dicomnode.ledger import Ledger
+    from pipeline.preflight import Complaint
 
 OK: Final = 0
 FAILED: Final = 1
@@ -115,6 +116,11 @@ def _add_conversions(commands: Any) -> None:
     added.add_argument("folder", type=Path, metavar="DIR")
     text = "AE title of the sender, for rules that ask for it"
     added.add_argument("--calling-ae", default="", metavar="AE", help=text)
+    details = "Says which rules of planning systems the files break. Exit status 1 if any."
+    added = _add(commands, "preflight", _preflight, "Check the files of a CT series before sending", details, "json")
+    added.add_argument("folder", type=Path, metavar="DIR", help="folder with one CT series")
+    text = "a name in config/profiles, or the path of your own .yaml file (default generic)"
+    added.add_argument("--profile", default="generic", metavar="NAME", help=text)
     _add(commands, "models", _models, "List the installed models from their cards", "", "json")
 
 
@@ -141,10 +147,14 @@ def _add_rest(commands: Any) -> None:
         "Configuration, weights' digest, database, disk, and C-ECHO to every destination. Exit status 1 if any fails."
     )
     _add(commands, "check", _check, "Check that the node could work", details, "json")
-    details = "One attempt; the node's jobs are not touched. Exit status 1 when an instance was not taken."
-    added = _add(commands, "send", _send, "Send the DICOM files of a folder to a destination", details, "json")
+    details = (
+        "One attempt; the node's jobs are not touched. Files that break a rule of the destination's profile are not "
+        "sent. Exit status 1 when they are not, or an instance was not taken."
+    )
+    added = _add(commands, "send", _send, "Send the CT files of a folder to a destination", details, "json")
     added.add_argument("folder", type=Path, metavar="DIR")
     added.add_argument("--to", required=True, metavar="NAME", help="name of a destination in the configuration")
+    added.add_argument("--unchecked", action="store_true", help="send whatever they are: the profile is not asked")
     added = _add(commands, "train", _train, "Train a model by a recipe", "Goes on from its last checkpoint.")
     added.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as config/train/limb-t1-ldm.yaml")
     _add_measurements(commands)
@@ -342,6 +352,10 @@ def _send(given: argparse.Namespace) -> int:
     from dicomnode.deliver import send
 
     paths = _dicom_files(given.folder)
+    if not given.unchecked and (told := _complaints(paths, destination.profile)):
+        print(f"not sent: {len(told)} rules of profile {destination.profile} are broken", file=sys.stderr)
+        _print_complaints(told, as_json=given.json)
+        return FAILED
     receipts: list[dict[str, Any]] = []
     try:
         send(paths, destination, config.node.ae_title, lambda receipt: receipts.append(listing.receipt(receipt)))
@@ -351,6 +365,31 @@ def _send(given: argparse.Namespace) -> int:
         else:
             _print_table(("sop_instance_uid", "status", "outcome", "comment"), receipts)
     return OK
+
+
+def _preflight(given: argparse.Namespace) -> int:
+    _config(given)
+    paths = _dicom_files(given.folder)
+    told = _complaints(paths, given.profile)
+    _print_complaints(told, as_json=given.json)
+    print(f"{len(paths)} files, profile {given.profile}: {len(told) or 'no'} rules broken", file=sys.stderr)
+    return FAILED if told else OK
+
+
+def _complaints(paths: Sequence[Path], profile: str) -> list[Complaint]:
+    """The rules of a profile that files break."""
+    from pipeline.preflight import complaints
+    from pipeline.profile import load_profile
+
+    return complaints(paths, {"": load_profile(profile)})
+
+
+def _print_complaints(told: Sequence[Complaint], *, as_json: bool) -> None:
+    rows = [dataclasses.asdict(one) for one in told]
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(("rule", "files", "sentence"), rows)
 
 
 def _dicom_files(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from dicomnode.conditions import When
 from dicomnode.errors import ConfigError
 from dicomnode.plain import Check, between, build, nearest, plain, said
 from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.profile import BadProfile, load_profile
 from pipeline.stack import TOLERANCES, Tolerances
 
 AnatomyCheck = Literal["hold", "warn"]
@@ -192,6 +193,7 @@ class Destination:
     retry_first_s: float = _checked(10.0, between(0.1, 86_400))
     retry_max_s: float = _checked(1800.0, between(0.1, 604_800))
     alarm_after_s: float = _checked(3600.0, between(1, 2_592_000))
+    profile: str = _checked("generic", not_empty)
 
 
 def _volume(value: object, path: str) -> Choice:
@@ -304,6 +306,7 @@ def load(path: Path | None) -> Config:
     _names_differ("destinations", config.destinations)
     _names_differ("rules", config.rules)
     _destinations_exist(config)
+    _profiles_are_there(config.destinations)
     return dataclasses.replace(config, node=dataclasses.replace(config.node, data=config.node.data.absolute()))
 
 
@@ -344,3 +347,12 @@ def _destinations_exist(config: Config) -> None:
             if name not in known:
                 path = f"{path}.destinations[{index}]"
                 raise ConfigError(path, f"{name!r} is no destination of the configuration", nearest(name, known))
+
+
+def _profiles_are_there(destinations: tuple[Destination, ...]) -> None:
+    """What a destination asks of a CT series is known before one is made."""
+    for index, destination in enumerate(destinations):
+        try:
+            load_profile(destination.profile)
+        except BadProfile as error:
+            raise ConfigError(f"destinations[{index}].profile", error.problem, error.remedy) from error

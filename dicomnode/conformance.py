@@ -24,6 +24,8 @@ from dicomnode.receive import SOP_CLASSES, STATUS, VERIFICATION, transfer_syntax
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
 from pipeline.errors import REASONS
+from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
+from pipeline.profile import load_profile, shipped
 
 STATUS_MEANINGS: Final = {
     0x0000: ("Success", "bytes, name and folder are durable on the disk, or the same bytes were there already"),
@@ -152,7 +154,9 @@ $reasons
 
 ### 4.2 What is written
 
-CT Image Storage (PS3.3 A.3), single-frame, one object a slice, axial, from inferior to superior.
+CT Image Storage (PS3.3 A.3), single-frame, one object a slice, axial, from inferior to superior; or, where
+`output.orientation` is `source`, in the planes of the MR, along row x column
+cosines. The values are defaults; `output` changes some.
 
 $written
 
@@ -161,9 +165,16 @@ the content (PS3.5 B.2), so that computing or sending again gives the same. Priv
 
 ### 4.3 What is checked before sending
 
-A series that breaks a rule is held and not sent. The rules:
+Each destination has a profile (`destinations[].profile`, default `$profile`): a file of `config/profiles`, or a site's
+own. A finished series that breaks a rule of the profile of one of its destinations is held, with the destination and
+the rule, and is not sent. `sct-node preflight DIR --profile NAME` asks the same of any folder. That every file can be
+read is always asked. The rules, and the shipped profiles that ask them:
 
 $rules
+
+The profiles, and why they ask:
+
+$profiles
 
 ## 5 Character sets
 
@@ -191,7 +202,9 @@ def statement(config: Config | None = None) -> str:
         "answers": _table(["status of the destination", "what the node makes of it"], DESTINATION_STATUSES),
         "reasons": _table(["reason code", "sentence"], [[code, _escaped(text)] for code, text in REASONS.items()]),
         "written": _table(["attribute", "keyword", "value"], _written()),
-        "rules": _table(["rule", "what it asks"], _rules()),
+        "rules": _table(["rule", "what it asks", "profiles"], _rules()),
+        "profiles": _table(["profile", "for, or rule", "evidence"], _profiles()),
+        "profile": preflight.GENERIC,
         "class_uid": IMPLEMENTATION_CLASS_UID,
         "version_name": IMPLEMENTATION_VERSION_NAME,
     }
@@ -269,9 +282,26 @@ def _written() -> list[list[str]]:
 
 
 def _rules() -> list[list[str]]:
-    """Preflight's rules, each with the first paragraph of its docstring."""
-    rules = (*preflight.FILE_RULES, preflight.value_range, *preflight.SERIES_RULES)
-    return [[rule.__name__, _escaped(" ".join((rule.__doc__ or "").split("\n\n")[0].split()))] for rule in rules]
+    """Preflight's rules, each with the first paragraph of its docstring, and the profiles that ask it."""
+    profiles = [load_profile(name) for name in shipped()]
+    rows = []
+    for rule in (*FILE_RULES, *SERIES_RULES):
+        asking = [one.name for one in profiles if rule.__name__ in [asked.rule for asked in one.asked]]
+        what = " ".join((rule.__doc__ or "").split("\n\n")[0].split())
+        rows.append([f"`{rule.__name__}`", _escaped(what), ", ".join(asking)])
+    return rows
+
+
+def _profiles() -> list[list[str]]:
+    """The shipped profiles, whom they are for, and the rules that each has of its own, with their evidence."""
+    rows = []
+    for profile in map(load_profile, shipped()):
+        inherited = load_profile(profile.like).asked if profile.like else ()
+        own = [one for one in profile.asked if one not in inherited]
+        like = f"; all of `{profile.like}`, and" if profile.like else ""
+        rows += [[f"`{profile.name}`", f"{profile.purpose}{like}", ""]]
+        rows += [["", f"`{one.words()}`", _escaped(one.evidence)] for one in own]
+    return rows
 
 
 if __name__ == "__main__":

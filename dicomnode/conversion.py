@@ -19,6 +19,7 @@ import json
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from dicomnode import log, metrics
@@ -31,10 +32,13 @@ from dicomnode.states import State
 from models.card import BadCard, UnknownModel
 from models.weights import Model, WrongDigest, load_model
 from pipeline.errors import Implausible, Unsuitable
+from pipeline.profile import Profile, load_profile
 from pipeline.run import Options, Result, convert
 from pipeline.series import Series, read_instance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from dicomnode.config import Config
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
@@ -74,8 +78,8 @@ class Made:
         return cls(report["ct_series_uid"], len(list(folder.glob("*.dcm"))), hold)
 
 
-def options_of(settings: Settings, device: str) -> Options:
-    """What a conversion is told; `device` is where the model runs."""
+def options_of(settings: Settings, device: str, profiles: Mapping[str, Profile] = MappingProxyType({})) -> Options:
+    """What a conversion is told; `device` is where the model runs, `profiles` what the destinations ask."""
     return Options(
         accept_lossy=settings.accept_lossy,
         anatomy_check=settings.anatomy_check,
@@ -87,7 +91,13 @@ def options_of(settings: Settings, device: str) -> Options:
         configuration_digest=settings.digest,
         choice=settings.volume,
         tolerances=settings.stack,
+        profiles=profiles,
     )
+
+
+def profiles_of(config: Config, names: Iterable[str]) -> dict[str, Profile]:
+    """What destinations ask of a CT series, by their names; one that the configuration has no more asks nothing."""
+    return {one.name: load_profile(one.profile) for one in config.destinations if one.name in set(names)}
 
 
 def write_report(result: Result, into: Path) -> None:
@@ -99,8 +109,8 @@ def write_report(result: Result, into: Path) -> None:
 
 def _hold_code(result: Result, held: str) -> str:
     """The name of the finding, or of the preflight rule, that holds the case."""
-    named = next((finding.name for finding in result.findings if str(finding) in held), held.partition(":")[0])
-    return named.upper()
+    named = [finding.name for finding in result.findings if str(finding) in held]
+    return [*named, *(one.rule for one in result.complaints)][0].upper()
 
 
 class Conversions:
@@ -170,7 +180,8 @@ class Conversions:
         """Exactly the job's instances, whatever came since. Raises WrongState when the job has ended meanwhile."""
         folder = self._spool.series_folder(row.series_instance_uid)
         series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
-        options = options_of(self._settings(row), self._config.device)
+        profiles = profiles_of(self._config, self._destinations(row))
+        options = options_of(self._settings(row), self._config.device, profiles)
         options = dataclasses.replace(options, replaces=row.replaces)
         result = convert(series, self._loaded(row.model, row.model_digest), into, options)
         write_report(result, into)
@@ -201,9 +212,13 @@ class Conversions:
         self._models[key] = self._models.pop(key)
         return self._models[key]
 
-    def _synthesized(self, row: JobRow, made: Made) -> None:
+    def _destinations(self, row: JobRow) -> tuple[str, ...]:
+        """Where the job's CT goes: those that were decided, or all of an older job."""
         every = tuple(destination.name for destination in self._config.destinations)
-        names = every if row.destinations is None else row.destinations
+        return every if row.destinations is None else row.destinations
+
+    def _synthesized(self, row: JobRow, made: Made) -> None:
+        names = self._destinations(row)
         sending = together(self._queues.deliver(row.job, name, 1) for name in names)
         self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, sending)
         metrics.JOBS.labels(state=State.SYNTHESIZED).inc()

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomnode.conversion import REPORT, options_of, write_report
+from dicomnode.conversion import REPORT, options_of, profiles_of, write_report
 from dicomnode.errors import NodeError
 from dicomnode.ledger import IGNORED_BY_RULE
 from dicomnode.rules import choose
@@ -55,7 +55,8 @@ def _convert(source: Path, part: Path, config: Config) -> None:
         decided = choose(series, "", config)
         if decided.converts:
             model = load_model(decided.model, config.device)
-            write_report(convert(series, model, part, options_of(decided.settings, config.device)), part)
+            profiles = profiles_of(config, decided.destinations)
+            write_report(convert(series, model, part, options_of(decided.settings, config.device, profiles)), part)
         else:
             _refuse(part, IGNORED_BY_RULE, decided.sentence)
     except Unsuitable as error:

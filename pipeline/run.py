@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,8 @@ from pipeline.ct_modules import IMAGE_TYPE
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
 from pipeline.loss import loss_warnings
-from pipeline.preflight import preflight
+from pipeline.preflight import Complaint, complaints
+from pipeline.profile import Profile
 from pipeline.provenance import Provenance
 from pipeline.series import Selection, Series, select
 from pipeline.stack import TOLERANCES, Tolerances
@@ -44,6 +45,7 @@ class Options:
         configuration_digest: SHA-256 of the configuration that changes the result.
         choice: which volume is meant where a series holds several.
         tolerances: how far the series may stray from one regular stack.
+        profiles: what the destinations ask, by their names; the generic profile where there is none.
         replaces: SeriesInstanceUID of a CT series, made of fewer or other instances and sent already, that this one
             takes the place of; None for none.
     """
@@ -58,6 +60,7 @@ class Options:
     configuration_digest: str = ""
     choice: Choice = UNAMBIGUOUS
     tolerances: Tolerances = TOLERANCES
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     replaces: str | None = None
 
     @property
@@ -74,6 +77,7 @@ class Result:
         ct: the CT files, inferior first.
         ct_series_uid: their SeriesInstanceUID.
         findings: all checks.
+        complaints: rules of the destinations' profiles that the files break.
         held: why a person should look before the CT is sent, or None.
         report: what was made, from what, how; plain values for JSON, without patient data.
     """
@@ -81,6 +85,7 @@ class Result:
     ct: tuple[Path, ...]
     ct_series_uid: str
     findings: tuple[Finding, ...]
+    complaints: tuple[Complaint, ...]
     held: str | None
     report: dict[str, Any]
 
@@ -114,9 +119,11 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     )
     with clock("write"):
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
-    held = hold_of(findings, bool(warned), files)
+    told = complaints(files, options.profiles)
+    held = hold_of(findings, bool(warned), told)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
-    return Result(tuple(files), uid, findings, held, report_of(chosen, mr, made, provenance, clock.seconds))
+    report = report_of(chosen, mr, made, provenance, clock.seconds) | preflight_of(told, options.profiles)
+    return Result(tuple(files), uid, findings, tuple(told), held, report)
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,16 @@ def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, .
     return tuple(f"{finding}" for finding in findings if finding.verdict != "pass")
 
 
-def hold_of(findings: tuple[Finding, ...], warned: bool, files: list[Path]) -> str | None:
-    """Why a person should look: findings that do not pass, or a rule of planning systems that the files break."""
+def hold_of(findings: tuple[Finding, ...], warned: bool, told: Sequence[Complaint]) -> str | None:
+    """Why a person should look: findings that do not pass, or rules of a destination's profile that are broken."""
     failed = [] if warned else [str(finding) for finding in findings if finding.verdict != "pass"]
-    broken = [f"{breach.rule}: {breach.sentence}" for breach in preflight(files)]
-    return "; ".join([*failed, *broken]) or None
+    return "; ".join([*failed, *map(str, told)]) or None
+
+
+def preflight_of(told: Sequence[Complaint], profiles: Mapping[str, Profile]) -> dict[str, Any]:
+    """For the report: which profile was asked for which destination, and what was wrong."""
+    asked = {destination: profile.name for destination, profile in profiles.items()}
+    return {"preflight": {"profiles": asked, "complaints": [dataclasses.asdict(one) for one in told]}}
 
 
 def report_of(

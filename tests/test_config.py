@@ -79,6 +79,12 @@ def test_a_file_may_hold_only_what_differs(tmp_path: Path) -> None:
     assert dataclasses.replace(config, settle=Settle(), destinations=()) == load(None)
 
 
+def test_a_spacing_is_nothing_one_number_or_three(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "output: {spacing_mm: 2}").output.spacing_mm == 2.0
+    assert loaded(tmp_path, "output: {spacing_mm: [3, 1.5, 1.5]}").output.spacing_mm == (3.0, 1.5, 1.5)
+    assert loaded(tmp_path, "output: {spacing_mm: null}").output.spacing_mm is None
+
+
 def test_what_is_dumped_is_loaded_equal(tmp_path: Path) -> None:
     config = loaded(tmp_path, f"node: {{data: {tmp_path}}}\nmodel: /m\ndestinations: [{DESTINATION}]\n")
     assert loaded(tmp_path, dump(config)) == config
@@ -102,6 +108,16 @@ def test_what_is_dumped_is_loaded_equal(tmp_path: Path) -> None:
         ("device: gpu", "device", "cuda:0"),
         ("anatomy_check: no", "anatomy_check", "write one of: hold, warn"),
         ("output: {research_label: 1}", "output.research_label", "write true or false here"),
+        ("output: {spacing_mm: 0.1}", "output.spacing_mm", "from 0.2 to 20"),
+        ("output: {spacing_mm: [3, 1]}", "output.spacing_mm", "one number or three"),
+        ("output: {spacing_mm: [3, 1, 2]}", "output.spacing_mm", "row and column equal"),
+        ("output: {spacing_mm: fine}", "output.spacing_mm", "write a number here"),
+        ("output: {orientation: sagittal}", "output.orientation", "write one of: axial, source"),
+        ("output: {hu_range: [3071, -1024]}", "output.hu_range", "lower one first"),
+        ("output: {hu_range: [-1024, 40000]}", "output.hu_range", "31743"),
+        ("output: {image_type: [DERIVED, SECONDARY]}", "output.image_type", "AXIAL"),
+        ("output: {image_type: [Derived, SECONDARY, AXIAL]}", "output.image_type", "AXIAL"),
+        (f"destinations: [{DESTINATION[:-1]}, profile: eclipes}}]", "destinations[0].profile", "name one of archive"),
         ("destinations: {name: a}", "destinations", "write a list"),
         ("destinations: [{name: a}]", "destinations[0].ae_title", "is missing"),
         (

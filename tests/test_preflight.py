@@ -1,5 +1,6 @@
-"""Preflight: a good series passes, and each rule has a file that breaks it."""
+"""Preflight: a good series passes, and each rule of each profile has a written series, damaged, that breaks it."""
 
+import inspect
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,15 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset
-from pydicom.uid import MRImageStorage
+from pydicom.uid import UID, MRImageStorage
 
 from models.card import ModelCard
-from pipeline import preflight as rules
 from pipeline.conditions import CONDITIONS
 from pipeline.ct import Labels, Provenance, Sampling, write_ct
 from pipeline.phantom import axial_grid, thigh, write_mr_series
-from pipeline.preflight import Breach, preflight
+from pipeline.preflight import OF_A_FILE, OF_A_SERIES, Breach, Complaint, complaints, preflight
+from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
+from pipeline.profile import RULES, Asked, Profile, load_profile, shipped
 from pipeline.series import Series, read_instance
 from pipeline.standard import ct_image_modules
 
@@ -45,17 +47,22 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def checked(folder: Path) -> list[Breach]:
-    return preflight(sorted(folder.glob("*.dcm")))
+def checked(folder: Path, profile: str = "generic") -> list[Breach]:
+    return preflight(sorted(folder.glob("*.dcm")), load_profile(profile))
 
 
-def broken(good: Path, into: Path, change: Callable[[Dataset], object]) -> list[Breach]:
-    """What preflight says after `change` to the third of five files."""
+def damaged(good: Path, into: Path, change: Callable[[Dataset], object]) -> Path:
+    """A copy of the folder with `change` made to the third of five files."""
     folder = Path(shutil.copytree(good, into / "ct"))
     image = pydicom.dcmread(folder / "0003.dcm")
     change(image)
     image.save_as(folder / "0003.dcm")
-    return checked(folder)
+    return folder
+
+
+def broken(good: Path, into: Path, change: Callable[[Dataset], object], profile: str = "generic") -> list[Breach]:
+    """What preflight says of the damaged copy."""
+    return checked(damaged(good, into, change), profile)
 
 
 def put(**values: object) -> Callable[[Dataset], None]:
@@ -96,6 +103,24 @@ def long_decimal(image: Dataset) -> None:
 def same_uid_as_the_next(image: Dataset) -> None:
     uid = pydicom.dcmread(Path(str(image.filename)).with_name("0004.dcm")).SOPInstanceUID
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
+
+
+def four_hundred_slices(image: Dataset) -> None:
+    """As many files as make a series of 400, one below the other."""
+    path = Path(str(image.filename))
+    first = pydicom.dcmread(path.with_name("0005.dcm"))
+    for number in range(6, 401):
+        first.InstanceNumber = number
+        first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.{number}")
+        first.ImagePositionPatient[2] += 3
+        first.save_as(path.with_name(f"{number:04d}.dcm"))
+
+
+def a_kilometre_apart(image: Dataset) -> None:
+    path = Path(str(image.filename)).with_name("0005.dcm")
+    last = pydicom.dcmread(path)
+    last.ImagePositionPatient[2] += 1e6
+    last.save_as(path)
 
 
 BREAKS: list[tuple[str, Callable[[Dataset], object]]] = [
@@ -139,12 +164,29 @@ BREAKS: list[tuple[str, Callable[[Dataset], object]]] = [
     ("one_series", put(PatientID="another")),
     ("one_series", put(SeriesInstanceUID="1.2.3")),
     ("same_rescale", put(RescaleIntercept=-1023)),
+    ("one_series", put(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])),
     ("unique_sop_uids", same_uid_as_the_next),
+    ("slices_touch", put(SliceThickness="2.9")),
+    ("slices_touch", put(SpacingBetweenSlices="3.5")),
+    ("image_type", put(ImageType=["DERIVED", "PRIMARY", "AXIAL"])),
+    ("image_type", drop("ImageType")),
+    ("attributes_filled", put(StationName="")),
+    ("attributes_filled", drop("DeviceSerialNumber")),
+    ("slice_count", four_hundred_slices),
+    ("length", a_kilometre_apart),
 ]
+"""Rule -> damage to the third file of a written series, which breaks it."""
 
 
-def test_a_written_series_breaks_no_rule(good: Path) -> None:
-    assert checked(good) == []
+def asking(rule: str) -> str:
+    """The first shipped profile, generic before the others, that asks a rule."""
+    names = ["generic", *shipped()]
+    return next(name for name in names if rule in [asked.rule for asked in load_profile(name).asked])
+
+
+@pytest.mark.parametrize("profile", [name for name in shipped() if name != "original-only"])
+def test_a_written_series_breaks_no_rule_of(profile: str, good: Path) -> None:
+    assert checked(good, profile) == []
 
 
 @pytest.mark.filterwarnings("ignore:Value exceeds the maximum length:UserWarning:pydicom")
@@ -152,15 +194,66 @@ def test_a_written_series_breaks_no_rule(good: Path) -> None:
 def test_a_broken_series_is_named_by_its_rule_and_file(
     rule: str, change: Callable[[Dataset], object], good: Path, tmp_path: Path
 ) -> None:
-    breaches = [breach for breach in broken(good, tmp_path, change) if breach.rule == rule]
+    breaches = [breach for breach in broken(good, tmp_path, change, asking(rule)) if breach.rule == rule]
     assert breaches
-    assert rule == "equal_steps" or {breach.file.name for breach in breaches} <= {"0003.dcm", "0004.dcm"}
+    of_the_file = {breach.file.name for breach in breaches} <= {"0003.dcm", "0004.dcm"}
+    assert of_the_file or rule in ("equal_steps", "slice_count", "length", "image_type")
 
 
-def test_every_rule_has_a_file_that_breaks_it() -> None:
-    named = {rule.__name__ for rule in (*rules.FILE_RULES, *rules.SERIES_RULES)} | {"value_range"}
-    assert named == {rule for rule, _ in BREAKS}
-    assert all(rule.__doc__ for rule in (*rules.FILE_RULES, *rules.SERIES_RULES))
+@pytest.mark.parametrize("profile", shipped())
+def test_every_rule_of_a_profile_has_a_file_that_breaks_it(profile: str, good: Path, tmp_path: Path) -> None:
+    changes = dict(reversed(BREAKS))
+    for asked in load_profile(profile).asked:
+        folder = damaged(good, tmp_path / asked.rule, changes[asked.rule])
+        assert asked.rule in {breach.rule for breach in checked(folder, profile)}
+
+
+def test_every_rule_is_asked_by_a_shipped_profile_and_every_one_is_explained() -> None:
+    asked = {one.rule for name in shipped() for one in load_profile(name).asked}
+    assert asked == set(RULES) == set(OF_A_FILE) | set(OF_A_SERIES)
+    assert all(rule.__doc__ for rule in (*FILE_RULES, *SERIES_RULES))
+
+
+def test_the_parameters_of_a_rule_are_those_that_a_profile_must_give() -> None:
+    for rule in (*FILE_RULES, *SERIES_RULES):
+        own = [p.name for p in inspect.signature(rule).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        assert own == list(RULES[rule.__name__])
+
+
+def test_only_an_image_type_that_says_original_passes_where_that_is_asked(good: Path, tmp_path: Path) -> None:
+    assert {breach.rule for breach in checked(good, "original-only")} == {"image_type"}
+    phantom = thigh(axial_grid((3, 20, 24), (3.0, 4.0, 4.0)))
+    mr = Series.of(map(read_instance, write_mr_series(phantom.mr, tmp_path / "mr")))
+    labels = Labels(image_type=("ORIGINAL", "PRIMARY", "AXIAL"))
+    paths = write_ct(phantom.hu, mr, PROVENANCE, tmp_path / "ct", labels=labels)
+    assert preflight(paths, load_profile("original-only")) == []
+
+
+def test_limits_hold_to_the_last_slice_and_millimetre(good: Path, tmp_path: Path) -> None:
+    paths = sorted(good.glob("*.dcm"))
+    for rule, name, at_most in (("slice_count", "most", 5), ("length", "most_mm", 15.0)):
+        fits = Profile("own", "a test", (Asked(rule, {name: at_most}, "none"),))
+        exceeds = Profile("own", "a test", (Asked(rule, {name: at_most - 0.5}, "none"),))
+        assert preflight(paths, fits) == []
+        assert [breach.rule for breach in preflight(paths, exceeds)] == [rule]
+
+
+def test_each_destination_hears_what_its_own_profile_asks(good: Path, tmp_path: Path) -> None:
+    paths = sorted(damaged(good, tmp_path, put(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])).glob("*.dcm"))
+    profiles = {"pacs": load_profile("archive"), "planning": load_profile("axial-only")}
+    told = complaints(paths, profiles)
+    assert {(one.destination, one.rule) for one in told} == {
+        ("pacs", "one_series"),
+        ("planning", "one_series"),
+        ("planning", "axial_orientation"),
+    }
+    axial = next(one for one in told if one.rule == "axial_orientation")
+    assert str(axial).startswith(
+        "planning, profile axial-only: axial_orientation: ImageOrientationPatient is [0.0, 1.0"
+    )
+    assert str(Complaint("", "generic", "patient_id", "PatientID is missing", 3)) == (
+        "patient_id: PatientID is missing (3 files)"
+    )
 
 
 def test_slices_within_a_ten_thousandth_of_a_millimetre_pass(good: Path, tmp_path: Path) -> None:
@@ -179,7 +272,7 @@ def test_slices_from_superior_to_inferior_are_named(good: Path, tmp_path: Path) 
 def test_a_missing_slice_in_the_middle_is_named(good: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(good, tmp_path / "ct"))
     (folder / "0003.dcm").unlink()
-    assert {breach.rule for breach in checked(folder)} == {"equal_steps"}
+    assert {breach.rule for breach in checked(folder)} == {"equal_steps", "slices_touch"}
 
 
 @pytest.mark.parametrize("length", [0, 100, 500, 3000])
@@ -214,7 +307,9 @@ def test_a_site_may_allow_another_range(good: Path, tmp_path: Path) -> None:
     bright = phantom.hu.with_array(phantom.hu.array + 3000)
     paths = write_ct(bright, mr, PROVENANCE, tmp_path / "ct", labels=Labels(hu_range=(-1024, 8191)))
     assert {breach.rule for breach in preflight(paths)} == {"value_range"}
-    assert preflight(paths, hu_range=(-1024, 8191)) == []
+    own = tmp_path / "own.yaml"
+    own.write_text("for: us\nlike: generic\nrules: {value_range: {lowest: -1024, highest: 8191, evidence: we tried}}")
+    assert preflight(paths, load_profile(str(own))) == []
 
 
 def test_sentences_hold_no_patient(good: Path, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicomnode.cli import parser
+from dicomnode.cli import main, parser
 from dicomnode.ledger import Ledger
 from dicomnode.schema import Plan
 
 ROLES = ["serve", "receive", "synthesize", "deliver", "web"]
 JOBS = ["jobs", "show", "release", "reject"]
-COMMANDS = [*ROLES, *JOBS, "check", "convert", "explain", "predict", "models", "send", "train", "demo"]
+COMMANDS = [*ROLES, *JOBS, "check", "convert", "explain", "predict", "preflight", "models", "send", "train", "demo"]
 
 
 def sct_node(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -177,6 +177,8 @@ def test_check_names_what_is_wrong_and_what_is_right(site: Path, planning: Any, 
         "rules": True,
         "disk": True,
         "database": True,
+        "profile of there": True,
+        "profile of away": True,
         "destination there": True,
         "destination away": False,
     }
@@ -247,3 +249,25 @@ def test_send_gives_a_folder_to_a_destination_and_shows_each_answer(
         assert sct_node("send", tmp_path / "ct", "--to", "tps", "--config", site).stdout.count("accepted") == 12
     assert len(planning.instances()) == 12
     assert "it has: tps" in sct_node("send", tmp_path, "--to", "other", "--config", site, code=1).stderr
+
+
+def test_what_breaks_the_destination_s_profile_is_named_and_not_sent(
+    site: Path, planning: Any, thigh_series: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct = str(tmp_path / "ct")
+    assert main(["convert", str(thigh_series[0].parent), ct, "--config", str(site)]) == 0
+    assert main(["preflight", ct, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main(["preflight", ct, "--profile", "original-only", "--json"]) == 1
+    [told] = json.loads(capsys.readouterr().out)
+    assert (told["rule"], told["files"]) == ("image_type", 12)
+    with planning.up() as there:
+        tps = f"{{name: tps, ae_title: {there.ae_title}, host: 127.0.0.1, port: {there.port}, profile: original-only}}"
+        site.write_text(site.read_text() + f"destinations: [{tps}]\n")
+        assert main(["send", ct, "--to", "tps", "--config", str(site)]) == 1
+        said = capsys.readouterr()
+        assert "not sent: 1 rules of profile original-only are broken" in said.err
+        assert "value 1 of ImageType is DERIVED, not ORIGINAL" in said.out
+        assert planning.instances() == {}
+        assert main(["send", ct, "--to", "tps", "--unchecked", "--config", str(site)]) == 0
+    assert len(planning.instances()) == 12
