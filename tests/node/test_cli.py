@@ -268,6 +268,6 @@ def test_what_breaks_the_destination_s_profile_is_named_and_not_sent(
         said = capsys.readouterr()
         assert "not sent: 1 rules of profile original-only are broken" in said.err
         assert "value 1 of ImageType is DERIVED, not ORIGINAL" in said.out
-        assert planning.instances() == {}
+        assert planning.instances() == []
         assert main(["send", ct, "--to", "tps", "--unchecked", "--config", str(site)]) == 0
     assert len(planning.instances()) == 12
