@@ -135,7 +135,17 @@ def real(name: str, data: Path, into: Path) -> None:
         image.Rows, image.Columns = pixels.shape
         image.PixelSpacing = [4 * float(mm) for mm in image.PixelSpacing]
         image.PixelData = pixels.tobytes()
+        for element in [element for element in image if _announces(element)]:
+            del image[element.tag]
         image.save_as(into / f"{number}.dcm")
+
+
+def _announces(element: DataElement) -> bool:
+    """Whether it says how many images the series has: an excerpt has fewer."""
+    private = {0x0025: 0x07, 0x2001: 0x18, 0x0029: 0x20}.get(element.tag.group)
+    return element.keyword == "ImagesInAcquisition" or (
+        element.tag.is_private and element.tag.element & 0xFF == private
+    )
 
 
 BASES: dict[str, Callable[[Path, Path], None]] = {

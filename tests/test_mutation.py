@@ -19,7 +19,9 @@ import pytest
 SEED = 20260903
 EACH = int(os.environ.get("SCT_MUTANTS", "36"))
 HANG_S = 10.0
-PEAK_MIB = 2048
+PEAK_MIB = 1024
+MANY = 9
+"""Hangs and deaths after which it is no use to go on."""
 MUTANTS = Path(__file__).with_name("mutants.py")
 
 Report = dict[str, Any]
@@ -62,15 +64,15 @@ def campaign(folder: Path) -> list[Report]:
     """What is said of every mutant, whatever happens to the processes that judge them."""
     verdicts: list[Report] = []
     first, number_of_mutants = 0, EACH * len(list(folder.iterdir()))
-    while first < number_of_mutants:
+    while first < number_of_mutants and len(bad(verdicts, "HANG", "DIED")) < MANY:
         reports = judged(folder, first)
         verdicts += [report for report in reports if "verdict" in report]
         started = [report for report in reports if "started" in report]
         if "verdict" not in reports[-1]:
             what = "HANG" if any("hang" in report for report in reports) else "DIED"
-            last = started[-1] if started else {"started": first, "how": "before the first", "base": ""}
-            verdicts.append({**last, "verdict": what, "detail": str(reports[-1]), "s": 0, "peak_mib": 0})
-        first = (started[-1]["started"] if started else first) + 1
+            assert started, f"the child ends before its first mutant: {reports[-1]}"
+            verdicts.append({**started[-1], "verdict": what, "detail": str(reports[-1]), "s": 0, "peak_mib": 0})
+        first = started[-1]["started"] + 1
     return verdicts
 
 
