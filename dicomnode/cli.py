@@ -290,8 +290,8 @@ def _jobs(given: argparse.Namespace) -> int:
     if given.json:
         _print_json(rows)
     else:
-        columns = ("job", "state", "held", "source_series_uid", "ct_series_uid", "rule", "reason_code", "updated_at")
-        _print_table(columns, rows)
+        columns = ("job", "state", "held", "source_series_uid", "ct_series_uid", "rule", "reason_code")
+        _print_table((*columns, "superseded_by", "updated_at"), rows)
     return OK
 
 
@@ -457,7 +457,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None
 
 def _cell(column: str, value: object) -> str:
     text = "" if value is None else str(value)
-    return text[:12] if column == "job" else text.splitlines()[0] if text else ""
+    return text[:12] if column in ("job", "superseded_by") else text.splitlines()[0] if text else ""
 
 
 if __name__ == "__main__":

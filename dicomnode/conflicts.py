@@ -205,8 +205,8 @@ def _other_bytes(connection: sa.Connection, row: JobRow, names: Sequence[str], w
 
 
 _HELD: Final = frozenset(("held", "reason_code", "reason_sentence"))
-_MADE: Final = frozenset(("ct_series_uid", "ct_instances", "attempt", "failures", "supersedes", "replaces"))
-_OWN: Final = _HELD | _MADE | {"state", "created_at", "updated_at"}
+_MADE: Final = frozenset(("state", "attempt", "failures", "ct_series_uid", "ct_instances", "created_at", "updated_at"))
+_OWN: Final = _HELD | _MADE | {"supersedes", "superseded_by", "replaces"}
 """Columns of a job that are its own history; the others say what is made of what, and how."""
 
 

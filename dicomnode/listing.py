@@ -7,6 +7,7 @@ import datetime
 import json
 from typing import TYPE_CHECKING, Any
 
+from dicomnode.conflicts import Conflicts
 from dicomnode.states import State
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def whole(ledger: Ledger, row: JobRow) -> dict[str, Any]:
     return {
         **job(row),
         "sop_instance_uids": list(row.sop_instance_uids),
+        "conflicts": [_plain(one) for one in Conflicts(ledger.engine).of(row.series_instance_uid)],
         "events": [_without_job(one) for one in ledger.events(row.job)],
         "deliveries": [_without_job(one) for one in ledger.deliveries(row.job)],
         "receipts": [_without_job(one) | {"status": f"{one.status:04X}"} for one in ledger.receipts(row.job)],

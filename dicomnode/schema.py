@@ -86,6 +86,7 @@ jobs: Final = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False, default=1),  # part of the engine's workflow id
     sa.Column("failures", sa.Integer, nullable=False, default=0),  # since it was received or released
     sa.Column("supersedes", sa.String(64), nullable=True),  # the job of an earlier, other set of this series
+    sa.Column("superseded_by", sa.String(64), nullable=True),  # the job of a later, other set of this series
     sa.Column("replaces", sa.String(64), nullable=True),  # the CT series of an earlier job that has been sent
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
@@ -256,6 +257,7 @@ class JobRow(Row):
     attempt: int
     failures: int
     supersedes: str | None
+    superseded_by: str | None
     replaces: str | None
     created_at: datetime.datetime
     updated_at: datetime.datetime

@@ -69,10 +69,10 @@ def _supersede(connection: sa.Connection, earlier: list[JobRow], by: str, why: s
     words = f"{why}; job {by[:12]} takes its place"
     for row in standing:
         if row not in sent:
-            step(connection, Fact.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words))
+            step(connection, Fact.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
     if not sent:
         return None
-    step(connection, Fact.REPLACED, sent[0].job, words)
+    step(connection, Fact.REPLACED, sent[0].job, words, {"superseded_by": by})
     _withdraw(connection, sent[0].job)
     return sent[0]
 

@@ -128,8 +128,10 @@ def serve(config: Config) -> None:
 
 
 def reason(job: JobRow) -> str:
-    """Why a job is held or rejected, with its code; empty when neither."""
+    """Why a job is held or rejected, with its code, or what took its place; empty when nothing is to be said."""
     sentence = job.held or job.reason_sentence
+    if sentence is None and job.superseded_by is not None:
+        return f"more instances came late; the CT series of job {job.superseded_by[:12]} replaces this one"
     return f"{job.reason_code}: {sentence}" if sentence and job.reason_code else sentence or ""
 
 
