@@ -19,6 +19,7 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
+from scipy.spatial.transform import Rotation
 
 from models.card import ModelCard
 from pipeline.ct import Equipment, Labels, Provenance, Sampling, ct_series_uid, scanner_time, stored_values, write_ct
@@ -26,7 +27,9 @@ from pipeline.ct_modules import ImageGrid
 from pipeline.elements import decimal_string
 from pipeline.errors import Unsuitable
 from pipeline.findings import Finding
-from pipeline.phantom import axial_grid, thigh, write_mr_series
+from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
+from pipeline.preflight import preflight
+from pipeline.profile import load_profile
 from pipeline.series import Series, read_instance, read_series
 from pipeline.standard import keywords_of
 
@@ -134,6 +137,57 @@ def test_dcentvfy_finds_the_ct_consistent_with_its_source(
 ) -> None:
     files = [*map(str, ct), *(str(instance.path) for instance in mr.instances)]
     assert lines("", program("dcentvfy"), *files) == []
+
+
+OBLIQUE = oblique_grid(
+    (5, 30, 36), (2.5, 1.1, 1.1), Rotation.from_euler("xz", [12.3, 40], degrees=True).as_matrix(), (12.3, -45.6, 321.9)
+)
+SAGITTAL = oblique_grid((5, 30, 36), (4.8, 1.1, 1.1), np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]]))
+VARIANTS: dict[str, tuple[VolumeGeometry, Provenance, Labels]] = {
+    "oblique planes of the MR": (OBLIQUE, PROVENANCE, Labels()),
+    "sagittal planes of the MR": (SAGITTAL, WARNED, Labels()),
+    "said to be original": (GRID, PROVENANCE, Labels(image_type=("ORIGINAL", "PRIMARY", "AXIAL"))),
+    "a fourth value of the image type": (GRID, PROVENANCE, Labels(image_type=("DERIVED", "PRIMARY", "AXIAL", "SCT"))),
+    "a wide range": (GRID, PROVENANCE, Labels(hu_range=(-2000, 20000))),
+    "not resampled": (
+        GRID,
+        dataclasses.replace(PROVENANCE, sampling=Sampling(7, 4, 2, "none", "none", (3, 1, 1))),
+        Labels(),
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_each_way_to_write_a_ct_is_valid_and_consistent_with_its_source(
+    variant: str, mr: Series, tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    grid, provenance, labels = VARIANTS[variant]
+    paths = write_ct(whole(thigh(grid).hu), mr, provenance, tmp_path, written_at=NOW, labels=labels)
+    assert [e for path in paths for e in lines("Error", program("dciodvfy"), str(path))] == []
+    files = [*map(str, paths), *(str(instance.path) for instance in mr.instances)]
+    assert lines("", program("dcentvfy"), *files) == []
+    assert preflight(paths, load_profile("archive" if "planes" in variant else "axial-only")) == []
+
+
+def test_a_ct_says_which_series_it_replaces_and_both_are_valid_together(
+    mr: Series, hu: Volume, ct: list[Path], tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    earlier = str(first(ct).SeriesInstanceUID)
+    provenance = dataclasses.replace(PROVENANCE, replaces=earlier)
+    paths = write_ct(hu, mr, provenance, tmp_path, written_at=NOW)
+    image = first(paths)
+    assert image.SeriesInstanceUID != earlier
+    [related] = image.RelatedSeriesSequence
+    assert (related.StudyInstanceUID, related.SeriesInstanceUID) == (image.StudyInstanceUID, earlier)
+    assert related.PurposeOfReferenceCodeSequence == []
+    assert f"Replaces CT series {earlier}." in image.ImageComments
+    assert f"Replaces CT series {earlier}." in image.DerivationDescription
+    assert "RelatedSeriesSequence" not in first(ct)
+    for kind in ("Error", "Warning"):
+        assert [e for path in paths for e in lines(kind, program("dciodvfy"), str(path))] == []
+    files = [*map(str, (*ct, *paths)), *(str(instance.path) for instance in mr.instances)]
+    assert lines("", program("dcentvfy"), *files) == []
+    assert preflight(paths) == []
 
 
 def test_dciodvfy_sees_a_missing_attribute(ct: list[Path], tmp_path: Path, program: Callable[[str], str]) -> None:
@@ -252,14 +306,19 @@ def test_the_ct_says_for_research_and_which_model_made_it(ct: list[Path], mr: Se
     assert image.SeriesDescription == "sCT limb-t1-ldm 1.0.0; research, not for clinical use"
     assert image.ContentQualification == "RESEARCH"
     assert "soft_tissue_median: 41.5 HU (limit 20 to 70), pass" in image.ImageComments
-    for word in ("limb-t1-ldm 1.0.0", CARD.digest, "seed 7", "steps 4".capitalize(), "linear", "research, not for"):
+    for word in ("limb-t1-ldm 1.0.0", CARD.digest, "seed 7", "steps 4".capitalize(), "research, not for"):
         assert word in image.DerivationDescription
-    scanner, model = image.ContributingEquipmentSequence
-    assert scanner.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Acquisition Equipment"
-    assert scanner.ManufacturerModelName == mr.header.ManufacturerModelName
-    assert model.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Processing Algorithm"
-    assert (model.ManufacturerModelName, model.SoftwareVersions) == ("limb-t1-ldm", "1.0.0")
-    assert CARD.digest in model.ContributionDescription
+    assert "Field the whole MR. Interpolation: MR to model linear, HU to CT linear." in image.DerivationDescription
+    assert [one.CodeMeaning for one in image.DerivationCodeSequence] == [
+        "Spatial resampling",
+        "Artificial Intelligence",
+    ]
+
+
+def test_what_was_not_resampled_does_not_say_so(mr: Series, hu: Volume, tmp_path: Path) -> None:
+    copied = dataclasses.replace(PROVENANCE, sampling=Sampling(7, 4, 2, "none", "none", (3, 1, 1)))
+    image = first(write_ct(hu, mr, copied, tmp_path, written_at=NOW))
+    assert [one.CodeMeaning for one in image.DerivationCodeSequence] == ["Artificial Intelligence"]
 
 
 def test_a_warning_is_shown_where_a_planning_system_shows_something(mr: Series, hu: Volume, tmp_path: Path) -> None:
@@ -481,6 +540,8 @@ def test_changed_content_changes_every_uid(mr: Series, hu: Volume, tmp_path: Pat
         ct_series_uid(hu, renamed, PROVENANCE),
         ct_series_uid(hu, shorter, PROVENANCE),
         ct_series_uid(hu, mr, PROVENANCE, Labels(research=False)),
+        ct_series_uid(hu, mr, PROVENANCE, Labels(image_type=("ORIGINAL", "PRIMARY", "AXIAL"))),
+        ct_series_uid(hu, mr, dataclasses.replace(PROVENANCE, replaces="1.2.3")),
     ]
     assert len(set(uids)) == len(uids)
     written = [write_ct(hu, mr, p, tmp_path / p.card.digest[:2], written_at=NOW) for p in (PROVENANCE, model)]
