@@ -3,10 +3,13 @@
 #   make demo INPUT=folder    the demo with your own MR series
 #   make test ARGS="-k ..."   pytest arguments
 #   make lint, make types, make wheel, make clean
+#   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
+#   make dose-test            the tests that need it
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
+DOSE_VENV ?= .venv-dose
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(shell find dicomnode pipeline models config -type f ! -path '*/__pycache__/*')
@@ -20,7 +23,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -39,8 +42,14 @@ types: $(VENV)/installed $(VENV)/lint-tools $(VENV)/test-tools
 wheel: $(VENV)/wheel
 	@ls dist/*.whl
 
+dose-env: $(DOSE_VENV)/installed
+
+dose-test: $(VENV)/installed $(VENV)/test-tools $(DOSE_VENV)/installed
+	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 SCT_DOSE_PYTHON=$(abspath $(DOSE_VENV))/bin/python \
+	    $(BIN)/python -m pytest -m dose $(ARGS)
+
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) $(DOSE_VENV) dist build
 
 $(VENV)/venv:
 	@test -n "$(PYTHON)" || { echo "sct-node needs Python 3.11 or later; say which with make PYTHON=..."; exit 1; }
@@ -77,4 +86,10 @@ $(VENV)/test-tools: pyproject.toml $(VENV)/requirements
 
 $(VENV)/lint-tools: pyproject.toml $(VENV)/torch | $(VENV)/wheel
 	$(PIP) install "$$(echo dist/*.whl)[lint]"
+	touch $@
+
+$(DOSE_VENV)/installed: deploy/dose-requirements.txt
+	@test -n "$(PYTHON)" || { echo "sct-node needs Python 3.11 or later; say which with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(DOSE_VENV)
+	$(DOSE_VENV)/bin/python -m pip --disable-pip-version-check install -r deploy/dose-requirements.txt
 	touch $@

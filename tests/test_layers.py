@@ -32,6 +32,7 @@ FORBIDDEN = {
 ALLOWED = {
     "models.train": CLOCK,
     "pipeline.ct": CLOCK,
+    "pipeline.planning": CLOCK,
     "pipeline.run": CLOCK,
 }
 """Module -> what it may import although its package may not, each for a reason of its own."""
@@ -50,6 +51,8 @@ ONLY_IN = {
     },
     "prometheus_client": {"dicomnode.metrics"},
     "pynetdicom": {"dicomnode.receive", "dicomnode.commitment_scp", "dicomnode.deliver", "dicomnode.archive"},
+    "pyRadPlan": {"pipeline.planning"},
+    "pymedphys": {"pipeline.planning"},
     "starlette": {"dicomnode.web"},
     "uvicorn": {"dicomnode.web"},
 }
