@@ -20,6 +20,7 @@ from dicomnode.errors import ConfigError
 from dicomnode.plain import Check, between, build, nearest, plain, said
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.profile import BadProfile, load_profile
+from pipeline.provenance import DESCRIPTION, NODE_EQUIPMENT, Equipment
 from pipeline.stack import TOLERANCES, Tolerances
 
 AnatomyCheck = Literal["hold", "warn"]
@@ -74,6 +75,14 @@ def hu_range(value: tuple[int, ...]) -> str | None:
     """Lowest and highest HU within signed 16 bit stored values at intercept -1024."""
     good = len(value) == 2 and -33_792 <= value[0] < value[1] <= 31_743
     return None if good else "must be two whole numbers, the lower one first, from -33792 to 31743"
+
+
+def description(value: str) -> str | None:
+    """A SeriesDescription that every character set can write: VR LO (PS3.5 table 6.2-1)."""
+    named = value.replace("{model}", "").replace("{version}", "")
+    plain_text = value.isascii() and value.isprintable() and not set(named) & set("{}\\")
+    good = plain_text and value.strip() and len(value) <= 64
+    return None if good else "must be 1 to 64 ASCII characters; only {model} and {version} stand in braces"
 
 
 def image_type(value: tuple[str, ...]) -> str | None:
@@ -179,6 +188,8 @@ class Output:
     body_margin_mm: float = _checked(10.0, between(0, 500))
     hu_range: tuple[int, ...] = _checked((-1024, 3071), hu_range)
     image_type: tuple[str, ...] = _checked(("DERIVED", "SECONDARY", "AXIAL"), image_type)
+    series_description: str = _checked(DESCRIPTION, description)
+    equipment: Equipment = NODE_EQUIPMENT
 
 
 @dataclass(frozen=True, slots=True)

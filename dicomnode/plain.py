@@ -43,7 +43,10 @@ def build(kind: type[Built], values: object, path: str) -> Built:
     for name, one in fields.items():
         if name not in given and one.default is dataclasses.MISSING:
             raise ConfigError(_below(path, name), "is missing", "add it; it has no default")
-    return kind(**given)
+    try:
+        return kind(**given)
+    except ValueError as error:
+        raise ConfigError(path, str(error), "correct the value") from error
 
 
 def plain(value: Any) -> Any:

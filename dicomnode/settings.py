@@ -13,6 +13,7 @@ from typing import Final
 from dicomnode.config import VOLUME, AnatomyCheck, Output
 from dicomnode.plain import build, plain
 from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.ct import Labels
 from pipeline.grid import OutputGrid
 from pipeline.stack import TOLERANCES, Tolerances
 
@@ -48,6 +49,13 @@ class Settings:
             return OutputGrid(None, output.orientation, output.field, output.body_margin_mm)
         slice_mm, row_mm, column_mm = steps if isinstance(steps, tuple) else (steps,) * 3
         return OutputGrid((slice_mm, row_mm, column_mm), output.orientation, output.field, output.body_margin_mm)
+
+    @property
+    def labels(self) -> Labels:
+        """What the CT writer is told."""
+        said = self.output
+        low, high = said.hu_range
+        return Labels((low, high), said.research_label, said.image_type, said.series_description, said.equipment)
 
     def as_json(self) -> str:
         """For the job's row; `read` takes it again."""

@@ -16,8 +16,7 @@ from highdicom import Volume
 
 from models.weights import Model
 from pipeline.choice import UNAMBIGUOUS, Choice
-from pipeline.ct import HU_RANGE, Labels, write_ct
-from pipeline.ct_modules import IMAGE_TYPE
+from pipeline.ct import DEFAULT_LABELS, Labels, write_ct
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
 from pipeline.loss import loss_warnings
@@ -38,10 +37,8 @@ class Options:
         accept_lossy: whether a series that was compressed with loss is converted, with a warning, or refused.
         anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
         device: where the model runs (already loaded there); for the report.
-        research_label: whether the CT says "research, not for clinical use".
         grid: what is asked of the CT's grid.
-        hu_range: lowest and highest HU that are written.
-        image_type: ImageType of the CT.
+        labels: what the CT writer is told.
         configuration_digest: SHA-256 of the configuration that changes the result.
         choice: which volume is meant where a series holds several.
         tolerances: how far the series may stray from one regular stack.
@@ -53,20 +50,13 @@ class Options:
     accept_lossy: bool = False
     anatomy_check: Literal["hold", "warn"] = "hold"
     device: str = "auto"
-    research_label: bool = True
     grid: OutputGrid = WHOLE_FIELD
-    hu_range: tuple[int, int] = HU_RANGE
-    image_type: tuple[str, ...] = IMAGE_TYPE
+    labels: Labels = DEFAULT_LABELS
     configuration_digest: str = ""
     choice: Choice = UNAMBIGUOUS
     tolerances: Tolerances = TOLERANCES
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     replaces: str | None = None
-
-    @property
-    def labels(self) -> Labels:
-        """What the CT writer is told."""
-        return Labels(hu_range=self.hu_range, research=self.research_label, image_type=self.image_type)
 
 
 @dataclass(frozen=True)

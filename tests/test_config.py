@@ -13,6 +13,7 @@ from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Output
 from dicomnode.errors import ConfigError
 from dicomnode.rules import settings_of
 from pipeline.choice import Choice
+from pipeline.ct import Equipment, Labels
 from pipeline.stack import Tolerances
 
 SHIPPED = files("config").joinpath("node.yaml")
@@ -107,6 +108,10 @@ def test_what_is_dumped_is_loaded_equal(tmp_path: Path) -> None:
         ("database: mysql://x", "database", "postgresql://"),
         ("device: gpu", "device", "cuda:0"),
         ("anatomy_check: no", "anatomy_check", "write one of: hold, warn"),
+        ("output: {series_description: 'sCT {name}'}", "output.series_description", "only {model}"),
+        ("output: {series_description: ''}", "output.series_description", "1 to 64"),
+        ("output: {equipment: {station_name: ABCDEFGHIJKLMNOPQ}}", "output.equipment", "station_name is"),
+        ("output: {equipment: {station: A}}", "output.equipment.station", "'station_name'?"),
         ("output: {research_label: 1}", "output.research_label", "write true or false here"),
         ("output: {spacing_mm: 0.1}", "output.spacing_mm", "from 0.2 to 20"),
         ("output: {spacing_mm: [3, 1]}", "output.spacing_mm", "one number or three"),
@@ -142,6 +147,13 @@ def test_a_file_that_is_no_yaml_or_is_not_there_is_named(tmp_path: Path) -> None
         loaded(tmp_path, "node:\n  port: [1\n")
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "absent.yaml")
+
+
+def test_what_a_site_calls_series_and_equipment_is_what_the_ct_writer_is_told(tmp_path: Path) -> None:
+    text = "output: {series_description: pCT, hu_range: [-1000, 2000], equipment: {station_name: PLAN1}}"
+    labels = settings_of(loaded(tmp_path, text), AS_CONFIGURED).labels
+    assert labels == Labels(hu_range=(-1000, 2000), description="pCT", equipment=Equipment(station_name="PLAN1"))
+    assert settings_of(Config(), AS_CONFIGURED).labels == Labels()
 
 
 def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
