@@ -1,8 +1,8 @@
 """Frames -> candidates: what may be one volume each. Nothing is chosen here, and nothing is dropped.
 
     geometry    orientation, matrix or pixel spacing differ by more than any scatter: other stacks, and strays
-    contrast    attributes that one volume has once: image type, component, Dixon image, echo time, b-value, label
-    repetition  where positions still repeat: the attribute (or two) whose values lay exactly one image at each position
+    contrast    attributes that one volume has once: image type, component, Dixon image, echo time, repetition ...
+    repetition  where positions still repeat: the attribute (or two) whose values leave each position one image
 
 What stays together although positions repeat is refused by its stack: no attribute tells the images apart.
 """
@@ -38,13 +38,20 @@ OTHER_SPACING: Final = 0.01
 MOST_GEOMETRIES: Final = 32
 """More are no stacks but frames in all directions (a radial scan, damaged headers): refused without sorting."""
 
-CONTRAST: Final = ("ImageType", "ComplexImageComponent", "Dixon", "EchoTime", "DiffusionBValue", "ASLContext")
+CONTRAST: Final = (
+    "ImageType",
+    "ComplexImageComponent",
+    "Dixon",
+    "EchoTime",
+    "DiffusionBValue",
+    "ASLContext",
+    "TemporalPositionIdentifier",
+    "ContrastBolusAgent",
+)
 """Attributes of `pipeline.kind` that one volume has only once, wherever its slices lie."""
 
 REPETITION: Final = (
-    "TemporalPositionIdentifier",
     "EchoNumbers",
-    "ContrastBolusAgent",
     "InversionTime",
     "FlipAngle",
     "AcquisitionNumber",

@@ -30,6 +30,7 @@ REASONS: dict[str, str] = {
     "BAD_GEOMETRY": "{name} has an invalid {attribute}: {detail}",
     "MIXED_PATIENTS": "the series holds images of more than one patient or study ({attribute} differs)",
     "MIXED_FRAMES_OF_REFERENCE": "the series holds {found} frames of reference; one is needed",
+    "MIXED_PATIENT_POSITIONS": "the patient lay {found} in different images of the volume; one position is needed",
     # What kind of image it is
     "LOCALIZER": "the series is a localizer (ImageType {image_type}), not a volume",
     "MOSAIC": "the slices are tiled into mosaics (ImageType {image_type}); one slice an image is needed",

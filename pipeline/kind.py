@@ -137,22 +137,22 @@ def _direction(holder: pydicom.Dataset) -> str:
 
 def _philips_label(holder: pydicom.Dataset) -> str:
     """LABEL or CONTROL of arterial spin labelling, as Philips says it."""
-    return _private(holder, 0x2005, "Philips MR Imaging DD 005", 0x29, "")
+    return private_text(holder, 0x2005, "Philips MR Imaging DD 005", 0x29, "")
 
 
 def _ge_component(header: pydicom.Dataset) -> str:
-    return GE_COMPONENTS.get(_private(header, 0x0043, "GEMS_PARM_01", 0x2F, "<h"), "")
+    return GE_COMPONENTS.get(private_text(header, 0x0043, "GEMS_PARM_01", 0x2F, "<h"), "")
 
 
 def _private_b_value(header: pydicom.Dataset) -> str:
     for group, creator, element, binary in PRIVATE_B_VALUES:
-        value = _private(header, group, creator, element, binary)
+        value = private_text(header, group, creator, element, binary)
         with contextlib.suppress(ValueError):
             return f"{float(value) % GE_B_VALUE_OFFSET:.6g}"
     return ""
 
 
-def _private(header: pydicom.Dataset, group: int, creator: str, element: int, binary: str) -> str:
+def private_text(header: pydicom.Dataset, group: int, creator: str, element: int, binary: str = "") -> str:
     """Return the first value of a private element (PS3.5 7.8) as text, "" where it is absent or cannot be read.
 
     Implicit VR, and a sender that knows no private dictionary, bring it as bytes of unknown VR.

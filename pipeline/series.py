@@ -26,6 +26,7 @@ from pipeline.instance import (
     text,
     text_of,
 )
+from pipeline.kind import private_text
 from pipeline.stack import TOLERANCES, Stack, Tolerances, axes_of, common_orientation, distance_mm
 
 __all__ = ["Instance", "Series", "only_series", "read_instance", "read_series", "regular_stack", "stack_complete"]
@@ -167,7 +168,9 @@ def select(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances 
 def _chosen(series: Series, choice: Choice, tolerances: Tolerances) -> Chosen:
     for rule in RULES:
         rule(series)
-    return choose(_frames(series.instances), series.frame_of_reference_uid, choice, tolerances)
+    chosen = choose(_frames(series.instances), series.frame_of_reference_uid, choice, tolerances)
+    _one_patient_position(dict.fromkeys(frame.instance for frame in chosen.stack.frames))
+    return chosen
 
 
 def regular_stack(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Stack:
@@ -235,6 +238,13 @@ def _uids(series: Series) -> None:
                 raise Unsuitable.of("BAD_UID", name=instance.sop_instance_uid, attribute=keyword)
 
 
+def _one_patient_position(instances: Iterable[Instance]) -> None:
+    """PatientPosition (PS3.3 C.7.3.1.1.2) of a volume is one; localizers may have had another."""
+    found = sorted({text(instance, "PatientPosition") or "no" for instance in instances})
+    if len(found) > 1:
+        raise Unsuitable.of("MIXED_PATIENT_POSITIONS", found=" and ".join(found))
+
+
 def _greyscale(series: Series) -> None:
     """One sample a pixel, MONOCHROME1 or 2 (PS3.3 C.7.6.3.1.2), and no burnt-in text."""
     for instance in series.instances:
@@ -246,10 +256,11 @@ def _greyscale(series: Series) -> None:
 
 
 def _no_mosaic(series: Series) -> None:
-    """Tiles in one image: MOSAIC as Siemens says it, VFRAME as United Imaging does."""
+    """Tiles in one image: MOSAIC, or a number of them, as Siemens says it; VFRAME as United Imaging does."""
     for instance in series.instances:
         image_type = text(instance, "ImageType")
-        if {"MOSAIC", "VFRAME"} & set(image_type.upper().split("\\")):
+        tiles = private_text(instance.header, 0x0019, "SIEMENS MR HEADER", 0x0A, "<H")
+        if {"MOSAIC", "VFRAME"} & set(image_type.upper().split("\\")) or tiles not in ("", "0", "1"):
             raise Unsuitable.of("MOSAIC", image_type=image_type)
 
 

@@ -289,6 +289,19 @@ def test_a_second_volume_is_refused_unless_the_site_chose(
     assert [(one.count, one.why) for one in found.set_aside] == [(12, "not chosen")]
 
 
+@pytest.mark.parametrize("change", [put(TemporalPositionIdentifier=2), put(ContrastBolusAgent="GADOLINIUM")])
+def test_halves_of_two_volumes_make_no_whole_one(folder: Path, change: Change) -> None:
+    edit(folder, change, *range(7, 13))
+    error = refusal(folder)
+    assert error.code == "SEVERAL_VOLUMES"
+    assert error.sentence.count("(6 slices)") == 2
+
+
+def test_a_volume_in_two_patient_positions_is_refused(folder: Path) -> None:
+    edit(folder, put(PatientPosition="HFP"), 3)
+    assert str(refusal(folder)).startswith("MIXED_PATIENT_POSITIONS: the patient lay HFP and HFS in different images")
+
+
 def test_of_several_wishes_the_first_that_can_be_had_is_taken(folder: Path) -> None:
     edit(folder, put(ImageType=["DERIVED", "PRIMARY", "DIXON", "WATER"]))
     add(folder, MR.with_array(MR.array / 2), "second", put(ImageType=["DERIVED", "PRIMARY", "DIXON", "FAT"]))

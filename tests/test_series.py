@@ -172,6 +172,7 @@ def test_a_ct_instead_of_an_mr_is_refused(series_folder: Path) -> None:
         ("LOCALIZER", put(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
         ("MOSAIC", put(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])),
         ("MOSAIC", put(ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"])),
+        ("MOSAIC", lambda image: image.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 25)),
         ("NO_GEOMETRY", drop("ImagePositionPatient")),
         ("NO_GEOMETRY", put(ImageOrientationPatient=None)),
         ("NO_GEOMETRY", drop("PixelSpacing")),
