@@ -1,7 +1,7 @@
 """Frames -> candidates: what may be one volume each. Nothing is chosen here, and nothing is dropped.
 
     geometry    orientation, matrix or pixel spacing differ by more than any scatter: other stacks, and strays
-    contrast    attributes that one volume has once: image type, component, Dixon image, echo time, repetition ...
+    contrast    attributes that one volume has once: image type, component, Dixon image, echo time, temporal position
     repetition  where positions still repeat: the attribute (or two) whose values leave each position one image
 
 What stays together although positions repeat is refused by its stack: no attribute tells the images apart.
