@@ -4,17 +4,20 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dicomnode import engine
-from dicomnode.attempt import Deliveries
+from dicomnode import engine, review
+from dicomnode.attempt import Deliveries, Offer
 from dicomnode.config import Config, Destination, Node
+from dicomnode.conflicts import Conflicts
 from dicomnode.conversion import options_of
 from dicomnode.engine import Queues, delivery_id
+from dicomnode.errors import WrongState
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import DeliveryRow, Plan
 from dicomnode.settings import Settings
@@ -155,3 +158,48 @@ def test_a_delivery_without_a_workflow_is_put_back_into_the_queue(bench: Callabl
     b.deliveries.reconcile()
     assert b.delivery("planning").attempt == 2
     assert b.queues.endings([delivery_id(b.job, "planning", 2)]) == {f"deliver:{b.job}:planning:2": "waiting"}
+
+
+def test_a_job_held_while_it_is_sent_stops_and_goes_on_from_there_when_it_is_released(
+    bench: Callable[..., Bench], planning: Any
+) -> None:
+    b = bench(planning.destination)
+    conflicts = Conflicts(b.ledger.engine)
+    with planning.up("--delay-s", "0.2"), ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(b.attempt, "planning")
+        while len(b.ledger.taken(b.job, "planning")) < 2:
+            time.sleep(0.05)
+        assert conflicts.found("1.2", ["1"], ["1~0123456789ab"]).held == b.job
+        sending.result()
+    taken = len(b.ledger.taken(b.job, "planning"))
+    assert 2 <= taken < 12
+    assert (b.delivery("planning").attempt, b.delivery("planning").delivered_at) == (1, None)
+    review.release(b.ledger, b.queues, b.job, "the first is right", "first")
+    with planning.up():
+        assert b.attempt("planning").delivered_at is not None
+    assert b.ledger.job(b.job).state is State.DELIVERED
+
+
+def test_a_destination_counts_as_begun_only_when_it_may_have_something(
+    bench: Callable[..., Bench], planning: Any
+) -> None:
+    b = bench(planning.destination)
+    assert b.attempt("planning").begun_at is None  # it is down
+    with planning.up("--answers", ",".join(["A700"] * 12)):
+        assert b.attempt("planning").begun_at is None
+    with planning.up("--answers", ",".join(["A700"] * 11)):
+        assert b.attempt("planning").begun_at is not None
+
+
+def test_a_superseded_job_is_sent_no_more(bench: Callable[..., Bench], planning: Any) -> None:
+    b = bench(planning.destination)
+    b.ledger.arrived("1.2", "MR", 13, time.time())
+    row = b.ledger.job(b.job)
+    plan = Plan(row.model, row.model_digest, row.configuration_digest)
+    larger, _ = b.ledger.received("1.2", ["1", "2"], plan, "test", lambda *_: None)
+    offer = Offer(b.ledger, b.job, "planning")
+    with planning.up():
+        with pytest.raises(WrongState):
+            b.deliveries._send(row, "planning", offer)
+        assert not planning.instances()
+    assert (offer.instances, b.ledger.job(b.job).superseded_by) == (0, larger)

@@ -14,8 +14,10 @@ import pytest
 
 from dicomnode import engine, review
 from dicomnode.config import AS_CONFIGURED, Config, Destination, Node, Output
+from dicomnode.conflicts import Conflicts
 from dicomnode.conversion import MODELS_KEPT, Conversions
 from dicomnode.engine import Queues, delivery_id, synthesis_id
+from dicomnode.errors import WrongState
 from dicomnode.intake import plan_of
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.rules import OTHERWISE, decision, settings_of
@@ -273,3 +275,53 @@ def test_a_job_that_takes_its_process_down_each_time_is_held(
         connection.exec_driver_sql("UPDATE workflow_status SET status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'")
     b.conversions.reconcile()
     assert b.ledger.job(job).reason_code == "PROCESS_DIED"
+
+
+def test_a_job_superseded_while_it_is_computed_leaves_nothing(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    row = b.ledger.job(b.job(thigh_series[:8]))
+    larger = b.job(thigh_series)
+    with pytest.raises(WrongState, match="superseded while it was computed"):
+        b.conversions._attempt(row)
+    assert b.spool.published(row.job) is None
+    assert b.ledger.job(row.job).reason_code == "SUPERSEDED"
+    b.conversions.attempt(row.job, 1)
+    assert b.attempt(larger).ct_instances == len(thigh_series)
+
+
+def test_a_job_held_while_it_is_computed_goes_on_with_what_was_computed(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench()
+    row = b.ledger.job(b.job(thigh_series))
+    uid = row.sop_instance_uids[3]
+    held = Conflicts(b.ledger.engine).found(row.series_instance_uid, row.sop_instance_uids, [f"{uid}~0123456789ab"])
+    assert held.held == row.job
+    with pytest.raises(WrongState):
+        b.conversions._attempt(row)
+    before = {path: path.stat().st_mtime_ns for path in b.folder(row.job).iterdir()}
+    review.release(b.ledger, b.queues, row.job, "the first is right", "first")
+    assert b.attempt(row.job).state is State.SYNTHESIZED
+    assert {path: path.stat().st_mtime_ns for path in b.folder(row.job).iterdir()} == before
+
+
+def test_the_chosen_content_is_what_is_converted_and_the_ct_says_what_it_replaces(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench(destinations=())
+    first = b.attempt(b.job(thigh_series))
+    edited = pydicom.dcmread(thigh_series[4])
+    edited.PixelData = bytes(len(edited.PixelData))
+    edited.save_as(b.config.node.data / "edited.dcm")
+    b.store([b.config.node.data / "edited.dcm"])
+    (kept,) = b.spool.conflicts(first.series_instance_uid)
+    Conflicts(b.ledger.engine).found(first.series_instance_uid, first.sop_instance_uids, [kept.stem])
+    second = review.release(b.ledger, b.queues, first.job, "the last is right", "last")
+    assert kept.stem in second.sop_instance_uids
+    row = b.attempt(second.job)
+    assert (row.state, row.replaces) == (State.SYNTHESIZED, first.ct_series_uid)
+    assert row.ct_series_uid != first.ct_series_uid
+    ct = pydicom.dcmread(next(b.folder(row.job).glob("*.dcm")))
+    assert ct.RelatedSeriesSequence[0].SeriesInstanceUID == first.ct_series_uid

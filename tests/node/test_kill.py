@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from dicomnode.config import AS_CONFIGURED
+from dicomnode.config import Settle
 from dicomnode.conversion import options_of
 from dicomnode.rules import settings_of
 from dicomnode.states import State
@@ -99,3 +101,40 @@ def children_of(pid: int) -> list[int]:
     """Process ids of a process's children."""
     said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
     return [int(word) for word in said.stdout.split()]
+
+
+def test_a_node_killed_between_a_late_slice_and_its_consequence_ends_right(
+    node: Node, planning: Any, thigh_series: list[Path]
+) -> None:
+    running = node(planning.destination, settle=Settle(quiet_s=3.0))
+    running.start()
+    running.push(thigh_series[:10])
+    first = running.job(State.SYNTHESIZED)
+
+    running.push(thigh_series[10:11])
+    running.kill()
+    running.start()
+    second = running.job(State.SYNTHESIZED, number=2)
+    old = running.ledger.job(first.job)
+    assert (old.state, old.reason_code, old.superseded_by) == (State.REJECTED, "SUPERSEDED", second.job)
+    assert (second.supersedes, second.replaces) == (first.job, None)
+
+    with planning.up():
+        running.job(State.DELIVERED, number=2)
+        assert planning.series() == {second.ct_series_uid}
+        running.push(thigh_series[11:])
+        running.until(running.ledger.receiving, "the late slice is noted")
+        running.kill()
+        running.start()
+        third = running.job(State.DELIVERED, number=3)
+
+    assert (third.supersedes, third.replaces) == (second.job, second.ct_series_uid)
+    assert running.ledger.job(second.job).state is State.DELIVERED
+    assert running.ledger.job(second.job).superseded_by == third.job
+    assert planning.series() == {second.ct_series_uid, third.ct_series_uid}
+    sent = [pydicom.dcmread(path, force=True) for path in planning.folder.glob("*.dcm")]
+    named = {one.RelatedSeriesSequence[0].SeriesInstanceUID for one in sent if "RelatedSeriesSequence" in one}
+    assert named == {second.ct_series_uid}
+    assert running.log().count("late instances: a job had taken the series") >= 2
+    facts = [[one.fact for one in running.ledger.events(job)] for job in (first.job, second.job)]
+    assert [list_.count(fact) for list_, fact in zip(facts, ("superseded", "replaced"), strict=True)] == [1, 1]
