@@ -91,14 +91,20 @@ def topology(spacing_mm: Sequence[float], patch: Sequence[int]) -> Topology:
 
 
 def plan_patch(found: Fingerprint, voxels: int) -> Stride:
-    """Rule 2: the largest patch of at most a number of voxels."""
+    """Rule 2: the largest patch of at most a number of voxels; no axis becomes shorter than 4 of them.
+
+    Raises:
+        ValueError: the budget is below 4 x 4 x 4 voxels.
+    """
+    if voxels < LEAST_VOXELS**3:
+        raise ValueError(f"a patch has at least {LEAST_VOXELS**3} voxels, not {voxels}")
     shape = np.array(found.size)
     cube = 1 / np.array(found.spacing_mm)
     patch = np.minimum(np.ceil(cube * (256**3 / cube.prod()) ** (1 / 3)), shape).astype(int)
     patch = _padded(patch, topology(found.spacing_mm, patch))
     while patch.prod() > voxels:
         multiple = np.array(topology(found.spacing_mm, patch).multiple())
-        axis = int(np.argmax(patch / shape))
+        axis = int(np.argmax(np.where(patch > LEAST_VOXELS, patch / shape, 0)))
         smaller = patch.copy()
         smaller[axis] -= multiple[axis]
         multiple = np.array(topology(found.spacing_mm, smaller).multiple())  # one axis less deep asks for less

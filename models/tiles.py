@@ -19,7 +19,8 @@ OVERLAP: Final = 0.5
 SIGMA: Final = 0.125
 """SD of the Gaussian, as a fraction of the tile."""
 FLOOR: Final = 1e-3
-"""Least weight of a voxel of a tile."""
+"""Least weight along an axis. Of the product it would make the rim of one tile count as much as the middle of another,
+at the edges of the image, where every tile has its rim."""
 
 
 def starts(extent: int, length: int, overlap: float = OVERLAP) -> list[int]:
@@ -32,12 +33,12 @@ def starts(extent: int, length: int, overlap: float = OVERLAP) -> list[int]:
 
 
 def gaussian(size: Sequence[int]) -> torch.Tensor:
-    """Weights of the voxels of a tile: 1 at its centre, FLOOR at the least."""
+    """Weights of the voxels of a tile: 1 at its centre, at its rim FLOOR along each axis at the least."""
     weights = torch.ones(())
     for length in size:
         places = torch.arange(length) - (length - 1) / 2
-        weights = weights[..., None] * torch.exp(-0.5 * (places / (SIGMA * length)).square())
-    return weights.clamp(min=FLOOR)
+        weights = weights[..., None] * torch.exp(-0.5 * (places / (SIGMA * length)).square()).clamp(min=FLOOR)
+    return weights
 
 
 def translate_in_tiles(

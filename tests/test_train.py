@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +12,13 @@ import pytest
 import torch
 import yaml
 
-from models import pairs, train
+from models import checkpoint, curves, pairs, train
 from models.card import read_card
 from models.latent_diffusion import LatentDiffusion
+from models.lesson import Lesson
 from models.methods import METHODS
-from models.recipe import BadRecipe, read_recipe
+from models.recipe import BadRecipe, Stage, read_recipe
+from models.translator import Translator, Turn
 from models.weights import load_model
 
 STEPS = 4
@@ -101,6 +106,118 @@ def test_a_recipe_with_a_missing_or_unknown_key_is_refused_by_its_name(recipe_pa
 def test_every_recipe_of_the_project_can_be_read(project: Path) -> None:
     names = {read_recipe(path).card["name"] for path in (project / "config/train").glob("*.yaml")}
     assert {"paper-ldm", "limb-t1-paper", *(f"limb-t1-{method}" for method in METHODS)} <= names
+
+
+class Scale(Translator):
+    """CT is a learned multiple of the MR; its losses are what a test says."""
+
+    def __init__(self, losses: Callable[[int], torch.Tensor]) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+        self.losses = losses
+
+    def synthesize(
+        self, mr: torch.Tensor, seed: int, steps: int = 1, samples: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        del seed, steps, samples
+        return self.factor * mr, torch.zeros_like(mr)
+
+    def turns(self, lesson: Lesson) -> list[Turn]:
+        assert lesson.patients == []
+        return [Turn("scale", [self], lambda step: {"loss": self.losses(step) * self.factor})]
+
+
+def lesson_and_training(
+    path: Path, losses: Callable[[int], torch.Tensor], stage: Stage
+) -> tuple[Lesson, checkpoint.Training]:
+    recipe = dataclasses.replace(read_recipe(path), stages={"train": stage})
+    recipe.run.mkdir()
+    device, network = torch.device("cpu"), Scale(losses)
+    training = checkpoint.Training(recipe, network, copy.deepcopy(network), torch.nn.ModuleDict(), device)
+    return Lesson(recipe, "train", 0, [], (1, 1, 1), device, training.partners), training
+
+
+def test_a_step_that_is_not_finite_is_left_out_and_counted(recipe_path: Path) -> None:
+    bad = {3: float("nan"), 4: float("inf"), 7: float("nan")}
+    stage = Stage(steps=10, batch=1, learning_rate=0.1)
+    lesson, training = lesson_and_training(recipe_path, lambda step: torch.tensor(bad.get(step, 1.0)), stage)
+    train.fit(training, lesson)
+    assert training.done["train"].left_out == 3
+    assert training.done["train"].step == 10
+    assert all(torch.isfinite(parameter) for parameter in training.networks.parameters())
+    assert curves.read(lesson.recipe.run / "train.csv")["loss"][0] < 1
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing_even_where_the_loss_is(recipe_path: Path) -> None:
+    stage = Stage(steps=2, batch=1, learning_rate=0.1)
+    _, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
+    assert isinstance(training.networks, Scale)
+    training.networks.factor.data.zero_()  # sqrt(0) is 0, its slope is not finite
+    turn = Turn("scale", [training.networks], lambda _: {"loss": training.networks.get_parameter("factor").sqrt()})
+    optimisers = train.optimisers_of([turn], stage)
+    train.take_step(training, [turn], optimisers, progress := checkpoint.Progress(), 0.1, {})
+    assert progress.left_out == 1
+    assert training.networks.factor == 0
+
+
+def test_twenty_steps_in_a_row_that_are_not_finite_end_the_training_by_name(recipe_path: Path) -> None:
+    stage = Stage(steps=100, batch=1, learning_rate=0.1)
+    lesson, training = lesson_and_training(
+        recipe_path, lambda step: torch.tensor(float("nan") if step >= 5 else 1.0), stage
+    )
+    with pytest.raises(train.Diverged, match="20 steps in a row, the last of them 25"):
+        train.fit(training, lesson)
+
+
+def test_a_time_budget_ends_a_stage_and_bends_its_learning_rate(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step takes 6 seconds of the clock that the test keeps: 1 minute is 10 steps."""
+    seconds = iter(range(0, 10_000, 6))
+    monkeypatch.setattr("models.train.time.process_time", lambda: float(next(seconds)))
+    stage = Stage(steps=1000, batch=1, learning_rate=0.1, minutes=1.0, warm_up=1)
+    lesson, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
+    train.fit(training, lesson)
+    assert training.done["train"].step == 10
+    half = checkpoint.Progress(step=5, minutes=0.5)
+    assert train.learning_rate(half, stage) == pytest.approx(0.1 * (0.02 + 0.98 * 0.5))
+    assert train.learning_rate(checkpoint.Progress(10, 1.0), stage) == pytest.approx(0.1 * 0.02)
+
+
+def test_a_checkpoint_is_written_after_ten_minutes_however_few_the_steps(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 10_000, 240))  # 4 minutes a step
+    monkeypatch.setattr("models.train.time.process_time", lambda: float(next(seconds)))
+    stage = Stage(steps=9, batch=1, learning_rate=0.1)
+    lesson, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
+    saved: list[int] = []
+    monkeypatch.setattr(training, "save", lambda *said: saved.append(said[1].step))
+    train.fit(training, lesson)
+    assert saved == [3, 6, 9]
+
+
+def test_in_a_turn_only_its_own_networks_get_gradients() -> None:
+    stage = Stage(steps=1, batch=1, learning_rate=0.1)
+    mine, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+
+    def both(_: int) -> dict[str, torch.Tensor]:
+        return {"loss": (mine(torch.ones(1)) + other(torch.ones(1))).sum()}
+
+    turns = [Turn("mine", [mine], both), Turn("other", [other], both)]
+    train.take_turn(turns[0], turns, train.optimisers_of(turns, stage)["mine"], 0, {})
+    assert mine.weight.grad is not None
+    assert other.weight.grad is None
+
+
+def test_curves_beyond_a_checkpoint_are_forgotten_when_the_training_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    for step in (50, 100, 150):
+        curves.record(path, {"step": step, "minutes": step / 100, "rate": 0.1, "l1": 1 / step})
+    curves.forget_after(path, 100)
+    assert curves.read(path)["step"] == [50, 100]
+    curves.draw([path, tmp_path / "absent.csv"], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_without_the_validation_patients_is_refused(recipe_path: Path, tmp_path: Path) -> None:
