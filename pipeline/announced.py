@@ -31,11 +31,12 @@ _TWO_DIMENSIONS = 2
 def announced(series: Series) -> int | None:
     """Return the number of instances that the headers announce for the series, the largest of several; or None.
 
-    Of images that are not as they were acquired only a concatenation's: a reformat carries its source's counts.
+    Of images that are not as they were acquired only a concatenation's: a reformat carries its source's counts. Of
+    multi-frame objects too: what vendors count there are frames.
     """
     if not series.instances:
         return None
-    acquired = all(text(instance, "ImageType").startswith("ORIGINAL") for instance in series.instances)
+    acquired = all(text(one, "ImageType").startswith("ORIGINAL") and not one.is_multi_frame for one in series.instances)
     numbers = {number for count in (COUNTS if acquired else (_concatenation,)) if (number := count(series))}
     return max(numbers, default=None)
 

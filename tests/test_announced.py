@@ -1,12 +1,14 @@
 """How many instances the headers announce, read from real scanners' files."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.announced import announced, lacks_announced
-from pipeline.series import Series, only_series, read_series
+from pipeline.choice import Choice
+from pipeline.series import Series, only_series, read_series, stack_complete
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,16 @@ def test_the_headers_of_each_vendor_announce_what_the_series_holds(
     assert announced(series) == number
     assert not lacks_announced(series)
     assert lacks_announced(Series.of(series.instances[:-1])) is (number is not None)
+
+
+def test_what_a_vendor_counts_in_a_multi_frame_object_are_no_instances(
+    mr_item: Callable[[str], Path], tmp_path: Path
+) -> None:
+    packed = mr_item("philips_enhanced_multivolume/b0map_mag_real_enhanced.dcm.gz")
+    (tmp_path / "one.dcm").write_bytes(gzip.decompress(packed.read_bytes()))
+    series = only_series(read_series(tmp_path))
+    assert announced(series) is None
+    assert stack_complete(series, Choice.of({"component": "MAGNITUDE"}))
 
 
 def test_a_private_number_that_is_damaged_announces_nothing(mr_item: Callable[[str], Path]) -> None:
