@@ -10,8 +10,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicomnode.config import AS_CONFIGURED
-from dicomnode.config import Settle
+from dicomnode.config import AS_CONFIGURED, Settle
 from dicomnode.conversion import options_of
 from dicomnode.rules import settings_of
 from dicomnode.states import State
