@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.profile import Asked, BadProfile, load_profile, shipped
+from pipeline.profile import RULES, Asked, BadProfile, load_profile, shipped
 
 SLICES = "{slice_count: {most: 10, evidence: tried}}"
 
@@ -71,3 +71,10 @@ def test_a_profile_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_profile("eclipes")
     with pytest.raises(BadProfile, match="cannot be read"):
         load_profile(str(tmp_path / "none.yaml"))
+
+
+def test_the_runbook_says_what_cures_rules_that_exist(project: Path) -> None:
+    text = (project / "deploy" / "RUNBOOK.md").read_text().split("## Why a CT is held before sending")[1]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in text.split("\n## ")[0].splitlines() if line[:2] == "| "]
+    assert set(rows[1:-1]) <= set(RULES)
+    assert (rows[0], rows[-1]) == ("rule", "any other")

@@ -325,3 +325,30 @@ def test_the_chosen_content_is_what_is_converted_and_the_ct_says_what_it_replace
     assert row.ct_series_uid != first.ct_series_uid
     ct = pydicom.dcmread(next(b.folder(row.job).glob("*.dcm")))
     assert ct.RelatedSeriesSequence[0].SeriesInstanceUID == first.ct_series_uid
+
+
+def test_a_ct_that_one_destination_cannot_take_is_held_with_the_destination_and_the_rule(
+    bench: Callable[..., Bench], thigh_series: list[Path], tmp_path: Path
+) -> None:
+    profile = tmp_path / "few.yaml"
+    profile.write_text("for: a small planner\nlike: generic\nrules: {slice_count: {most: 11, evidence: its manual}}")
+    small = Destination("small", "SMALL", "127.0.0.1", 1, profile=str(profile))
+    b = bench(destinations=(TPS, small))
+    row = b.attempt(b.job(thigh_series))
+    assert (row.state, row.reason_code) == (State.SYNTHESIZED, "SLICE_COUNT")
+    sentence = "12 slices, at most 11 are taken; a larger output.spacing_mm makes fewer"
+    assert row.held == f"small, profile {profile}: slice_count: {sentence}"
+    report = json.loads((b.folder(row.job) / "report.json").read_text())
+    assert report["preflight"]["profiles"] == {"tps": "generic", "small": str(profile)}
+    assert [one["destination"] for one in report["preflight"]["complaints"]] == ["small"]
+    coarser = bench(destinations=(TPS, small), output=Output(spacing_mm=(8.0, 3.0, 3.0)))
+    row = coarser.attempt(coarser.job(thigh_series))
+    assert (row.held, row.ct_instances) == (None, 10)
+
+
+def test_only_the_profiles_of_the_job_s_own_destinations_are_asked(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench(destinations=(TPS, Destination("original", "ORIG", "127.0.0.1", 1, profile="original-only")))
+    row = b.attempt(b.job(thigh_series, destinations=("tps",)))
+    assert row.held is None
