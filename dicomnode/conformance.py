@@ -23,6 +23,7 @@ from dicomnode.config import Commitment, Config, Destination, load
 from dicomnode.receive import SOP_CLASSES, STATUS, VERIFICATION, transfer_syntaxes
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
+from pipeline.candidate import CONTRAST, REPETITION
 from pipeline.errors import REASONS
 from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
 from pipeline.profile import load_profile, shipped
@@ -148,7 +149,18 @@ None.
 
 ### 4.1 What a series must be
 
-A received series becomes a synthetic CT when it is one regular volume. Otherwise its job is rejected with one of these:
+A received series becomes a synthetic CT when it is one regular volume, or when the rule that takes it chooses one of its
+volumes. Only Image Position (Patient), Image Orientation (Patient) and Pixel Spacing decide about geometry. The volumes
+of one series are told apart by orientation, matrix and pixel spacing, and by these attributes or what Enhanced objects
+and vendors say in their place (`pipeline/kind.py`):
+
+$contrast
+
+and where positions still repeat, by the first one or two of these that leave one image at each:
+
+$repetition
+
+Otherwise its job is rejected with one of these:
 
 $reasons
 
@@ -200,6 +212,8 @@ def statement(config: Config | None = None) -> str:
         "statuses": _table(["status", "meaning", "when"], _statuses()),
         "initiated": _table(["SOP class", "UID", "transfer syntaxes", "role"], _initiated()),
         "answers": _table(["status of the destination", "what the node makes of it"], DESTINATION_STATUSES),
+        "contrast": ", ".join(CONTRAST),
+        "repetition": ", ".join(REPETITION),
         "reasons": _table(["reason code", "sentence"], [[code, _escaped(text)] for code, text in REASONS.items()]),
         "written": _table(["attribute", "keyword", "value"], _written()),
         "rules": _table(["rule", "what it asks", "profiles"], _rules()),

@@ -18,7 +18,7 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom import Volume, VolumeGeometry
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.uid import generate_uid
@@ -222,6 +222,50 @@ def test_scatter_within_the_tolerances_is_no_fault(grid: VolumeGeometry, chance:
     for index, frame in enumerate(stack.frames):
         place = stack.geometry.map_indices_to_reference(np.array([[index, 0, 0]]))[0]
         assert np.abs(place - frame.position_mm).max() < TOLERANCES.position_mm
+
+
+KINDS: st.SearchStrategy[dict[str, object]] = st.sampled_from(
+    [{}, {"EchoTime": 80}, {"AcquisitionNumber": 2}, {"TriggerTime": 9}, {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}]
+)
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> list[Instance]:
+    """Up to three stacks, whole or in pieces, of equal or different geometry and contrast, under one series UID."""
+    base = draw(grids())
+    mixed: list[Instance] = []
+    for _ in range(draw(st.integers(1, 3))):
+        grid = draw(st.sampled_from([base, base, draw(grids())]))
+        shift = draw(st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0])) * grid.affine[:3, 0]
+        values = {**draw(KINDS), "SeriesInstanceUID": "1.2", "StudyInstanceUID": "1.3", "FrameOfReferenceUID": "1.4"}
+        slices = slices_of(grid)
+        kept = draw(st.lists(st.sampled_from(slices), unique_by=id, min_size=1) | st.just(slices))
+        mixed += [moved(altered(one, SOPInstanceUID=generate_uid(), **values), shift) for one in kept]
+    return mixed
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mixtures())
+def test_whatever_is_mixed_a_stack_that_is_taken_has_every_slice_where_its_header_says(mixed: list[Instance]) -> None:
+    """Taken or refused; when taken, no slice of its geometry is left out and no corner lies off the grid."""
+    try:
+        found = select(Series.of(mixed))
+    except Unsuitable as error:
+        event(error.code)
+        return
+    event(f"taken, {len(found.set_aside)} stacks set aside")
+    grid, frames = found.stack.geometry, found.stack.frames
+    _, rows, columns = grid.spatial_shape
+    for index, frame in enumerate(frames):
+        across, down = np.reshape(frame.orientation, (2, 3))
+        first = np.array(frame.position_mm)
+        last = (
+            first + across * frame.pixel_spacing_mm[1] * (columns - 1) + down * frame.pixel_spacing_mm[0] * (rows - 1)
+        )
+        corners = grid.map_indices_to_reference(np.array([[index, 0, 0], [index, rows - 1, columns - 1]]))
+        assert np.abs(corners - [first, last]).max() < 2 * TOLERANCES.position_mm
+    assert len(frames) + sum(one.count for one in found.set_aside) == len(mixed)
+    assert all(one.why == "of another geometry" and one.count < TOLERANCES.min_slices for one in found.set_aside)
 
 
 # --- order and orientation -------------------------------------------------------------------------------------------
