@@ -7,12 +7,12 @@ import dataclasses
 import importlib.metadata
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dicomnode import config as configuration
+from dicomnode import measuring
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
@@ -157,50 +157,11 @@ def _add_rest(commands: Any) -> None:
     added.add_argument("--unchecked", action="store_true", help="send whatever they are: the profile is not asked")
     added = _add(commands, "train", _train, "Train a model by a recipe", "Goes on from its last checkpoint.")
     added.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as config/train/limb-t1-ldm.yaml")
-    _add_measurements(commands)
+    measuring.add_commands(commands, _add)
     details = "Starts a node and a destination, pushes a phantom or your series, shows the result. Needs no set-up."
     added = _add(commands, "demo", _demo, "Show the whole journey on this machine", details)
     added.add_argument("--input", type=Path, metavar="DIR", help="your own MR series instead of the phantom")
     added.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where files and picture go")
-
-
-def _add_measurements(commands: Any) -> None:
-    """Synthetic against true CT: similarity, dose."""
-    details = (
-        "METHOD is NAME=SOURCE or SOURCE: an installed model, a folder with a card, a folder of NIfTI predictions "
-        "(PATIENT.nii.gz), all-water, look-up-table, or a YAML file that maps each patient to one of these "
-        "(cross-validation). Scores are taken in the body common to MR and CT."
-    )
-    added = _add(commands, "evaluate", _evaluate, "Measure synthetic against true CT", details, "json")
-    added.add_argument("methods", nargs="+", metavar="METHOD", help="what to measure")
-    _add_pairs(added)
-    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and figures go")
-    text = "method that the others are tested against (default: the first)"
-    added.add_argument("--reference", default="", metavar="NAME", help=text)
-    text = "challenge whose range PSNR has: 2023 -1024..3000 HU, 2025 -1024..3071 HU (default: 2023)"
-    added.add_argument("--range", type=int, choices=(2023, 2025), default=2023, dest="year", help=text)
-    added.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
-
-    details = (
-        "Photon and proton plans are optimised on the CT and recomputed on the synthetic CT. METHOD: see evaluate. "
-        "Needs an environment of its own: make dose-env. Minutes a patient."
-    )
-    added = _add(commands, "dose", _dose, "Compare doses on synthetic and true CT", details)
-    added.add_argument("methods", nargs="+", metavar="METHOD", help="what to compare with the CT")
-    _add_pairs(added)
-    added.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and figures go")
-    text = "folder with NAME_target.nii.gz; a sphere in the body is the target of patients without one"
-    added.add_argument("--targets", type=Path, metavar="DIR", help=text)
-
-
-def _add_pairs(added: Parser) -> None:
-    """Options that say which patients, and of how many pictures are drawn."""
-    text = "folder with NAME_mr.nii.gz and NAME_ct.nii.gz"
-    added.add_argument("--pairs", type=Path, required=True, metavar="DIR", help=text)
-    text = "names separated by commas (default: every pair of the folder)"
-    added.add_argument("--patients", default="", metavar="NAMES", help=text)
-    text = "patients of whom pictures are drawn (default: 3)"
-    added.add_argument("--pictures", type=int, default=3, metavar="N", help=text)
 
 
 # Commands
@@ -422,46 +383,6 @@ def _train(given: argparse.Namespace) -> int:
 
     train.main(given.recipe, resume=True)
     return OK
-
-
-def _evaluate(given: argparse.Namespace) -> int:
-    config = _config(given)
-    from models.report import Request, report
-
-    request = Request(
-        given.pairs,
-        _patients(given),
-        tuple(given.methods),
-        given.reference,
-        given.year,
-        given.seed,
-        given.pictures,
-        config.device,
-    )
-    report(request, given.out, time.perf_counter)
-    written = given.out / ("evaluation.json" if given.json else "tables.md")
-    print(written.read_text(encoding="utf-8"), end="")
-    return OK
-
-
-def _dose(given: argparse.Namespace) -> int:
-    config = _config(given)
-    from dicomnode.dose import dose_report_of
-    from models.dose import PlanSettings
-    from models.report import Request
-
-    methods = tuple(given.methods)
-    request = Request(given.pairs, _patients(given), methods, pictures=given.pictures, device=config.device)
-    print(dose_report_of(request, given.targets, given.out, PlanSettings(), _tell), end="")
-    return OK
-
-
-def _patients(given: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(filter(None, given.patients.split(",")))
-
-
-def _tell(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
 
 
 def _demo(given: argparse.Namespace) -> int:

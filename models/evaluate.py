@@ -31,6 +31,8 @@ Clock = Callable[[], float]
 RANGES: Final = {2023: metrics.RANGE_2023, 2025: metrics.RANGE_2025}
 """Year of the challenge -> range of PSNR in HU. SSIM is always that of 2023, MS-SSIM that of 2025."""
 PREDICTION_SUFFIX: Final = ".nii.gz"
+SAME_SPACING: Final = 0.01
+"""Relative difference below which two spacings are one."""
 
 
 class BadMethod(ValueError):
@@ -174,7 +176,17 @@ def _in_air(pair: Pair, hu: Hu) -> Hu:
 @lru_cache(maxsize=4)
 def _model(source: str, device: str) -> Translate:
     model = load_model(source, device)
-    return lambda pair: model.predict(pair.mr.astype(np.float32), 0).hu
+
+    def translate(pair: Pair) -> Hu:
+        if not np.allclose(pair.spacing_mm, model.card.spacing_mm, rtol=SAME_SPACING):
+            wanted = ",".join(f"{step:g}" for step in model.card.spacing_mm)
+            raise BadMethod(
+                f"{model.card.name}: {pair.name} has voxels of {pair.spacing_mm} mm, the model is for "
+                f"{model.card.spacing_mm} mm; give --spacing-mm {wanted}, or predictions made by sct-node predict"
+            )
+        return model.predict(pair.mr.astype(np.float32), 0).hu
+
+    return translate
 
 
 def _folds(path: Path, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Callable[[Pair], Translate]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from models import figures, tables
+from models.cohort import Patient, patients_of, read_pair
 from models.evaluate import MEASURES, RANGES, BadMethod, Clock, Method, Row, evaluate, method_of
-from models.pairs import BadPair, Pair, read_pairs
+from models.pairs import BadPair, Pair, read_image
 from models.tables import Evaluation
 
 HU_RANGE: Final = (-1024.0, 3071.0)
 """The true CT is clipped to these HU."""
-MR_SUFFIX: Final = "_mr.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Request:
     """What to evaluate.
 
     Attributes:
-        pairs: folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`.
+        pairs: folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`, or with SynthRAD's folders (see `models.cohort`).
         patients: names; every pair of the folder where empty.
         methods: `NAME=SOURCE` or `SOURCE`, see `models.evaluate.method_of`.
         reference: the method that others are tested against; the first where empty.
@@ -30,6 +30,7 @@ class Request:
         seed: of the bootstrap.
         pictures: patients of whom pictures and profiles are drawn, from the first.
         device: where models run.
+        spacing_mm: (slice, row, column) to which pairs are resampled first; their own where None.
     """
 
     pairs: Path
@@ -40,18 +41,19 @@ class Request:
     seed: int = 0
     pictures: int = 3
     device: str = "auto"
+    spacing_mm: tuple[float, float, float] | None = None
 
 
-def names_in(folder: Path) -> list[str]:
-    """Names of the pairs of a folder, sorted.
+def patients_in(folder: Path) -> dict[str, Patient]:
+    """Patients of a folder by name, in either layout of `models.cohort`.
 
     Raises:
-        BadPair: there are none.
+        BadPair: there are none, or one lacks a file.
     """
-    names = sorted(path.name.removesuffix(MR_SUFFIX) for path in folder.glob(f"*{MR_SUFFIX}"))
-    if not names:
-        raise BadPair(f"{folder}: no pair there; one is NAME{MR_SUFFIX} and NAME_ct.nii.gz")
-    return names
+    found = patients_of(folder, "names") or patients_of(folder, "synthrad")
+    if not found:
+        raise BadPair(f"{folder}: no pair there; one is NAME_mr.nii.gz and NAME_ct.nii.gz, or a folder of SynthRAD's")
+    return {patient.name: patient for patient in found}
 
 
 def report(request: Request, into: Path, clock: Clock) -> Evaluation:
@@ -93,14 +95,16 @@ def prepare(request: Request) -> tuple[list[Pair], list[Method]]:
         BadMethod: two methods have one name, or the reference is none of them.
         BadPair: a pair is not there or cannot be read.
     """
-    known = names_in(request.pairs)
+    known = patients_in(request.pairs)
     chosen = list(request.patients or known)
     if set(chosen) - set(known):
         raise BadPair(f"{request.pairs}: no pair {', '.join(sorted(set(chosen) - set(known)))}")
-    pairs = read_pairs(request.pairs, chosen, HU_RANGE)
     learns = any(text.endswith("look-up-table") for text in request.methods)
     others = [name for name in known if name not in chosen] if learns else []
-    training = read_pairs(request.pairs, others, HU_RANGE)
+    pairs, training = (
+        [read_pair(known[name], request.spacing_mm or own_spacing_mm(known[name]), HU_RANGE) for name in names]
+        for names in (chosen, others)
+    )
     methods = [method_of(text, pairs, training, request.device) for text in request.methods]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
@@ -108,6 +112,12 @@ def prepare(request: Request) -> tuple[list[Pair], list[Method]]:
     if request.reference and request.reference not in names:
         raise BadMethod(f"the reference {request.reference!r} is none of the methods {', '.join(names)}")
     return pairs, methods
+
+
+def own_spacing_mm(patient: Patient) -> tuple[float, float, float]:
+    """(slice, row, column) of a patient's CT."""
+    column, row, step = read_image(patient.ct).GetSpacing()
+    return step, row, column
 
 
 def write(evaluation: Evaluation, sources: dict[str, str], into: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -106,20 +104,13 @@ def write_pair(pair: Pair, folder: Path) -> None:
         SimpleITK.WriteImage(image, str(folder / f"{pair.name}_{name}.nii.gz"))
 
 
-def test_without_its_environment_the_command_says_how_to_make_it(tmp_path: Path) -> None:
+def test_without_its_environment_the_command_says_how_to_make_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_pair(limb(), tmp_path / "pairs")
-    program = [sys.executable, "-m", "dicomnode.cli", "dose", "all-water"]
-    environment = {**os.environ, "SCT_DOSE_PYTHON": str(tmp_path / "nowhere" / "python")}
-    ended = subprocess.run(
-        [*program, "--pairs", str(tmp_path / "pairs"), "--out", str(tmp_path / "out")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert ended.returncode == 1
-    assert "run `make dose-env`" in ended.stderr
+    monkeypatch.setenv("SCT_DOSE_PYTHON", str(tmp_path / "nowhere" / "python"))
+    assert main(["dose", "all-water", "--pairs", str(tmp_path / "pairs"), "--out", str(tmp_path / "out")]) == 1
+    assert "run `make dose-env`" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import yaml
 from numpy.typing import NDArray
 
 from dicomnode.cli import main
+from models.evaluate import method_of
+from models.pairs import read_pairs
 
 SHAPE = (12, 40, 36)
 SPACING_MM = (1.5, 1.25, 3.0)
@@ -137,31 +140,44 @@ def test_each_patient_can_have_the_model_of_its_own_fold(pairs: Path, tmp_path: 
     assert [row["MAE (HU)"] for row in rows(tmp_path / "out" / "patients.csv")] == ["0", "50", "0"]
 
 
-def test_the_look_up_table_never_learns_from_the_patient_it_is_tried_on(pairs: Path, tmp_path: Path) -> None:
-    """One patient's CT is changed: its own prediction stays, the others' follow."""
-    changed = tmp_path / "pairs"
-    changed.mkdir()
-    for path in pairs.iterdir():
-        (changed / path.name).write_bytes(path.read_bytes())
-    _, ct = limb(0)
-    write(np.where(ct > 500, 2000, ct).astype(np.float32), changed / "A_1_ct.nii.gz")
-    found = []
-    for folder in (pairs, changed):
-        into = tmp_path / folder.name / "out"
-        assert main(["evaluate", "look-up-table", "--pairs", str(folder), "--out", str(into), "--pictures", "2"]) == 0
-        found.append(
-            [[row["look-up-table (HU)"] for row in rows(into / f"profile_{name}.csv")] for name in PATIENTS[:2]]
-        )
-    assert found[0][0] == found[1][0]
-    assert found[0][1] != found[1][1]
+def test_the_look_up_table_never_learns_from_the_patient_it_is_tried_on(pairs: Path) -> None:
+    """One patient's CT is changed: its own prediction stays, that of another follows."""
+    first, second, third = read_pairs(pairs, PATIENTS, (-1024, 3071))
+    changed = dataclasses.replace(first, hu=np.where(first.hu > 500, 2000, first.hu).astype(np.int16))
+    before, after = (method_of("look-up-table", [one, second, third], [], "cpu") for one in (first, changed))
+    assert np.array_equal(before.learned(first)(first), after.learned(changed)(changed))
+    assert not np.array_equal(before.learned(second)(second), after.learned(second)(second))
 
 
-def test_an_installed_model_is_measured_on_its_own_prediction(pairs: Path, tmp_path: Path) -> None:
+def test_an_installed_model_is_measured_on_its_own_prediction_at_its_own_spacing(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["evaluate", "limb-t1-ldm", "all-water", "--pairs", str(pairs), "--patients", "A_2", "--range", "2025"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 1
+    said_error = capsys.readouterr().err
+    assert "give --spacing-mm 3.27,0.977,0.977" in said_error
+    arguments += ["--spacing-mm", "3.27,0.977,0.977"]
     assert main([*arguments, "--out", str(tmp_path), "--reference", "all-water", "--pictures", "0"]) == 0
     said = json.loads((tmp_path / "evaluation.json").read_text())
     assert (said["patients"], said["reference"], said["psnr_range_hu"]) == (["A_2"], "all-water", [-1024.0, 3071.0])
     assert said["mean"]["limb-t1-ldm"]["seconds"] > 0
+
+
+def test_folders_of_synthrad_are_read_and_their_mask_is_where_scores_are_taken(pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Task1" / "brain" / "1BA001"
+    folder.mkdir(parents=True)
+    for kind in ("mr", "ct"):
+        image = SimpleITK.ReadImage(str(pairs / f"A_1_{kind}.nii.gz"))
+        SimpleITK.WriteImage(image, str(folder / f"{kind}.mha"))
+    mask = SimpleITK.GetArrayFromImage(image) > 500
+    write(mask.astype(np.float32), tmp_path / "mask.nii.gz")
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(tmp_path / "mask.nii.gz")), str(folder / "mask.mha"))
+    arguments = ["--pairs", str(tmp_path / "Task1"), "--out", str(tmp_path / "out"), "--pictures", "0"]
+    assert main(["evaluate", "all-water", *arguments]) == 0
+    [found] = rows(tmp_path / "out" / "patients.csv")
+    assert found["patient"] == "1BA001"
+    assert found["MAE (HU)"] == found["MAE bone (HU)"]
+    assert found["MAE soft (HU)"] == ""
 
 
 @pytest.mark.parametrize(
