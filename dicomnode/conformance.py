@@ -149,10 +149,10 @@ None.
 
 ### 4.1 What a series must be
 
-A received series becomes a synthetic CT when it is one regular volume, or when the rule that takes it chooses one of its
-volumes. Only Image Position (Patient), Image Orientation (Patient) and Pixel Spacing decide about geometry. The volumes
-of one series are told apart by orientation, matrix and pixel spacing, and by these attributes or what Enhanced objects
-and vendors say in their place (`pipeline/kind.py`):
+A received series becomes a synthetic CT when it is one regular volume, or when the rule that takes it chooses one of
+its volumes. Only Image Position (Patient), Image Orientation (Patient) and Pixel Spacing decide about geometry. The
+volumes of one series are told apart by orientation, matrix and pixel spacing, and by these attributes or what Enhanced
+objects and vendors say in their place (`pipeline/kind.py`):
 
 $contrast
 
