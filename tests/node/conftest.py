@@ -127,6 +127,12 @@ class Running:
         self.process.terminate()
         return self.process.wait(30)
 
+    def end(self) -> None:
+        """Nothing of it is left, however it was."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        self.ledger.close()
+
     def until(self, true: Callable[[], Any], what: str, limit_s: float = 90.0) -> Any:
         """Wait until `true()` holds, and return it; fails with the node's log."""
         deadline = time.monotonic() + limit_s
@@ -168,13 +174,11 @@ class Running:
         return "".join(path.read_text() for path in self.logs)
 
 
-@pytest.fixture
-def node(tmp_path: Path, tiny_model: Path, free_port: Callable[[], int]) -> Iterator[Callable[..., Running]]:
-    """Makes a node (not started) for destinations and settings; ended after the test."""
-    made: list[Running] = []
+@pytest.fixture(scope="session")
+def make_node(tiny_model: Path, free_port: Callable[[], int]) -> Callable[..., Running]:
+    """Makes a node in a folder (not started): `make_node(folder, *destinations, **settings)`."""
 
-    def make(*destinations: Destination, **settings: Any) -> Running:
-        folder = tmp_path / f"node-{len(made)}"
+    def make(folder: Path, *destinations: Destination, **settings: Any) -> Running:
         folder.mkdir()
         chosen = Config(
             node=Node(port=free_port(), data=folder / "data"),
@@ -187,14 +191,23 @@ def node(tmp_path: Path, tiny_model: Path, free_port: Callable[[], int]) -> Iter
         )
         chosen = dataclasses.replace(chosen, **settings)
         chosen.node.data.mkdir(exist_ok=True)
-        made.append(Running(chosen, folder, Ledger(database_url(chosen))))
+        return Running(chosen, folder, Ledger(database_url(chosen)))
+
+    return make
+
+
+@pytest.fixture
+def node(tmp_path: Path, make_node: Callable[..., Running]) -> Iterator[Callable[..., Running]]:
+    """Makes a node (not started) for destinations and settings; ended after the test."""
+    made: list[Running] = []
+
+    def make(*destinations: Destination, **settings: Any) -> Running:
+        made.append(make_node(tmp_path / f"node-{len(made)}", *destinations, **settings))
         return made[-1]
 
     yield make
     for running in made:
-        if running.process is not None and running.process.poll() is None:
-            running.kill()
-        running.ledger.close()
+        running.end()
 
 
 @dataclass
