@@ -168,6 +168,7 @@ def select(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances 
 def _chosen(series: Series, choice: Choice, tolerances: Tolerances) -> Chosen:
     for rule in RULES:
         rule(series)
+    _nothing_missing(series, tolerances)
     chosen = choose(_frames(series.instances), series.frame_of_reference_uid, choice, tolerances)
     _one_patient_position(dict.fromkeys(frame.instance for frame in chosen.stack.frames))
     return chosen
@@ -264,14 +265,15 @@ def _no_mosaic(series: Series) -> None:
             raise Unsuitable.of("MOSAIC", image_type=image_type)
 
 
-def _nothing_missing(series: Series) -> None:
+def _nothing_missing(series: Series, tolerances: Tolerances) -> None:
     """All objects of a concatenation (PS3.3 C.7.6.16.1), and all images of one acquisition (C.7.6.1), have come.
 
     Only what the standard defines, and only of images as they were acquired: a reformat carries the count of its
     source. What vendors announce is no ground to refuse a series (`pipeline.announced`).
     """
     acquired = all(text(one, "ImageType").startswith("ORIGINAL") for one in series.instances)
-    keywords = ["InConcatenationTotalNumber", *(["ImagesInAcquisition"] * acquired)]
+    keywords = ["InConcatenationTotalNumber"]
+    keywords += ["ImagesInAcquisition"] if acquired and tolerances.require_announced else []
     one_acquisition = len({text(instance, "AcquisitionNumber") for instance in series.instances}) == 1
     for keyword in keywords:
         numbers = {text(instance, keyword) for instance in series.instances}
@@ -289,7 +291,6 @@ RULES: tuple[Callable[[Series], None], ...] = (
     _uids,
     _greyscale,
     _no_mosaic,
-    _nothing_missing,
 )
 
 

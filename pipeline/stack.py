@@ -31,6 +31,7 @@ class Tolerances:
 
     Attributes:
         min_slices: fewer slices are a localizer or a scout, never a volume to plan on.
+        require_announced: refuse fewer images than ImagesInAcquisition announces; some scanners announce too many.
         max_spacing_mm: slices farther apart, or larger pixels, are too coarse.
         max_extent_mm: a longer edge of the field of view is no patient.
         max_voxels: more are refused before memory is asked for; 2^28 take 1 GiB.
@@ -43,6 +44,7 @@ class Tolerances:
     """
 
     min_slices: int = _within(5, 2, 10_000)
+    require_announced: bool = _within(True, False, True)
     max_spacing_mm: float = _within(10.0, 0.1, 100.0)
     max_extent_mm: float = _within(2200.0, 10.0, 10_000.0)
     max_voxels: int = _within(2**28, 1000, 2**34)

@@ -31,7 +31,7 @@ from pipeline.ct import Provenance, Sampling, write_ct
 from pipeline.errors import Unsuitable
 from pipeline.grid import axial_geometry
 from pipeline.series import Instance, Series, only_series, read_instance, read_series, select, stack_complete
-from pipeline.stack import TOLERANCES
+from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.volume import read_stack, read_volume, resample
 
 Array = NDArray[np.float64]
@@ -146,6 +146,10 @@ def test_an_end_slice_removed_is_seen_only_where_the_number_of_images_is_announc
     error = refusal(announced)
     assert error.code == "INCOMPLETE"
     assert error.sentence.endswith(f"{len(slices) - 1} images came, but ImagesInAcquisition is {len(slices)}")
+    lenient = Tolerances(require_announced=False)
+    assert select(Series.of(announced), tolerances=lenient).stack.geometry.spatial_shape[0] == len(slices) - 1
+    derived = [altered(instance, ImageType=["DERIVED", "SECONDARY", "MPR"]) for instance in announced]
+    assert select(Series.of(derived)).stack.geometry.spatial_shape[0] == len(slices) - 1  # the count is its source's
 
 
 DIFFERENT = st.sampled_from(
