@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models import precision
 from models.methods import build, method_of
 from models.recipe import Recipe
 from models.translator import Translator
@@ -62,7 +63,10 @@ class Training:
         for module in (networks, partners):
             nn.utils.convert_conv3d_weight_memory_format(module, torch.channels_last_3d)
         recipe.run.mkdir(parents=True, exist_ok=True)
-        return cls(recipe, networks, copy.deepcopy(networks).requires_grad_(False), partners, device)
+        average = copy.deepcopy(networks).requires_grad_(False)
+        for module in (networks, partners):
+            precision.watch(module)
+        return cls(recipe, networks, average, partners, device)
 
     def path(self, stage: str) -> Path:
         """The checkpoint of a stage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from models import checkpoint, curves, pairs, train
+from models import checkpoint, curves, pairs, precision, train
 from models.card import read_card
 from models.latent_diffusion import LatentDiffusion
 from models.lesson import Lesson
@@ -208,6 +209,35 @@ def test_in_a_turn_only_its_own_networks_get_gradients() -> None:
     train.take_turn(turns[0], turns, train.optimisers_of(turns, stage)["mine"], 0, {})
     assert mine.weight.grad is not None
     assert other.weight.grad is None
+
+
+@pytest.mark.parametrize(("slices", "bfloat16", "refused"), [(2, True, True), (2, False, False), (3, True, False)])
+def test_a_convolution_whose_bfloat16_gradient_is_garbage_is_refused(
+    slices: int, bfloat16: bool, refused: bool
+) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 4, (3, 3, 3), padding=1))
+    precision.watch(network)
+    expected = pytest.raises(BadRecipe, match="sees 2") if refused else contextlib.nullcontext()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), expected:
+        network(torch.zeros(1, 1, slices, 8, 8))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), torch.no_grad():
+        network(torch.zeros(1, 1, slices, 8, 8))  # forward it is right
+
+
+@pytest.mark.parametrize("slices", [1, 3, 4])
+def test_gradients_in_bfloat16_that_are_not_refused_are_those_of_float32(slices: int) -> None:
+    torch.manual_seed(0)
+    layer, x = torch.nn.Conv3d(8, 8, 3, padding=1), torch.randn(2, 8, slices, 8, 8)
+    precision.watch(layer)
+    wanted = torch.randn(2, 8, slices, 8, 8)
+    gradients = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            (layer(x).float() * wanted).sum().backward()
+        assert layer.weight.grad is not None
+        gradients.append(layer.weight.grad.clone())
+    torch.testing.assert_close(gradients[1], gradients[0], atol=0.02 * float(gradients[0].abs().max()), rtol=0)
 
 
 def test_curves_beyond_a_checkpoint_are_forgotten_when_the_training_goes_on(tmp_path: Path) -> None:
