@@ -41,7 +41,17 @@ from pipeline.provenance import (
 )
 from pipeline.series import Series
 
-__all__ = ["HU_RANGE", "Equipment", "Labels", "Provenance", "Sampling", "ct_series_uid", "stored_values", "write_ct"]
+__all__ = [
+    "HU_RANGE",
+    "Equipment",
+    "Labels",
+    "Provenance",
+    "Sampling",
+    "check_source",
+    "ct_series_uid",
+    "stored_values",
+    "write_ct",
+]
 
 HU_RANGE = (-1024, 3071)
 """Lowest and highest HU that are written unless a site configures otherwise."""
@@ -105,6 +115,19 @@ def write_ct(
     shared = _shared(header, source, grid, uid, provenance, clock, labels)
     slices = (_slice(shared, grid, stored[index], index, uid) for index in range(grid.shape[0]))
     return _write_whole(slices, into)
+
+
+def check_source(source: Series) -> None:
+    """Raise what `write_ct` would raise of the MR's header: cheap, and so asked before the synthesis.
+
+    Raises:
+        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
+    """
+    header = read_header(source)
+    ct_modules.patient(header)
+    ct_modules.general_study(header)
+    ct_modules.patient_position(header)
+    ct_modules.frame_of_reference(header, source.frame_of_reference_uid)
 
 
 def ct_series_uid(hu: Volume, source: Series, provenance: Provenance, labels: Labels = DEFAULT_LABELS) -> str:
@@ -215,7 +238,9 @@ def _shared(
 
 def _notes(header: Dataset) -> list[str]:
     """What of the MR the CT could not keep."""
-    return ["StudyID of the MR is longer than SH allows and is left empty."] * ct_modules.study_id_too_long(header)
+    return [
+        f"{keyword} of the MR is longer than its VR allows and is not kept." for keyword in ct_modules.too_long(header)
+    ]
 
 
 def _size(header: Dataset, source: Series) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from highdicom import VolumeGeometry
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.datadict import dictionary_VR
 from pydicom.uid import CTImageStorage
 
 from pipeline.elements import (
@@ -59,8 +60,8 @@ CODES = {
 
 RETIRED_PATIENT_ATTRIBUTES = ("OtherPatientIDs", "EthnicGroup")
 """Retired from the Patient and Patient Study modules, still written by scanners; copied so that the patient agrees."""
-STUDY_ID_LENGTH = 16
-"""Longest Study ID, VR SH (PS3.5 table 6.2-1)."""
+SHORT_LENGTH = 16
+"""Longest value of VR SH and DS (PS3.5 table 6.2-1)."""
 
 MR_EQUIPMENT = [
     "Manufacturer",
@@ -167,15 +168,23 @@ def patient(source: Dataset) -> Elements:
 
 
 def general_study(source: Dataset) -> Elements:
-    """General Study and Patient Study modules (PS3.3 C.7.2), byte for byte the MR's; a too long Study ID is emptied."""
-    study = empty("Study") | copied(source, keywords_of("Study"))
-    return study | (elements(StudyID=None) if study_id_too_long(source) else {})
+    """General Study and Patient Study modules (PS3.3 C.7.2), byte for byte the MR's, but for what is `too_long`."""
+    kept = [keyword for keyword in keywords_of("Study") if keyword not in too_long(source)]
+    return empty("Study") | copied(source, kept)
 
 
-def study_id_too_long(source: Dataset) -> bool:
-    """Whether the MR's Study ID breaks its VR. It is Type 2 and files nothing: empty is valid, too long is not."""
-    study_id = raw_bytes(source, "StudyID")
-    return study_id.isascii() and len(study_id) > STUDY_ID_LENGTH
+def too_long(source: Dataset) -> list[str]:
+    """Study ID and decimal strings of the study that break their VR: they file nothing, and importers refuse them.
+
+    Where they are Type 2 they become empty, otherwise they are left out.
+    """
+    decimals = [keyword for keyword in keywords_of("Study") if dictionary_VR(keyword) == "DS"]
+    values = {keyword: raw_bytes(source, keyword) for keyword in ("StudyID", *decimals)}
+    return [keyword for keyword, value in values.items() if value.isascii() and _longest(value) > SHORT_LENGTH]
+
+
+def _longest(value: bytes) -> int:
+    return max(len(part.strip()) for part in value.split(b"\\"))
 
 
 def empty(entity: str) -> Elements:
@@ -187,10 +196,8 @@ def general_series(source: Dataset, body_part: str, uid: str, written_at: dateti
     """General Series module (PS3.3 C.7.3.1).
 
     Raises:
-        Unsuitable: NO_GEOMETRY, the MR does not say how the patient lay; nobody can know it afterwards.
+        Unsuitable: NO_GEOMETRY.
     """
-    if not raw_bytes(source, "PatientPosition"):
-        raise Unsuitable.of("NO_GEOMETRY", name="the MR series", attribute="PatientPosition")
     return (
         elements(
             Modality="CT",
@@ -202,8 +209,19 @@ def general_series(source: Dataset, body_part: str, uid: str, written_at: dateti
         )
         | (elements(BodyPartExamined=body_part) if CODE_STRING.fullmatch(body_part) else {})
         | laterality(source, body_part)
-        | copied(source, ["PatientPosition"])
+        | patient_position(source)
     )
+
+
+def patient_position(source: Dataset) -> Elements:
+    """Patient Position (0018,5100), the MR's.
+
+    Raises:
+        Unsuitable: NO_GEOMETRY, the MR does not say how the patient lay; nobody can know it afterwards.
+    """
+    if not raw_bytes(source, "PatientPosition"):
+        raise Unsuitable.of("NO_GEOMETRY", name="the MR series", attribute="PatientPosition")
+    return copied(source, ["PatientPosition"])
 
 
 def series_number(source: Dataset) -> int | None:

@@ -70,8 +70,8 @@ def sequence(keyword: str, items: Iterable[Elements]) -> Elements:
 def copied(source: Dataset, keywords: Iterable[str]) -> Elements:
     """Copy the attributes that `source` has, the bytes of their text values unchanged and undecoded.
 
-    A sequence without items is left out: it says nothing, and where it is optional it is not allowed (PS3.5
-    section 7.4.5). `source` must have been read anew from its file: an element that somebody looked at has been
+    An item that says nothing is left out, and so is a sequence without items: where it is optional it is not allowed
+    (PS3.5 section 7.4.5). `source` must have been read anew from its file: an element that somebody looked at has been
     decoded already. Raises Unsuitable UNREADABLE, naming an attribute whose content is damaged.
     """
     encoded: Elements = {}
@@ -156,7 +156,8 @@ def _copied(source: Dataset, tag: int) -> bytes | None:
     raw = source.get_item(Tag(tag))
     if vr == "SQ":
         items: Sequence[Dataset] = source[tag].value or ()
-        return next(iter(sequence(keyword_for_tag(tag), map(_copied_item, items)).values())) if items else None
+        kept = [item for item in map(_copied_item, items) if item]
+        return next(iter(sequence(keyword_for_tag(tag), kept).values())) if kept else None
     if vr in TEXT_VRS and raw.is_raw:
         return _framed(tag, vr, raw.value or b"")
     return _encoded(source[tag])

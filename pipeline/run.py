@@ -16,7 +16,7 @@ from highdicom import Volume
 
 from models.weights import Model
 from pipeline.choice import UNAMBIGUOUS, Choice
-from pipeline.ct import DEFAULT_LABELS, Labels, write_ct
+from pipeline.ct import DEFAULT_LABELS, Labels, check_source, write_ct
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
 from pipeline.loss import loss_warnings
@@ -90,8 +90,9 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     clock = Stopwatch({})
     with clock("read"):
         chosen = select(series, options.choice, options.tolerances)
-        mr = read_stack(chosen.stack)
+        check_source(chosen.series)
         lost = loss_warnings(chosen.series, options.accept_lossy)
+        mr = read_stack(chosen.stack)
     with clock("synthesize"):
         made = synthesize(mr, model, seed_of(chosen.series, model.card), options.grid)
     findings = (anatomy(chosen.series.anatomy, model.card), *look_at(made, model))
