@@ -398,6 +398,17 @@ def test_outside_the_source_is_the_fill_value() -> None:
     assert np.all(moved.array[[0, -1]] == -1024)
 
 
+def test_outside_the_source_is_the_fill_value_on_a_turned_grid_too() -> None:
+    turn = Rotation.from_euler("xz", [20, 30], degrees=True).as_matrix()
+    wide = phantom.oblique_grid((12, 16, 20), (3.0, 4.0, 4.0), turn)
+    places = wide.map_indices_to_reference(np.argwhere(np.ones(wide.spatial_shape, bool)))
+    index = MR.map_reference_to_indices(places)
+    beyond = np.any((index < -0.5) | (index > np.array(MR.spatial_shape) - 0.5), axis=1).reshape(wide.spatial_shape)
+    moved = resample(MR, wide, fill=-1024.0)
+    assert np.array_equal(moved.array == -1024, beyond)
+    assert 0 < beyond.mean() < 1
+
+
 def test_linear_interpolation_is_the_mean_of_two_neighbours() -> None:
     between = phantom.axial_grid((5, 8, 10), (3.0, 4.0, 4.0))  # half a slice up at both ends
     moved = resample(MR, between, fill=0.0)
