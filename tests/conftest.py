@@ -5,6 +5,7 @@ SCT_REQUIRE   1 in CI: a run that skips a test fails
 SCT_TEST_INSTALLED   1 where the installed wheel is tested: the packages must not come from the source folder
 """
 
+import gzip
 import importlib.util
 import json
 import os
@@ -140,6 +141,21 @@ def limbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_image(tmp_path / f"pairs/{name}_mr.nii.gz", mr)
         write_image(tmp_path / f"pairs/{name}_ct.nii.gz", hu)
     return tmp_path
+
+
+@pytest.fixture
+def unzipped(mr_item: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """An item as `mr_item` finds it, unzipped where it is a .gz."""
+
+    def item(name: str) -> Path:
+        path = mr_item(name)
+        if path.suffix != ".gz":
+            return path
+        plain = tmp_path / path.stem
+        plain.write_bytes(gzip.decompress(path.read_bytes()))
+        return plain
+
+    return item
 
 
 @pytest.fixture(scope="session")

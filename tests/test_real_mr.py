@@ -1,6 +1,5 @@
 """What scanners really write: every item of the data's mr/ folder is taken or refused as its README expects."""
 
-import gzip
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -72,24 +71,23 @@ SMALL = [
 
 
 @pytest.fixture
-def source(mr_item: Find, tmp_path: Path) -> Find:
-    """The file or folder of an item, unzipped where it is zipped."""
-
-    def find(name: str) -> Path:
-        path = mr_item(name.removesuffix(" CT"))
-        if path.suffix != ".gz":
-            return path
-        plain = tmp_path / path.stem
-        plain.write_bytes(gzip.decompress(path.read_bytes()))
-        return plain
-
-    return find
+def source(unzipped: Find) -> Find:
+    """The file or folder of an item; ` CT` behind its name asks for the CT series there."""
+    return lambda name: unzipped(name.removesuffix(" CT"))
 
 
 def series_of(name: str, source: Find) -> Series:
     """The item's one MR series; its CT series where the name asks for it."""
     found = read_series(source(name))
     return next(s for s in found if s.header.Modality == "CT") if name.endswith(" CT") else only_series(found)
+
+
+def test_every_item_of_the_data_is_told_of_here(sct_data: Path) -> None:
+    told = {name.split("/")[0] for name, *_ in (*TAKEN, *REFUSED)} | {
+        name.split("/")[0] for name in (*SYNTAXES, *SMALL)
+    }
+    items = {path.name.removesuffix(".tar.xz") for path in (sct_data / "mr").iterdir()}
+    assert items - {"LICENSES"} == told - {"ibsi_STS_024 CT"}
 
 
 @pytest.mark.parametrize(("name", "shape", "spacing", "highest"), TAKEN)
