@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from dicomnode.rules import Decision, choose
 from models.card import BadCard, UnknownModel, find
 from pipeline.attributes import values_by_image
+from pipeline.ct import check_source
 from pipeline.errors import Unsuitable
 from pipeline.findings import anatomy
 from pipeline.grid import output_geometry
+from pipeline.loss import loss_warnings
 from pipeline.series import Instance, Series, read_instance, select
 from pipeline.volume import read_stack
 
@@ -34,9 +36,9 @@ def explain(paths: Iterable[Path], calling_ae: str, config: Config) -> tuple[lis
 
     Keys: `series_instance_uid`, `instances`, the attributes of `TOLD`; `rule`, `action`, `asked` (rules before it, and
     the condition that failed); and of one that is converted `model`, `destinations`, `asked_volume`, `volume` (which
-    one is taken, null where it is the only one), `set_aside` (count, what and why), `refused` (code and sentence, or
-    null), `held` (why a person would have to look, or null), `mr` and `ct` (shape and spacing in mm by slice, row and
-    column, or null).
+    one is taken, null where it is the only one), `set_aside` (count, what and why), `warnings`, `refused` (code and
+    sentence, or null), `held` (why a person would have to look, or null), `mr` and `ct` (shape and spacing in mm by
+    slice, row and column, or null).
     """
     found, unreadable = _series(paths)
     return [_explained(series, choose(series, calling_ae, config)) for series in found], unreadable
@@ -66,14 +68,16 @@ def _explained(series: Series, decided: Decision) -> Explained:
 
 
 def _conversion(series: Series, decided: Decision) -> Explained:
-    """What the pipeline would say of a series that is converted."""
+    """What the pipeline would say of a series that is converted: the steps of `pipeline.run` before the synthesis."""
     settings = decided.settings
     told: Explained = {"model": decided.model, "destinations": list(decided.destinations)}
-    told |= {"asked_volume": str(settings.volume), "volume": None, "set_aside": []}
+    told |= {"asked_volume": str(settings.volume), "volume": None, "set_aside": [], "warnings": []}
     told |= dict.fromkeys(("refused", "held", "mr", "ct"))
     try:
         chosen = select(series, settings.volume, settings.stack)
         told |= {"volume": chosen.words or None, "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside]}
+        check_source(chosen.series)
+        told["warnings"] = list(loss_warnings(chosen.series, settings.accept_lossy))
         mr = read_stack(chosen.stack).get_geometry()
         ct = output_geometry(mr, settings.grid)
         told |= {"mr": _grid(mr.spatial_shape, mr.spacing), "ct": _grid(ct.spatial_shape, ct.spacing)}
@@ -139,6 +143,7 @@ def _converted(explained: Explained) -> Iterator[str]:
         yield f"set aside    {one['count']} of {one['what']}: {one['why']}"
     yield f"MR           {_size(explained['mr'])}"
     yield f"CT           {_size(explained['ct'])}"
+    yield from (f"WARNING      {warning}" for warning in explained["warnings"])
     if explained["held"]:
         yield f"HELD         {explained['held']}"
 
