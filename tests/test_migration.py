@@ -26,6 +26,8 @@ def old(tmp_path: Path) -> str:
         for table, word in (("jobs", "replaces VARCHAR(64), "), ("events", ", 'superseded', 'replaced'")):
             query = "SELECT sql FROM sqlite_master WHERE name = ?"
             sql = connection.exec_driver_sql(query, (table,)).scalar_one()
+            indexes = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+            made = connection.exec_driver_sql(indexes, (table,)).scalars().all()
             columns = [row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")]
             kept = ", ".join(name for name in columns if name != "replaces")
             older = " ".join(sql.split()).replace(word, "")
@@ -35,6 +37,8 @@ def old(tmp_path: Path) -> str:
             connection.exec_driver_sql(older)
             connection.exec_driver_sql(f"INSERT INTO {table} ({kept}) SELECT {kept} FROM old")
             connection.exec_driver_sql("DROP TABLE old")
+            for index in made:
+                connection.exec_driver_sql(index)
         connection.commit()
     ledger.close()
     return url
