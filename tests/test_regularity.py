@@ -63,10 +63,8 @@ CARD = ModelCard(
 PROVENANCE = Provenance(CARD, Sampling(7, 4, 2, "linear", "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0")
 
 lengths = st.floats(0.8, 6.0).map(lambda mm: round(mm, 4))
-turns = (
-    st.tuples(*[st.floats(-1, 1)] * 4)
-    .filter(lambda q: np.linalg.norm(q) > 0.1)
-    .map(lambda q: Rotation.from_quat(q).as_matrix())
+turns = st.tuples(*[st.floats(-1, 1)] * 4).map(
+    lambda q: Rotation.from_quat(q if np.linalg.norm(q) > 0.1 else (0, 0, 0, 1)).as_matrix()
 )
 any_turn = st.one_of(turns, st.sampled_from(RIGHT_ANGLED))
 
