@@ -36,7 +36,7 @@ from pipeline.volume import read_stack, read_volume, resample
 
 Array = NDArray[np.float64]
 
-bounded = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+bounded = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 RIGHT_ANGLED = [
     turn
@@ -246,7 +246,7 @@ def mixtures(draw: st.DrawFn) -> list[Instance]:
     return mixed
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mixtures())
 def test_whatever_is_mixed_a_stack_that_is_taken_has_every_slice_where_its_header_says(mixed: list[Instance]) -> None:
     """Taken or refused; when taken, no slice of its geometry is left out and no corner lies off the grid."""
@@ -273,7 +273,7 @@ def test_whatever_is_mixed_a_stack_that_is_taken_has_every_slice_where_its_heade
 # --- order and orientation -------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(grids(), st.randoms(use_true_random=False))
 def test_any_order_of_arrival_gives_the_same_ct_to_the_byte(grid: VolumeGeometry, order: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -360,7 +360,7 @@ def legacy_converted(classic: Sequence[pydicom.Dataset], path: Path) -> Path:
     return path
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(grids(), st.integers(0, 9), st.booleans())
 def test_a_legacy_conversion_to_enhanced_gives_the_same_volume(grid: VolumeGeometry, seed: int, rescaled: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
