@@ -253,7 +253,9 @@ class Ledger:
         """
         with transaction(self.engine) as connection:
             if conflicts.undecided(connection, locked(connection, job)):
-                raise WrongState(f"job {job[:12]} is held for a SOP instance with two contents: say which to use")
+                raise WrongState(
+                    f"job {job[:12]} is held for a contradiction: say which to use: --use first or --use last"
+                )
             release(connection, job, reason)
             delivered_by_all(connection, job)
             then(connection)

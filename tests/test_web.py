@@ -122,6 +122,18 @@ def test_the_page_of_jobs_says_state_reason_and_receipts_of_each(site: Site) -> 
     assert "planning: 0 of 3; attempt 2 at" in text
 
 
+def test_a_ct_series_that_was_replaced_says_by_which_job(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    config = Config(node=Node(data=tmp_path))
+    ledger = Ledger(database_url(config))
+    old = fill(ledger)["delivered"]
+    new = received(ledger, "1.2.2", instances=4)
+    ledger.close()
+    with served(config, free_port()) as url:
+        assert f"the CT series of job {new[:12]} replaces this one" in get(url)[2]
+        assert f'href="/jobs/{new}"' in get(f"{url}/jobs/{old}")[2]
+        assert "<dt>Replaces</dt><dd><code>1.2.2.99</code>" in get(f"{url}/jobs/{new}")[2]
+
+
 def test_the_page_can_show_one_state_alone(site: Site) -> None:
     text = get(f"{site.url}/?state=REJECTED")[2]
     assert site.jobs["rejected"] in text

@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from dicomnode.cli import main, parser
+from dicomnode.conflicts import Conflicts
 from dicomnode.ledger import Ledger
 from dicomnode.schema import Plan
 
@@ -129,6 +130,26 @@ def test_a_held_job_is_released_or_rejected_with_a_reason_and_another_is_not(sit
     for command in ("release", "reject"):
         said = sct_node(command, jobs["1.2"], "--reason", "why", "--config", site, code=1).stderr
         assert "is RECEIVED and not held" in said
+
+
+def test_a_contradiction_needs_a_choice_and_jobs_says_which_job_took_the_place_of_which(
+    site: Path, jobs: dict[str, str]
+) -> None:
+    ledger = Ledger(f"sqlite:///{site.parent / 'data' / 'node.sqlite'}")
+    assert Conflicts(ledger.engine).found("1.2", ["1", "2"], ["2~0123456789ab"]).held == jobs["1.2"]
+    ledger.close()
+    release: list[str | Path] = ["release", jobs["1.2"], "--reason", "asked at the console", "--config", site]
+    assert "say which to use: --use first or --use last" in sct_node(*release, code=1).stderr
+    chosen = json.loads(sct_node(*release, "--use", "last", "--json").stdout)
+    assert (chosen["state"], chosen["supersedes"]) == ("RECEIVED", jobs["1.2"])
+    shown = json.loads(sct_node("show", chosen["job"], "--json", "--config", site).stdout)
+    assert shown["sop_instance_uids"] == ["1", "2~0123456789ab"]
+    assert [one["chosen"] for one in shown["conflicts"]] == ["2~0123456789ab"]
+    lines = sct_node("jobs", "--config", site).stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith(jobs["1.2"][:12])]
+    assert "REJECTED" in line
+    assert "SUPERSEDED" in line
+    assert chosen["job"][:12] in line
 
 
 def test_commands_on_jobs_say_when_no_node_ever_ran_there(site: Path) -> None:
