@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models import train
@@ -204,6 +204,7 @@ def test_an_axis_is_halved_and_convolved_once_its_spacing_is_near_the_finest(
     size=st.tuples(*[st.integers(16, 200)] * 3),
     voxels=st.integers(20_000, 2_000_000),
 )
+@example(spacing=(1.0, 1.0, 1.0), size=(16, 256, 320), voxels=20_000)
 @settings(max_examples=25, deadline=None)
 def test_a_planned_patch_fits_its_budget_and_its_network(
     spacing: tuple[float, float, float], size: tuple[int, int, int], voxels: int
