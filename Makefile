@@ -46,7 +46,7 @@ dose-env: $(DOSE_VENV)/installed
 
 dose-test: $(VENV)/installed $(VENV)/test-tools $(DOSE_VENV)/installed
 	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 SCT_DOSE_PYTHON=$(abspath $(DOSE_VENV))/bin/python \
-	    $(BIN)/python -m pytest -m dose $(ARGS)
+	    $(BIN)/python -m pytest -m dose -o timeout=1800 $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(DOSE_VENV) dist build

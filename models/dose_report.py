@@ -31,9 +31,9 @@ COLUMNS: Final[Mapping[str, tuple[str, int]]] = {
 }
 """Measures of the doses in the Markdown table: title and digits. The CSV has the DVH points of both images as well."""
 PATHS: Final[Mapping[str, tuple[str, int]]] = {
-    "wepl_mean_mm": ("mean |difference| (mm)", 2),
-    "wepl_worst_mm": ("largest |difference| (mm)", 2),
-    "wepl_worst_percent": ("largest |difference| (%)", 2),
+    "wepl_mean_mm": ("mean absolute difference (mm)", 2),
+    "wepl_worst_mm": ("largest difference (mm)", 2),
+    "wepl_worst_percent": ("largest difference (%)", 2),
     "wepl_bias_mm": ("mean difference (mm)", 2),
 }
 CURVE_POINTS: Final = 300

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dicomnode import dose as doses
 from dicomnode.cli import main
-from models import dose
+from models import dose, dose_report
 from models.pairs import Pair
 
 SPACING_MM = (4.0, 2.0, 2.0)
@@ -120,6 +120,25 @@ def test_a_planning_that_fails_is_told_with_its_last_words(tmp_path: Path) -> No
     images = {"water": np.zeros(SHAPE, dtype=np.float32)}
     with pytest.raises(doses.NoDoseEnvironment, match="No module named"):
         doses.plan(pair, dose.sphere_target(pair), images, dose.PlanSettings(), Path(sys.executable))
+
+
+def test_the_tables_have_every_modality_and_as_many_cells_as_heads() -> None:
+    pair, settings = limb(), dose.PlanSettings()
+    target = dose.sphere_target(pair)
+    made = {f"{modality}_{name}": np.full(SHAPE, 60.0, np.float32) for modality in settings.gantry_deg
+            for name in ("ct", "sct_0")}  # fmt: skip
+    made["protons_sct_0"] = made["protons_ct"] - np.float32(0.6)
+    passed = {"sct_0": {"3/3": 100.0, "2/2": 99.0, "2/1": 97.5}}
+    images = {"lower": (pair.hu - 20 * pair.body).astype(np.float32)}
+    rows = dose_report.rows_of(pair, target, images, made, dict.fromkeys(settings.gantry_deg, passed), settings)
+    assert [row.modality for row in rows] == ["photons", "protons", "paths"]
+    assert rows[1].scores["difference_dmean_percent"] == pytest.approx(-1, abs=1e-4)
+    assert rows[2].scores["wepl_bias_mm"] < 0
+    text = dose_report.markdown(rows, settings, {"A_1": target.words})
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    assert all(len({line.count("|") for line in table}) == 1 for table in tables)
+    assert "| lower | 1.00 | -1.00 |" in text
 
 
 # With pyRadPlan
