@@ -72,8 +72,9 @@ def resample(volume: Volume, geometry: VolumeGeometry, fill: float, interpolatio
         interpolator=INTERPOLATORS[interpolation],
         defaultPixelValue=fill,
     )
-    array = np.ascontiguousarray(SimpleITK.GetArrayViewFromImage(moved).transpose(2, 1, 0))
-    return _with_frame_of_reference(geometry, volume).with_array(array.astype(volume.dtype, copy=False))
+    view = SimpleITK.GetArrayViewFromImage(moved).transpose(2, 1, 0)
+    array = np.array(view, volume.dtype, order="C")  # a copy always: the view's memory goes with `moved`
+    return _with_frame_of_reference(geometry, volume).with_array(array)
 
 
 def is_copied(source: VolumeGeometry, geometry: VolumeGeometry) -> bool:

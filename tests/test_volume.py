@@ -409,6 +409,15 @@ def test_outside_the_source_is_the_fill_value_on_a_turned_grid_too() -> None:
     assert 0 < beyond.mean() < 1
 
 
+def test_the_values_of_a_single_row_of_voxels_are_its_own() -> None:
+    """Such a shape is contiguous when transposed: a view, not a copy, of memory that goes with the image."""
+    row = phantom.oblique_grid((1, 1, 3), (3.1, 4.1, 4.1), Rotation.from_euler("z", 5, degrees=True).as_matrix())
+    even = GRID.with_array(np.full(GRID.spatial_shape, 7.0, np.float32))
+    moved = resample(even, row, fill=0.0)
+    assert moved.array.flags.owndata
+    assert np.all(moved.array == 7.0)
+
+
 def test_linear_interpolation_is_the_mean_of_two_neighbours() -> None:
     between = phantom.axial_grid((5, 8, 10), (3.0, 4.0, 4.0))  # half a slice up at both ends
     moved = resample(MR, between, fill=0.0)
