@@ -6,6 +6,7 @@
     SYNTHESIZED, and sent at least in part      is sent to the end where it had begun   says that it replaces it
     SYNTHESIZED, without any destination        stays: out/<job>/ is where it ends      says that it replaces it
     DELIVERED                                   stays                                   says that it replaces it
+    REJECTED by a person, and sent in part      stays                                   says that it replaces it
 
 Held or not makes no difference, except that what is held is not sent to the end before a person releases it. Nothing
 is deleted. Each function works inside a transaction that its caller has begun.
@@ -64,25 +65,24 @@ def _earlier(connection: sa.Connection, source: str) -> list[JobRow]:
 
 def _supersede(connection: sa.Connection, earlier: list[JobRow], by: str, why: str) -> JobRow | None:
     """End what has not been sent of jobs, the newest first; -> the newest that has been sent."""
-    standing = [row for row in earlier if row.state is not State.REJECTED]
-    sent = [row for row in standing if _sent(connection, row)]
+    sent = [row for row in earlier if _sent(connection, row)]
     words = f"{why}; job {by[:12]} takes its place"
-    for row in standing:
-        if row not in sent:
+    for row in earlier:
+        if row not in sent and row.state is not State.REJECTED:
             step(connection, Fact.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
     if not sent:
         return None
-    step(connection, Fact.REPLACED, sent[0].job, words, {"superseded_by": by})
-    _withdraw(connection, sent[0].job)
+    if sent[0].state is not State.REJECTED:
+        step(connection, Fact.REPLACED, sent[0].job, words, {"superseded_by": by})
+        _withdraw(connection, sent[0].job)
     return sent[0]
 
 
 def _sent(connection: sa.Connection, row: JobRow) -> bool:
     """Whether somebody may have instances of the job's CT series."""
-    if row.state is not State.SYNTHESIZED:
-        return row.state is State.DELIVERED
     rows = _deliveries(connection, row.job)
-    return not rows or any(one.begun_at or one.delivered_at for one in rows)
+    begun = any(one.begun_at or one.delivered_at for one in rows)
+    return begun or row.state is State.DELIVERED or (row.state is State.SYNTHESIZED and not rows)
 
 
 def _withdraw(connection: sa.Connection, job: str) -> None:

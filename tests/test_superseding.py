@@ -1,12 +1,17 @@
 """More instances came after a job had taken a series: what becomes of that job, and what the new one replaces."""
 
+import contextlib
 import datetime
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dicomnode.conflicts import Conflicts, names_of, plain_uid
 from dicomnode.deliver import Receipt
 from dicomnode.errors import WrongState
 from dicomnode.ledger import Ledger
@@ -182,3 +187,83 @@ def test_a_pause_between_pieces_is_remembered_of_a_sender_s_last_series(ledger: 
     ledger.arrived("1.3", "OTHER", 1, 120.0)
     assert [ledger.longest_pause_s(name) for name in ("MR", "OTHER")] == [9.5, 0.0]
     assert ledger.longest_pause_s("MR", of_last=1) == 0.0
+
+
+def test_a_queue_entry_that_fails_takes_the_cancelling_back(ledger: Ledger) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no queue")
+
+    first = received(ledger, "1", "2")
+    as_synthesized(ledger, first)
+    ledger.arrived(SERIES, "MR", 3, time.time())
+    with pytest.raises(RuntimeError):
+        ledger.received(SERIES, ["1", "2", "3"], Plan("tiny", "a" * 64, "b" * 64), "complete", fail)
+    assert [one.job for one in ledger.jobs()] == [first]
+    assert (ledger.job(first).state, ledger.job(first).superseded_by) == (SYNTHESIZED, None)
+    ledger.begin(first, "a")
+
+
+STEPS = (
+    "late",
+    "synthesize",
+    "hold",
+    "release",
+    "begin",
+    "part",
+    "refuse",
+    "deliver a",
+    "deliver b",
+    "conflict",
+    "use",
+)
+
+
+def step(ledger: Ledger, what: str) -> None:
+    """Something that may happen to the newest job, or to any that is being sent."""
+    (newest, *_) = ledger.jobs()
+    job, known = newest.job, newest.sop_instance_uids
+    late = [plain_uid(name) for name in known] + [str(len(known))]
+    destination = what[-1]
+    being_sent = [one.job for one in ledger.deliveries(job) if one.open]
+    match what:
+        case "late":
+            names = names_of(late, Conflicts(ledger.engine).of(SERIES))
+            received(ledger, *names)
+        case "synthesize":
+            as_synthesized(ledger, job)
+        case "hold":
+            ledger.held(job, "FAILED", "three times")
+        case "release":
+            ledger.released(job, "why", nothing)
+        case "begin":
+            ledger.begin(job, "a")
+        case "part":
+            deliver(ledger, job, "b", instances=1)
+        case "refuse":
+            ledger.refused(job, "why")
+        case "conflict":
+            Conflicts(ledger.engine).found(SERIES, late[:-1], [f"0~{len(ledger.events(job)):012}"])
+        case "use":
+            Conflicts(ledger.engine).decide(job, "last", "why", nothing, lambda _: nothing)
+        case _ if being_sent:
+            deliver(ledger, job, destination)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), min_size=4, max_size=14))
+def test_whatever_happens_one_job_stands_and_what_was_sent_is_never_cancelled(steps: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(f"sqlite:///{folder}/node.sqlite")
+        ledger.create()
+        received(ledger, "0")
+        for what in steps:
+            with contextlib.suppress(WrongState):
+                step(ledger, what)
+            newest, *earlier = ledger.jobs()
+            sent = [one for one in earlier if any(to.begun_at for to in ledger.deliveries(one.job))]
+            assert newest.reason_code != "SUPERSEDED"
+            assert {one.job for one in ledger.to_synthesize()} <= {newest.job}
+            assert all(one.reason_code != "SUPERSEDED" for one in sent)
+            assert all(one.state is REJECTED for one in earlier if one not in sent)
+            assert newest.replaces == (sent[0].ct_series_uid if sent else None)
+        ledger.close()
