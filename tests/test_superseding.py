@@ -165,6 +165,9 @@ def test_a_third_job_replaces_the_newest_that_was_sent(ledger: Ledger) -> None:
     assert ledger.job(second).reason_code == "SUPERSEDED"
     row: JobRow = ledger.job(third)
     assert (row.supersedes, row.replaces) == (second, ledger.job(first).ct_series_uid)
+    as_delivered(ledger, third)
+    fourth = ledger.job(received(ledger, "1", "2", "3", "4"))
+    assert fourth.replaces == ledger.job(third).ct_series_uid != row.replaces
 
 
 def test_a_held_job_that_was_sent_in_part_waits_for_its_person(ledger: Ledger) -> None:
