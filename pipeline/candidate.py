@@ -193,7 +193,7 @@ def _order(one: Candidate) -> tuple[object, ...]:
 
 
 def _is_number(value: str) -> bool:
-    return value.replace(".", "", 1).removeprefix("-").isdigit()
+    return value.replace(".", "", 1).removeprefix("-").isdecimal()
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def _echoes(groups: Sequence[Sequence[Frame]]) -> dict[tuple[float, str], int]:
 
 def _echo(frames: Sequence[Frame]) -> tuple[float, str]:
     time = _agreed(frames, "EchoTime")
-    return float(time or "inf"), _agreed(frames, "EchoNumbers")
+    return float(time) if _is_number(time) else float("inf"), _agreed(frames, "EchoNumbers")
 
 
 def _aspects(frames: Sequence[Frame], echoes: Mapping[tuple[float, str], int]) -> dict[str, str]:

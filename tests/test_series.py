@@ -329,6 +329,18 @@ def test_a_damaged_number_is_unreadable_not_a_crash(series_folder: Path) -> None
     assert refusal(series_folder).code == "UNREADABLE"
 
 
+@pytest.mark.parametrize("echo_time", [b"1\\2\\3 ", b"9" * 400, b"\xb2 "])
+def test_an_echo_time_that_is_no_number_crashes_nothing(series_folder: Path, echo_time: bytes) -> None:
+    def change(data_set: pydicom.Dataset) -> None:
+        tag = pydicom.tag.Tag("EchoTime")
+        data_set[tag] = pydicom.dataelem.RawDataElement(tag, "DS", len(echo_time), echo_time, 0, False, True)
+
+    edit(series_folder, change)
+    assert read_volume(only_series(read_series(series_folder))).shape == MR.shape
+    edit(series_folder, put(EchoTime="12"), 5)
+    assert refusal(series_folder).code == "SEVERAL_VOLUMES"
+
+
 def test_a_missing_file_is_no_unsuitable_series(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_instance(tmp_path / "absent.dcm")
