@@ -18,82 +18,24 @@ import yaml
 from dicomnode.conditions import When
 from dicomnode.errors import ConfigError
 from dicomnode.plain import Check, between, build, nearest, plain, said
+from dicomnode.values import (
+    ae_title,
+    database_url,
+    description,
+    device_name,
+    hu_range,
+    image_type,
+    not_empty,
+    plain_name,
+    spacing,
+    title,
+)
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.profile import BadProfile, load_profile
 from pipeline.provenance import DESCRIPTION, NODE_EQUIPMENT, Equipment
 from pipeline.stack import TOLERANCES, Tolerances
 
 AnatomyCheck = Literal["hold", "warn"]
-
-
-def ae_title(value: str) -> str | None:
-    """VR AE (PS3.5 Table 6.2-1): 1 to 16 characters, no backslash, no control character, not only spaces."""
-    plain = all(" " <= character <= "~" and character != "\\" for character in value)
-    good = plain and 1 <= len(value) <= 16 and value.strip()
-    return None if good else "must be 1 to 16 ASCII characters, no backslash"
-
-
-def not_empty(value: str) -> str | None:
-    """Some text."""
-    return None if value.strip() else "must not be empty"
-
-
-def plain_name(value: str) -> str | None:
-    """A name that is safe in a file name, a metric label and a command line."""
-    plain = all(character.isascii() and (character.isalnum() or character in "-_.") for character in value)
-    return None if value and plain and len(value) <= 64 else "must be 1 to 64 letters, digits, '-', '_' or '.'"
-
-
-def title(value: str) -> str | None:
-    """A name for people: also a metric's label, so short and on one line."""
-    good = value.strip() == value and value.isprintable() and 1 <= len(value) <= 64
-    return None if good else "must be 1 to 64 printable characters, no blank at either end"
-
-
-def database_url(value: str) -> str | None:
-    """`sqlite`, or a PostgreSQL URL."""
-    good = value == "sqlite" or value.startswith(("postgresql://", "postgresql+psycopg://"))
-    return None if good else "must be 'sqlite' or a URL that begins with postgresql://"
-
-
-def device_name(value: str) -> str | None:
-    """`auto`, `cpu` or `cuda:N`."""
-    cuda = value.startswith("cuda:") and value.removeprefix("cuda:").isdigit()
-    return None if value in ("auto", "cpu") or cuda else "must be 'auto', 'cpu' or 'cuda:0' (or another GPU's number)"
-
-
-def spacing(value: float | tuple[float, ...] | None) -> str | None:
-    """Nothing, one distance for all axes, or (slice, row, column) with square pixels."""
-    if value is None:
-        return None
-    steps = value if isinstance(value, tuple) else (value,) * 3
-    good = len(steps) == 3 and all(0.2 <= step <= 20 for step in steps) and steps[1] == steps[2]
-    return None if good else "must be one number or three (slice, row, column), from 0.2 to 20, row and column equal"
-
-
-def hu_range(value: tuple[int, ...]) -> str | None:
-    """Lowest and highest HU within signed 16 bit stored values at intercept -1024."""
-    good = len(value) == 2 and -33_792 <= value[0] < value[1] <= 31_743
-    return None if good else "must be two whole numbers, the lower one first, from -33792 to 31743"
-
-
-def description(value: str) -> str | None:
-    """A SeriesDescription that every character set can write: VR LO (PS3.5 table 6.2-1)."""
-    named = value.replace("{model}", "").replace("{version}", "")
-    plain_text = value.isascii() and value.isprintable() and not set(named) & set("{}\\")
-    good = plain_text and value.strip() and len(value) <= 64
-    return None if good else "must be 1 to 64 ASCII characters; only {model} and {version} stand in braces"
-
-
-def image_type(value: tuple[str, ...]) -> str | None:
-    """Values of ImageType of a CT image (PS3.3 C.7.6.1.1.2 and C.8.2.1.1.1), VR CS."""
-    words = all(1 <= len(word) <= 16 and set(word) <= _CODE_STRING for word in value)
-    good = words and len(value) >= 3 and value[0] in ("ORIGINAL", "DERIVED") and value[1] in ("PRIMARY", "SECONDARY")
-    return None if good and value[2] == "AXIAL" else "must be ORIGINAL or DERIVED, PRIMARY or SECONDARY, AXIAL, ..."
-
-
-_CODE_STRING = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _")
-"""Characters of VR CS (PS3.5 table 6.2-1)."""
 
 
 def _checked(default: Any, check: Check) -> Any:
