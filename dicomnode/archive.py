@@ -25,8 +25,8 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from dicomnode.config import Destination
+from dicomnode.contexts import VERIFICATION
 from dicomnode.deliver import outcome
-from dicomnode.receive import VERIFICATION
 from dicomnode.spool import checked_uid
 
 START_TIMEOUT_S: Final = 30.0

@@ -29,10 +29,10 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 from dicomnode import log, metrics
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE, Request, Unacceptable, failures, report, request_of
 from dicomnode.config import Destination
+from dicomnode.contexts import SOP_CLASSES
 from dicomnode.deliver import Lost, answer, associated
 from dicomnode.engine import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
-from dicomnode.receive import SOP_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

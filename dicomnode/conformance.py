@@ -20,7 +20,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRL
 
 from dicomnode.commitment import FAILURES, PUSH_MODEL, STATUSES
 from dicomnode.config import Commitment, Config, Destination, load
-from dicomnode.receive import SOP_CLASSES, STATUS, VERIFICATION, transfer_syntaxes
+from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
+from dicomnode.receive import STATUS
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
 from pipeline.candidate import CONTRAST, REPETITION

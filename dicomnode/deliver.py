@@ -33,8 +33,9 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
 from dicomnode.config import Destination
+from dicomnode.connection import Connection
+from dicomnode.contexts import VERIFICATION
 from dicomnode.errors import Undelivered
-from dicomnode.receive import VERIFICATION, Connection
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 ACCEPTED: Final = 0x0000

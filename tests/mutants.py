@@ -56,7 +56,7 @@ from pydicom.uid import (
 )
 
 from dicomnode.errors import NodeError
-from dicomnode.receive import identity
+from dicomnode.incoming import identity
 from models.card import ModelCard
 from pipeline import phantom
 from pipeline.ct import Provenance, Sampling, write_ct

@@ -36,9 +36,13 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
+from dicomnode.arrivals import Arrivals
 from dicomnode.config import Node, Receive
+from dicomnode.connection import Connection
+from dicomnode.contexts import VERIFICATION
 from dicomnode.errors import NotStorable, PortTaken
-from dicomnode.receive import VERIFICATION, Arrivals, Connection, Receiver, identity
+from dicomnode.incoming import identity
+from dicomnode.receive import Receiver
 from dicomnode.settle import Arrival
 from dicomnode.spool import Spool
 from pipeline import phantom

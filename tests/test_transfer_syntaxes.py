@@ -36,7 +36,8 @@ from pydicom.uid import (
 from pynetdicom import AE
 
 from dicomnode.config import Node, Receive
-from dicomnode.receive import VERIFICATION, Receiver
+from dicomnode.contexts import VERIFICATION
+from dicomnode.receive import Receiver
 from dicomnode.spool import Spool
 from pipeline import phantom
 from pipeline.errors import Unsuitable
