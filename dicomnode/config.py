@@ -16,8 +16,9 @@ from typing import Any, Final, Literal
 import yaml
 
 from dicomnode.conditions import When
+from dicomnode.credentials import Secret
 from dicomnode.errors import ConfigError
-from dicomnode.plain import Check, between, build, nearest, plain, said
+from dicomnode.plain import Check, between, build, kind, nearest, plain, said
 from dicomnode.values import (
     ae_title,
     database_url,
@@ -204,6 +205,14 @@ class Rule:
     then: Convert | None = field(metadata=THEN)
 
 
+def _database(value: object, path: str) -> str:
+    """`database`; a complaint never repeats what was written, for it may hold a password."""
+    problem = database_url(value) if isinstance(value, str) else f"is {kind(value)}"
+    if problem:
+        raise ConfigError(path, problem, "correct it")
+    return str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """How much is logged."""
@@ -216,7 +225,8 @@ class Config:
     """Everything a site may set; `Config()` is the node without a file."""
 
     node: Node = Node()
-    database: str = _checked("sqlite", database_url)
+    database: str = field(default="sqlite", metadata={"read": _database})
+    database_password: Secret | None = None
     web: Web = Web()
     receive: Receive = Receive()
     commitment: Commitment = Commitment()

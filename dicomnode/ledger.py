@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from dicomnode import conflicts
+from dicomnode.credentials import read_secret
 from dicomnode.errors import UnknownJob, WrongState
 from dicomnode.migration import migrate
 from dicomnode.schema import (
@@ -48,10 +49,16 @@ Hold = tuple[str, str] | None
 
 
 def database_url(config: Config) -> str:
-    """SQLAlchemy's URL of the node's one database: ours and the engine's tables."""
+    """SQLAlchemy's URL of the node's one database, ours and the engine's tables, with its password: not to be logged.
+
+    Raises ConfigError when `database_password` names no password.
+    """
     if config.database == "sqlite":
         return f"sqlite:///{config.node.data / 'node.sqlite'}"
-    return "postgresql+psycopg://" + config.database.split("://", 1)[1]
+    url = sa.make_url("postgresql+psycopg://" + config.database.split("://", 1)[1])
+    if config.database_password is not None:
+        url = url.set(password=read_secret(config.database_password, "database_password"))
+    return url.render_as_string(hide_password=False)
 
 
 def connect(url: str) -> sa.Engine:

@@ -30,12 +30,13 @@ def between(low: float, high: float) -> Check:
     return lambda value: None if low <= value <= high else f"must be from {low} to {high}"
 
 
-def build(kind: type[Built], values: object, path: str) -> Built:
+def build(wanted: type[Built], values: object, path: str) -> Built:
     """A dataclass from a mapping of its keys; `path` is the dotted path of the mapping. Raises ConfigError."""
     if not isinstance(values, Mapping):
-        raise ConfigError(path or "(file)", f"is {said(values)}", "write a mapping of keys to values here")
-    hints = typing.get_type_hints(kind)
-    fields = {one.name: one for one in dataclasses.fields(typing.cast("Any", kind))}
+        # Never the value itself: a password may have been written where only its place belongs.
+        raise ConfigError(path or "(file)", f"is {kind(values)}", "write a mapping of keys to values here")
+    hints = typing.get_type_hints(wanted)
+    fields = {one.name: one for one in dataclasses.fields(typing.cast("Any", wanted))}
     for key in values:
         if key not in fields:
             raise ConfigError(_below(path, str(key)), "is no key of the configuration", nearest(str(key), fields))
@@ -44,7 +45,7 @@ def build(kind: type[Built], values: object, path: str) -> Built:
         if name not in given and one.default is dataclasses.MISSING:
             raise ConfigError(_below(path, name), "is missing", "add it; it has no default")
     try:
-        return kind(**given)
+        return wanted(**given)
     except ValueError as error:
         raise ConfigError(path, str(error), "correct the value") from error
 
@@ -68,12 +69,14 @@ def nearest(key: str, known: Mapping[str, object]) -> str:
 
 def said(value: object) -> str:
     """A wrong value as the file said it, and what it is."""
-    if value is None:
-        return "empty"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return f"{value!r} ({kinds.get(type(value), type(value).__name__)})"
+    return kind(value) if value is None or isinstance(value, list | dict) else f"{value!r} ({kind(value)})"
+
+
+def kind(value: object) -> str:
+    """What a plain value is, without the value."""
+    kinds: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    kinds |= {type(None): "empty", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def _written(whole: Any, one: dataclasses.Field[Any]) -> Any:

@@ -5,6 +5,8 @@ A rule is a `plain.Check`: value -> a complaint ("must be ..."), or None when th
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 
 def ae_title(value: str) -> str | None:
     """VR AE (PS3.5 Table 6.2-1): 1 to 16 characters, no backslash, no control character, not only spaces."""
@@ -31,9 +33,18 @@ def title(value: str) -> str | None:
 
 
 def database_url(value: str) -> str | None:
-    """`sqlite`, or a PostgreSQL URL."""
-    good = value == "sqlite" or value.startswith(("postgresql://", "postgresql+psycopg://"))
-    return None if good else "must be 'sqlite' or a URL that begins with postgresql://"
+    """`sqlite`, or a PostgreSQL URL without a password (RFC 3986 3.2.1; libpq's key `password`)."""
+    if value == "sqlite":
+        return None
+    if not value.startswith(("postgresql://", "postgresql+psycopg://")):
+        return "must be 'sqlite' or a URL that begins with postgresql://"
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "is no URL"
+    if parts.password is not None or "password" in parse_qs(parts.query, keep_blank_values=True):
+        return "must hold no password; say in database_password where it is, {file: PATH} or {environment: NAME}"
+    return None
 
 
 def device_name(value: str) -> str | None:
