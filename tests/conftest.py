@@ -5,6 +5,7 @@ SCT_REQUIRE   1 in CI: a run that skips a test fails
 SCT_TEST_INSTALLED   1 where the installed wheel is tested: the packages must not come from the source folder
 """
 
+import contextlib
 import gzip
 import importlib.util
 import json
@@ -19,10 +20,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import SimpleITK
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SCT_DATA", PROJECT.parent / "shared" / "data")).resolve()
@@ -226,6 +231,28 @@ def orthanc(
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Postgres]":
+    """A PostgreSQL server of the tests' own, that a test may stop and start."""
+    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("postgres.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(module.running())
+        except module.Missing as error:
+            pytest.skip(str(error))
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgres: "Postgres") -> str:
+    """The URL of an empty database of its own for each test."""
+    return postgres.new_database()
 
 
 def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, limit_s: float = 60.0) -> None:
