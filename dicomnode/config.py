@@ -214,6 +214,16 @@ def _database(value: object, path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """The audit trail (PS3.15 A.5)."""
+
+    source: str = ""
+    site: str = ""
+    patients: bool = False
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """How much is logged."""
 
@@ -240,6 +250,7 @@ class Config:
     rules: tuple[Rule, ...] = ()
     otherwise: Convert | None = field(default=AS_CONFIGURED, metadata=THEN)
     stack: Tolerances = TOLERANCES
+    audit: Audit = Audit()
     log: Log = Log()
 
     def destination(self, name: str) -> Destination | None:

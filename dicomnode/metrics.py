@@ -49,6 +49,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "of a commitment: committed, failures, refused, given_up",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
+    "where": "of an audit record: file, syslog",
 }
 """Label -> what it can hold."""
 
@@ -117,6 +118,9 @@ SCANNER_TO_DESTINATION_SECONDS: Final = Histogram(
     ["destination"],
     registry=REGISTRY,
     buckets=JOURNEY_BUCKETS_S,
+)
+AUDIT_FAILURES: Final = Counter(
+    "sct_node_audit_failures_total", "Audit records that could not be written or sent.", ["where"], registry=REGISTRY
 )
 ROLE_RESTARTS: Final = Counter(
     "sct_node_role_restarts_total", "Times a role's process ended and was started again.", ["role"], registry=REGISTRY
