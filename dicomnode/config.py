@@ -61,10 +61,18 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Where the jobs page, the metrics and the health answers are served."""
+    """Where the jobs page is served."""
 
     bind: str = _checked("127.0.0.1", not_empty)
     port: int = _checked(8080, between(1, 65535))
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the metrics and the answers of health and readiness are served."""
+
+    bind: str = _checked("127.0.0.1", not_empty)
+    port: int = _checked(8081, between(1, 65535))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,7 @@ class Config:
     database: str = field(default="sqlite", metadata={"read": _database})
     database_password: Secret | None = None
     web: Web = Web()
+    metrics: Metrics = Metrics()
     receive: Receive = Receive()
     commitment: Commitment = Commitment()
     settle: Settle = Settle()

@@ -160,6 +160,7 @@ def _configured(folder: Path, archive_port: int, anatomy_check: str) -> tuple[Co
     values = {
         "node": {"port": _free_port(), "data": str(folder / "node")},
         "web": {"port": _free_port()},
+        "metrics": {"port": _free_port()},
         "receive": {"disk_reserve_bytes": 0},
         "anatomy_check": anatomy_check,
         "destinations": [to],
@@ -220,7 +221,7 @@ def _ready(process: subprocess.Popen[bytes], config: Config, log: Path) -> bool 
     """True once /readyz says so."""
     _alive(process, log)
     try:
-        with urllib.request.urlopen(_page(config) + "readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{config.metrics.bind}:{config.metrics.port}/readyz", timeout=5) as answer:
             return True if answer.status == 200 else None
     except OSError:
         return None

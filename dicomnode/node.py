@@ -4,7 +4,7 @@
     receive      C-ECHO, C-STORE, commitment; settles, opens jobs       no
     synthesize   converts jobs, one at a time (one process a GPU)       yes
     deliver      sends CT series to the destinations                    no
-    web          the jobs page, /metrics, /healthz, /readyz             no
+    web          the jobs page; /metrics, /healthz, /readyz             no
 
 `serve` starts them in this order and stops them in reverse. One that ends is started again, with a growing delay. When
 `serve` itself is killed, its children see their standard input close and end too. Any of them may be killed at any
@@ -302,6 +302,7 @@ def check_ports(config: Config) -> None:
     for key, bind, port in (
         ("node.port", config.node.bind, config.node.port),
         ("web.port", config.web.bind, config.web.port),
+        ("metrics.port", config.metrics.bind, config.metrics.port),
     ):
         with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

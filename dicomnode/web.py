@@ -1,22 +1,15 @@
-"""What the node shows: a page of jobs, one of each job, the metrics, and whether it is alive and ready.
+"""The web page: the jobs, and each job with its events and what each destination answered.
 
     GET /               the jobs, newest first; /?state=REJECTED only those; held ones say why
     GET /jobs/{job}     one job: its events and what each destination answered
-    GET /metrics        Prometheus text format, summed over the node's processes
-    GET /healthz        200 while this process answers
-    GET /readyz         200 when the ledger can be read, the disk is above its reserve and every role was heard from
-                        lately; else 503. The checks are in the answer, as JSON
 
-Everything is read, nothing is changed, and no page holds a patient's name or ID: the ledger has none. The pages need no
-JavaScript; `SECURITY_HEADERS` allows none.
+No page holds a patient's name or ID: the ledger has none. The pages need no JavaScript; `guard` allows none.
 """
 
 import asyncio
 import contextlib
 import datetime
 import importlib.metadata
-import shutil
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,41 +17,25 @@ from importlib.resources import files
 from typing import Any, Final
 
 import jinja2
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomnode import metrics
+from dicomnode import health, listener, metrics
 from dicomnode.config import Config
 from dicomnode.deliver import DUPLICATE
 from dicomnode.errors import LedgerUnreachable, UnknownJob
+from dicomnode.guard import SecurityHeaders
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import DeliveryRow, JobRow, ReceiptRow
 from dicomnode.states import State
-
-ROLES: Final = ("receive", "synthesize", "deliver")
-"""Roles that must have been heard from for the node to be ready."""
-
-SILENT_S: Final = 30.0
-"""A role that has not ticked for so long counts as gone; a busy CPU may delay a tick by seconds."""
 
 SHOWN: Final = 200
 """Jobs on the page; the command line lists all."""
 
 REFRESH_S: Final = 5
-
-SECURITY_HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +74,6 @@ def app(config: Config) -> Starlette:
     routes = [
         Route("/", _jobs),
         Route("/jobs/{job:str}", _job),
-        Route("/metrics", _metrics),
-        Route("/healthz", _healthz),
-        Route("/readyz", _readyz),
         Route("/style.css", _style),
     ]
     made = Starlette(
@@ -113,18 +87,9 @@ def app(config: Config) -> Starlette:
 
 
 def serve(config: Config) -> None:
-    """Serve the page on `web.bind` and `web.port` until SIGTERM or SIGINT."""
-    settings = uvicorn.Config(
-        app(config),
-        host=config.web.bind,
-        port=config.web.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=100,
-        timeout_graceful_shutdown=3,
-    )
-    uvicorn.Server(settings).run()
+    """Serve the page on `web.bind` and `web.port`, and the health beside it, until SIGTERM or SIGINT."""
+    watched = listener.server(health.app(config), config.metrics.bind, config.metrics.port)
+    listener.run(listener.server(app(config), config.web.bind, config.web.port), watched)
 
 
 def reason(job: JobRow) -> str:
@@ -181,61 +146,6 @@ def utc(moment: datetime.datetime) -> str:
     return f"{moment.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
-    """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds."""
-    ticks = metrics.last_ticks(config.node.data / "metrics")
-    return {"ledger": _ledger_check(ledger), "disk": _disk_check(config), **role_checks(ticks, now)}
-
-
-def _ledger_check(ledger: Ledger) -> str:
-    try:
-        ledger.receiving()
-    except LedgerUnreachable as error:
-        return str(error)
-    return "ok"
-
-
-def _disk_check(config: Config) -> str:
-    free, reserve = disk_free_bytes(config), config.receive.disk_reserve_bytes
-    return "ok" if free > reserve else f"{free} bytes are free; receive.disk_reserve_bytes is {reserve}"
-
-
-def disk_free_bytes(config: Config) -> int:
-    """Free bytes where the node keeps its files; 0 while there is no such folder."""
-    try:
-        return shutil.disk_usage(config.node.data).free
-    except FileNotFoundError:
-        return 0
-
-
-def role_checks(ticks: Mapping[str, float], now: float) -> dict[str, str]:
-    """Each of `ROLES` -> `ok` or since when it is silent; `ticks` as `metrics.last_ticks` gives them."""
-    checks = {}
-    for role in ROLES:
-        heard = max((at for name, at in ticks.items() if name.rstrip("0123456789-") == role), default=None)
-        silent = "was not heard from yet" if heard is None else f"was last heard from {now - heard:.0f} s ago"
-        checks[role] = "ok" if heard is not None and now - heard < SILENT_S else silent
-    return checks
-
-
-class SecurityHeaders:
-    """ASGI middleware that adds `SECURITY_HEADERS` to every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back with the headers."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                extra = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-                message["headers"] = [*message.get("headers", ()), *extra]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
 @contextlib.asynccontextmanager
 async def _ticking(_: Starlette) -> AsyncIterator[None]:
     """Say every second that this role is alive, from start to stop."""
@@ -289,41 +199,6 @@ def _job(request: Request) -> Response:
     job = seen.ledger.job(request.path_params["job"])
     told = {"events": seen.ledger.events(job.job), "answers": answers(seen.ledger.receipts(job.job))}
     return _page(seen, "job.html", {"line": _line(seen.ledger, job), **told, "refresh_s": REFRESH_S})
-
-
-def _metrics(request: Request) -> Response:
-    """GET /metrics; without the gauges of the ledger while that cannot be read."""
-    seen = _seen(request)
-    free = disk_free_bytes(seen.config)
-    try:
-        now = metrics.Now(*_from_ledger(seen.ledger, time.time()), free)
-    except LedgerUnreachable:
-        now = metrics.Now({}, {}, free)
-    text = metrics.exposition(seen.config.node.data / "metrics", now)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _from_ledger(ledger: Ledger, now: float) -> tuple[dict[tuple[str, bool], int], dict[str, float]]:
-    """Jobs by (state, held), and the age in seconds of the oldest delivery that is due by destination."""
-    jobs = Counter((str(job.state), job.held is not None) for job in ledger.jobs())
-    ages: dict[str, float] = {}
-    for delivery in ledger.to_deliver():
-        age_s = now - delivery.since.timestamp()
-        ages[delivery.destination] = max(age_s, ages.get(delivery.destination, 0.0))
-    return dict(jobs), ages
-
-
-def _healthz(_: Request) -> Response:
-    """GET /healthz"""
-    return PlainTextResponse("ok\n")
-
-
-def _readyz(request: Request) -> Response:
-    """GET /readyz"""
-    seen = _seen(request)
-    checks = readiness(seen.config, seen.ledger, time.time())
-    ready = all(found == "ok" for found in checks.values())
-    return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
 
 
 def _style(_: Request) -> Response:

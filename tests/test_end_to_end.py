@@ -145,6 +145,7 @@ def site(
     values = {
         "node": {"data": str(folder / "data"), "port": free_port()},
         "web": {"port": free_port()},
+        "metrics": {"port": free_port()},
         "settle": {"quiet_s": 15.0},
         "receive": {"disk_reserve_bytes": 0},
         "anatomy_check": "warn",
@@ -169,7 +170,7 @@ def site(
 def ready(config: Config) -> bool:
     """Whether /readyz says so."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{config.web.port}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{config.metrics.port}/readyz", timeout=5) as answer:
             return bool(json.loads(answer.read())["ready"])
     except OSError:
         return False
@@ -360,8 +361,9 @@ def test_no_log_line_and_no_page_holds_a_patient_s_name_or_id(
     jobs: dict[str, JobRow], site: Site, sources: dict[str, Path]
 ) -> None:
     said = (site.folder / "log").read_text()
-    for path in ("", "metrics", *(f"jobs/{job.job}" for job in jobs.values())):
-        with urllib.request.urlopen(f"http://127.0.0.1:{site.config.web.port}/{path}", timeout=20) as answer:
+    page, watch = site.config.web.port, site.config.metrics.port
+    for path in (f"{page}/", f"{watch}/metrics", *(f"{page}/jobs/{job.job}" for job in jobs.values())):
+        with urllib.request.urlopen(f"http://127.0.0.1:{path}", timeout=20) as answer:
             said += io.TextIOWrapper(answer).read()
     for name in ("philips", "xa30", "ibsi_024", "ibsi_035"):
         header = only_series(read_series(sources[name])).header

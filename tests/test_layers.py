@@ -60,8 +60,9 @@ ONLY_IN = {
     },
     "pyRadPlan": {"pipeline.planning"},
     "pymedphys": {"pipeline.planning"},
-    "starlette": {"dicomnode.web"},
-    "uvicorn": {"dicomnode.web"},
+    "argon2": {"dicomnode.users"},
+    "starlette": {f"dicomnode.{name}" for name in ("web", "health", "guard", "listener", "sign_in", "decisions")},
+    "uvicorn": {"dicomnode.listener"},
 }
 """Library -> the modules that may import it: a decision that could be taken back lives in one place."""
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from dicomnode import archive, config, metrics
-from dicomnode.config import Config, Destination, Node, Receive, Settle, Web
+from dicomnode.config import Config, Destination, Metrics, Node, Receive, Settle, Web
 from dicomnode.deliver import send
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
@@ -183,6 +183,7 @@ def make_node(tiny_model: Path, free_port: Callable[[], int]) -> Callable[..., R
         chosen = Config(
             node=Node(port=free_port(), data=folder / "data"),
             web=Web(port=free_port()),
+            metrics=Metrics(port=free_port()),
             receive=Receive(disk_reserve_bytes=0),
             settle=Settle(quiet_s=8.0),
             model=str(tiny_model),

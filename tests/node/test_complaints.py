@@ -137,8 +137,10 @@ class Site:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
     def page(self, path: str) -> str:
-        """What the node's web page answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.running.config.web.port}{path}", timeout=20) as answer:
+        """What the node's web page answers, or its metrics."""
+        config = self.running.config
+        port = config.metrics.port if path == "/metrics" else config.web.port
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
             return str(answer.read().decode())
 
     def receiver(self) -> int:

@@ -15,7 +15,7 @@ import torch
 
 from dicomnode import cli, config
 from dicomnode.conditions import When
-from dicomnode.config import Convert, Rule
+from dicomnode.config import Config, Convert, Rule
 from dicomnode.explain import explain
 from dicomnode.ledger import IGNORED_BY_RULE
 from dicomnode.states import State
@@ -89,7 +89,7 @@ def test_one_series_goes_to_one_destination_by_one_model_and_another_is_ignored(
     running.until(lambda: not running.ledger.receiving(), "the same scout again is let go")
     assert len(running.ledger.jobs()) == 2
 
-    shown = pages(running.config.web.port, made.job)
+    shown = pages(running.config, made.job)
     assert "rule 'scouts' takes it: the series is ignored" in shown["/"]
     assert 'sct_node_rules_total{action="ignore",rule="scouts"} 1.0' in shown["/metrics"]
     assert 'sct_node_rules_total{action="convert",rule="thigh T1"} 1.0' in shown["/metrics"]
@@ -105,10 +105,11 @@ def test_one_series_goes_to_one_destination_by_one_model_and_another_is_ignored(
     assert sorted((one["rule"], one["action"]) for one in found) == [("scouts", "ignore"), ("thigh T1", "convert")]
 
 
-def pages(port: int, job: str) -> dict[str, str]:
+def pages(config: Config, job: str) -> dict[str, str]:
     """The web pages that a person looks at."""
     told = {}
     for path in ("/", "/metrics", f"/jobs/{job}"):
+        port = config.metrics.port if path == "/metrics" else config.web.port
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
             told[path] = answer.read().decode().replace("&#39;", "'")
     return told

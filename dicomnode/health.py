@@ -1,0 +1,129 @@
+"""Whether the node is alive and ready, and what it counts: for the watchers of a site, on an address of their own.
+
+    GET /metrics        Prometheus text format, summed over the node's processes
+    GET /healthz        200 while the process of the web page answers
+    GET /readyz         200 when the ledger can be read, the disk is above its reserve and every role was heard from
+                        lately; else 503. The checks are in the answer, as JSON
+
+Nobody signs in here, nothing can be changed, and no answer names a patient, a job or a user. `metrics.bind` says who
+can reach it: by default this machine alone.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from dicomnode import metrics
+from dicomnode.config import Config
+from dicomnode.errors import LedgerUnreachable
+from dicomnode.guard import SecurityHeaders
+from dicomnode.ledger import Ledger, database_url
+
+ROLES: Final = ("receive", "synthesize", "deliver")
+"""Roles that must have been heard from for the node to be ready."""
+
+SILENT_S: Final = 30.0
+"""A role that has not ticked for so long counts as gone; a busy CPU may delay a tick by seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the routes share."""
+
+    config: Config
+    ledger: Ledger
+
+
+def app(config: Config) -> Starlette:
+    """Metrics, health and readiness of a node, as an ASGI application."""
+    routes = [Route("/metrics", _metrics), Route("/healthz", _healthz), Route("/readyz", _readyz)]
+    made = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
+    made.state.watched = Watched(config, Ledger(database_url(config)))
+    return made
+
+
+def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
+    """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds."""
+    ticks = metrics.last_ticks(config.node.data / "metrics")
+    return {"ledger": _ledger_check(ledger), "disk": _disk_check(config), **role_checks(ticks, now)}
+
+
+def _ledger_check(ledger: Ledger) -> str:
+    try:
+        ledger.receiving()
+    except LedgerUnreachable as error:
+        return str(error)
+    return "ok"
+
+
+def _disk_check(config: Config) -> str:
+    free, reserve = disk_free_bytes(config), config.receive.disk_reserve_bytes
+    return "ok" if free > reserve else f"{free} bytes are free; receive.disk_reserve_bytes is {reserve}"
+
+
+def disk_free_bytes(config: Config) -> int:
+    """Free bytes where the node keeps its files; 0 while there is no such folder."""
+    try:
+        return shutil.disk_usage(config.node.data).free
+    except FileNotFoundError:
+        return 0
+
+
+def role_checks(ticks: Mapping[str, float], now: float) -> dict[str, str]:
+    """Each of `ROLES` -> `ok` or since when it is silent; `ticks` as `metrics.last_ticks` gives them."""
+    checks = {}
+    for role in ROLES:
+        heard = max((at for name, at in ticks.items() if name.rstrip("0123456789-") == role), default=None)
+        silent = "was not heard from yet" if heard is None else f"was last heard from {now - heard:.0f} s ago"
+        checks[role] = "ok" if heard is not None and now - heard < SILENT_S else silent
+    return checks
+
+
+def _metrics(request: Request) -> Response:
+    """GET /metrics; without the gauges of the ledger while that cannot be read."""
+    watched = _watched(request)
+    free = disk_free_bytes(watched.config)
+    try:
+        now = metrics.Now(*_from_ledger(watched.ledger, time.time()), free)
+    except LedgerUnreachable:
+        now = metrics.Now({}, {}, free)
+    text = metrics.exposition(watched.config.node.data / "metrics", now)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _from_ledger(ledger: Ledger, now: float) -> tuple[dict[tuple[str, bool], int], dict[str, float]]:
+    """Jobs by (state, held), and the age in seconds of the oldest delivery that is due by destination."""
+    jobs = Counter((str(job.state), job.held is not None) for job in ledger.jobs())
+    ages: dict[str, float] = {}
+    for delivery in ledger.to_deliver():
+        age_s = now - delivery.since.timestamp()
+        ages[delivery.destination] = max(age_s, ages.get(delivery.destination, 0.0))
+    return dict(jobs), ages
+
+
+def _healthz(_: Request) -> Response:
+    """GET /healthz"""
+    return PlainTextResponse("ok\n")
+
+
+def _readyz(request: Request) -> Response:
+    """GET /readyz"""
+    watched = _watched(request)
+    checks = readiness(watched.config, watched.ledger, time.time())
+    ready = all(found == "ok" for found in checks.values())
+    return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
+
+
+def _watched(request: Request) -> Watched:
+    """What `app` put into the application's state."""
+    watched: Watched = request.app.state.watched
+    return watched

@@ -1,0 +1,111 @@
+"""The node's two HTTP servers: the page, and beside it in a thread of its own what watchers ask.
+
+uvicorn serves both. What it leaves open is closed here: a caller must finish its request's header within `HEADER_S`,
+and one address holds no more than `PER_ADDRESS` connections, so that slow callers take no others' place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_S: Final = 10.0
+"""Time for a request's header to come, from the connection or from its first byte."""
+
+PER_ADDRESS: Final = 32
+"""Connections of one address; a browser opens 6."""
+
+CONNECTIONS: Final = 200
+"""Connections in all; those beyond are closed unheard."""
+
+STOP_S: Final = 3
+"""What answers that are under way get when the server ends."""
+
+
+class Impatient(H11Protocol):
+    """A connection that must say what it wants in time, one of few of its address."""
+
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Take a connection, or close it where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS or self._of_this_address() > PER_ADDRESS:
+            transport.abort()
+        else:
+            self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Time runs while a header is incomplete."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._wait()
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _of_this_address(self) -> int:
+        """Connections from where this one comes; a proxy of the configuration brings those of many."""
+        address = self.client[0] if self.client else ""
+        if address in (self.config.forwarded_allow_ips or ()):
+            return 0
+        others = (one.client for one in self.connections if isinstance(one, Impatient))
+        return sum(client is not None and client[0] == address for client in others)
+
+    def _wait(self) -> None:
+        if self._too_late is None:
+            self._too_late = self.loop.call_later(HEADER_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
+
+
+def server(app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), **more: Any) -> uvicorn.Server:
+    """A server of an application, not started. Headers of forwarding are believed of `proxies` alone."""
+    settings = uvicorn.Config(
+        app,
+        host=bind,
+        port=port,
+        http=Impatient,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        limit_concurrency=100,
+        timeout_graceful_shutdown=STOP_S,
+        **more,
+    )
+    return uvicorn.Server(settings)
+
+
+def run(page: uvicorn.Server, watched: uvicorn.Server) -> None:
+    """Serve both until SIGTERM or SIGINT, or until one of them cannot."""
+
+    def beside() -> None:
+        try:
+            watched.run()
+        finally:
+            page.should_exit = True
+
+    thread = threading.Thread(target=beside, name="health", daemon=True)
+    thread.start()
+    try:
+        page.run()
+    finally:
+        watched.should_exit = True
+        thread.join(STOP_S + 1)

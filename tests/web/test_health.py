@@ -1,0 +1,64 @@
+"""What watchers ask of the node, over a real socket."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from dicomnode import health
+from dicomnode.config import Config, Node, Receive
+
+Ask = Callable[..., Any]
+
+
+def test_the_metrics_count_the_jobs_of_the_ledger(site: Any, ask: Ask) -> None:
+    answer = ask(f"{site.health}/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    now = {(s.labels["state"], s.labels["held"]): s.value for s in families["sct_node_jobs_current"].samples}
+    assert now["SYNTHESIZED", "yes"] == 1
+    assert now["REJECTED", "no"] == 1
+    waiting = {s.labels["destination"]: s.value for s in families["sct_node_delivery_waiting_seconds"].samples}
+    assert set(waiting) == {"planning", "archive"}
+    assert all(0 < age_s < 300 for age_s in waiting.values())
+
+
+def test_healthz_answers(site: Any, ask: Ask) -> None:
+    assert ask(f"{site.health}/healthz").text == "ok\n"
+
+
+def test_readyz_is_503_and_says_why_while_a_role_is_silent(site: Any, ask: Ask) -> None:
+    answer = ask(f"{site.health}/readyz")
+    told = json.loads(answer.text)
+    assert (answer.status, told["ready"]) == (503, False)
+    assert set(told["checks"]) == {"ledger", "disk", *health.ROLES}
+
+
+def test_a_disk_below_its_reserve_is_not_ready(site: Any, ask: Ask) -> None:
+    config = replace(site.config, receive=Receive(disk_reserve_bytes=2**50))
+    assert "receive.disk_reserve_bytes" in health.readiness(config, site.ledger, time.time())["disk"]
+
+
+def test_a_ledger_that_cannot_be_read_is_said_in_readyz_and_leaves_the_rest(
+    tmp_path: Path, serving: Any, ask: Ask
+) -> None:
+    with serving(health.app(Config(node=Node(data=tmp_path / "never made")))) as url:
+        assert json.loads(ask(f"{url}/readyz").text)["checks"]["ledger"] != "ok"
+        assert [ask(f"{url}/{path}").status for path in ("healthz", "metrics")] == [200, 200]
+
+
+def test_only_what_watchers_ask_is_there_and_nothing_can_be_sent(site: Any, ask: Ask) -> None:
+    assert [ask(f"{site.health}/{path}").status for path in ("", "jobs", "style.css")] == [404, 404, 404]
+    assert ask(f"{site.health}/metrics", "POST", b"x").status == 405
+
+
+def test_the_last_ticks_decide_whether_a_role_is_there() -> None:
+    checks = health.role_checks({"receive": 1000.0, "synthesize2": 995.0, "deliver": 900.0}, 1001.0)
+    assert (checks["receive"], checks["synthesize"]) == ("ok", "ok")
+    assert checks["deliver"] == "was last heard from 101 s ago"
+    assert health.role_checks({}, 1001.0)["receive"] == "was not heard from yet"
