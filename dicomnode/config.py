@@ -89,7 +89,12 @@ class Receive:
     """Limits of the C-STORE SCP."""
 
     max_associations: int = _checked(64, between(1, 10_000))
+    max_associations_per_ae: int = _checked(32, between(1, 10_000))
     max_pdu_bytes: int = _checked(1_048_576, between(0, 16_777_216))
+    max_object_bytes: int = _checked(1_073_741_824, between(1, 2**40))
+    max_receiving_bytes: int = _checked(4_294_967_296, between(1, 2**40))
+    min_bytes_per_s: float = _checked(1000.0, between(0, 1e9))
+    request_timeout_s: float = _checked(10.0, between(0.1, 3600))
     idle_timeout_s: float = _checked(60.0, between(1, 3600))
     disk_reserve_bytes: int = _checked(1_073_741_824, between(0, 2**50))
     check_called_ae: bool = False

@@ -31,7 +31,11 @@ from pipeline.profile import load_profile, shipped
 
 STATUS_MEANINGS: Final = {
     0x0000: ("Success", "bytes, name and folder are durable on the disk, or the same bytes were there already"),
-    0xA700: ("Refused: out of resources", "the disk is full or at its reserve; send again later"),
+    0xA700: (
+        "Refused: out of resources",
+        "disk full or at its reserve, or too much comes at once; send again later",
+    ),
+    0xA701: ("Refused: out of resources", "the data set has more bytes than `receive.max_object_bytes`"),
     0xA900: ("Error: data set does not match SOP class", "UIDs of data set and request differ"),
     0xC000: ("Error: cannot understand", "no Series or SOP Instance UID can be read; Error Comment says which"),
     0xC211: ("Error", "a fault of the node; send again later"),
@@ -80,9 +84,12 @@ One application entity, `node.ae_title` (here `$ae_title`), accepts and initiate
 | Implementation Class UID | $class_uid |
 | Implementation Version Name | $version_name |
 | Listens on | `node.bind`, `node.port` (here $bind, $port) |
-| Associations accepted at once | `receive.max_associations` (here $associations) |
+| Associations accepted at once | `receive.max_associations` (here $associations); more: rejected for now |
+| Of one calling AE title | `receive.max_associations_per_ae` (here $per_ae); more: the same |
+| A-ASSOCIATE-RQ awaited for (ARTIM) | `receive.request_timeout_s` (here $artim s) |
 | Associations initiated at once | one a destination |
-| Maximum PDU received | `receive.max_pdu_bytes` (here $pdu bytes; 0 is no limit) |
+| Maximum PDU received | `receive.max_pdu_bytes` (here $pdu bytes; 0 is no limit); a longer one is aborted |
+| Largest data set received | `receive.max_object_bytes` (here $object bytes) |
 | Silent association aborted after | `receive.idle_timeout_s` (here $idle s) |
 | Asynchronous operations | not supported |
 
@@ -223,7 +230,14 @@ def statement(config: Config | None = None) -> str:
         "class_uid": IMPLEMENTATION_CLASS_UID,
         "version_name": IMPLEMENTATION_VERSION_NAME,
     }
-    defaults = dataclasses.asdict(node) | {"associations": receive.max_associations, "pdu": receive.max_pdu_bytes}
+    limits = {
+        "associations": receive.max_associations,
+        "per_ae": receive.max_associations_per_ae,
+        "artim": f"{receive.request_timeout_s:g}",
+        "pdu": receive.max_pdu_bytes,
+        "object": receive.max_object_bytes,
+    }
+    defaults = dataclasses.asdict(node) | limits
     return PAGE.substitute(parts, **defaults, idle=f"{receive.idle_timeout_s:g}", **_retries(), **_patience())
 
 

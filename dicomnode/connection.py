@@ -5,9 +5,21 @@ from __future__ import annotations
 import contextlib
 import socket
 import socketserver
-from typing import Any, Self
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Self
 
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from dicomnode import metrics
+from dicomnode.messages import Messages, Room
+from dicomnode.reactor import Reactor
+from dicomnode.stream import Stream
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+    from dicomnode.config import Receive
 
 
 class Connection(socket.socket):
@@ -32,17 +44,57 @@ class Connection(socket.socket):
             super().shutdown(how)
 
 
+class Handler(RequestHandler):
+    """Gives each connection an association with the node's own parts: stream, messages, reactor."""
+
+    server: Server
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        association.dimse = Messages(association, self.server.limits, self.server.room)
+        association.dul = Reactor(association)
+        stream = Stream(association, self.request, self.server.limits)
+        association.set_socket(stream)
+        self.server.waiting.add(stream)
+        return association
+
+
+class Waiting:
+    """Connections that have not asked for an association yet; when they are too many, the oldest goes. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._streams: list[weakref.ref[Stream]] = []
+        self._lock = threading.Lock()
+
+    def add(self, stream: Stream) -> None:
+        """One more has come."""
+        with self._lock:
+            waiting = [one for known in self._streams if (one := known()) is not None and one.waits()]
+            self._streams = [weakref.ref(one) for one in (*waiting, stream)]
+            surplus = [*waiting, stream][: -self._most]
+        for one in surplus:
+            metrics.LIMITS.labels(limit="connections").inc()
+            one.hang_up()
+
+
 class Server(ThreadedAssociationServer):
-    """A listening socket whose connections cannot be silent for ever."""
+    """A listening socket whose connections have limits."""
 
     request_queue_size = 128
-    idle_timeout_s = 60.0
+
+    def __init__(self, *arguments: Any, limits: Receive, **named: Any) -> None:
+        self.limits = limits
+        self.room = Room(limits.max_receiving_bytes)
+        self.waiting = Waiting(limits.max_associations)
+        super().__init__(*arguments, **named)
+        self.RequestHandlerClass = Handler
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection, with a limit for a peer that stops within a PDU."""
         accepted, address = super().get_request()
         connection = Connection.of(accepted)
-        connection.settimeout(self.idle_timeout_s)
+        connection.settimeout(self.limits.idle_timeout_s)
         return connection, address
 
     def shutdown(self) -> None:

@@ -5,6 +5,7 @@
     ├── PortTaken           another process listens there: nothing starts; names address and port
     ├── RoleTaken           this role already runs on this data folder: nothing starts
     ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
+    │   └── TooLarge        the data set is larger than allowed: the sender gets 0xA701
     ├── NotStorable         the bytes are no storable instance: the sender gets 0xC000 and a comment (PS3.4 B.2.3)
     ├── Damaged             a stored file is not as it came: its commitment fails, with an alarm (PS3.3 C.14.1.1)
     ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
@@ -61,6 +62,10 @@ class RoleTaken(NodeError):
 
 class OutOfResources(NodeError):
     """No room to keep an instance safely; C-STORE status 0xA700 (PS3.4 Table B.2-1)."""
+
+
+class TooLarge(OutOfResources):
+    """The data set is larger than `receive.max_object_bytes`; C-STORE status 0xA701 (PS3.4 Table B.2-1: A7xx)."""
 
 
 class NotStorable(NodeError):

@@ -12,6 +12,7 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicomnode.errors import NotStorable
+from dicomnode.messages import DataSet
 from dicomnode.spool import Incoming, checked_uid
 
 if TYPE_CHECKING:
@@ -32,9 +33,12 @@ class Mismatched(NotStorable):
 def incoming_of(event: Event) -> Incoming:
     """The request's instance, its data set untouched.
 
-    Raises NotStorable when the UIDs cannot be read, Mismatched when they are not those of the request (PS3.7 9.1.1.1).
+    Raises NotStorable when the UIDs cannot be read, Mismatched when they are not those of the request (PS3.7 9.1.1.1),
+    OutOfResources (TooLarge) when the data set broke a limit while it came.
     """
     request, context = store_request(event), event.context
+    if isinstance(request.DataSet, DataSet):
+        request.DataSet.check()
     encoded = event.encoded_dataset(include_meta=False)
     found = identity(encoded, UID(context.transfer_syntax))
     asked = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
@@ -94,5 +98,6 @@ def _inflated(encoded: bytes) -> bytes:
 
 
 def calling_ae(association: Association) -> str:
-    """The sender's AE title."""
-    return association.requestor.ae_title.strip()
+    """The sender's AE title; empty before it has asked for an association."""
+    asked = association.requestor.primitive
+    return (asked.calling_ae_title if asked is not None else association.requestor.ae_title).strip()

@@ -49,6 +49,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "of a commitment: committed, failures, refused, given_up",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
+    "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
     "where": "of an audit record: file, syslog",
 }
 """Label -> what it can hold."""
@@ -66,6 +67,12 @@ INSTANCE_CONFLICTS: Final = Counter(
     "sct_node_instance_conflicts_total",
     "Instances that came again under the same SOP Instance UID with other bytes; both are kept.",
     ["sop_class"],
+    registry=REGISTRY,
+)
+LIMITS: Final = Counter(
+    "sct_node_limits_total",
+    "Times a peer was stopped at a limit of `receive`.",
+    ["limit"],
     registry=REGISTRY,
 )
 COMMITMENTS: Final = Counter(

@@ -2,7 +2,9 @@
 
     answer   when (PS3.4 Table B.2-1)                                     sender should
     0x0000   bytes, name and folder are on the disk, or were already       forget it
-    0xA700   the disk is full, at its reserve, or fails                    send again later
+    0xA700   the disk is full, at its reserve, or fails; or too many       send again later
+             instances are being received at once
+    0xA701   the data set is larger than `receive.max_object_bytes`        look at the object
     0xA900   the data set's UIDs are not those of the request              look at the object
     0xC000   no Series or SOP Instance UID can be read from the data set   look at the object
     0xC211   our fault; the log has the traceback                          send again later
@@ -13,6 +15,7 @@ There is no database and no inference in this process, so neither can refuse or 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -26,8 +29,9 @@ from dicomnode import log, metrics
 from dicomnode.arrivals import Arrivals
 from dicomnode.connection import Server
 from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
-from dicomnode.errors import NodeError, NotStorable, OutOfResources, PortTaken
+from dicomnode.errors import NodeError, NotStorable, OutOfResources, PortTaken, TooLarge
 from dicomnode.incoming import Mismatched, calling_ae, incoming_of, store_request
+from dicomnode.places import LIMIT_EXCEEDED, Places, refuse
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
@@ -39,11 +43,13 @@ if TYPE_CHECKING:
     from dicomnode.settle import Arrival
     from dicomnode.spool import Spool, Stored
 
-REQUEST_TIMEOUT_S: Final = 10.0
-"""How long a TCP connection may last without an A-ASSOCIATE-RQ: the ARTIM timer (PS3.8 9.1.4)."""
-
-STATUS: Final[dict[type[NodeError], int]] = {OutOfResources: 0xA700, Mismatched: 0xA900, NotStorable: 0xC000}
-"""Error -> C-STORE status."""
+STATUS: Final[dict[type[NodeError], int]] = {
+    OutOfResources: 0xA700,
+    TooLarge: 0xA701,
+    Mismatched: 0xA900,
+    NotStorable: 0xC000,
+}
+"""Error -> C-STORE status; the most specific counts."""
 
 
 class Service(Protocol):
@@ -69,6 +75,7 @@ class Receiver:
         self._spool = spool
         self._arrivals = Arrivals()
         self._services = services
+        self._places = Places(receive.max_associations, receive.max_associations_per_ae)
         self._ae = _application_entity(node, receive)
         for service in services:
             self._ae.add_supported_context(service.sop_class)
@@ -77,6 +84,7 @@ class Receiver:
     def start(self) -> None:
         """Listen; returns at once. Raises PortTaken."""
         events: list[evt.EventHandlerType] = [
+            (evt.EVT_REQUESTED, self._admit),
             (evt.EVT_C_ECHO, _answer_echo),
             (evt.EVT_C_STORE, self._answer_store),
             (evt.EVT_ACCEPTED, _log_association, ["association accepted"]),
@@ -88,11 +96,10 @@ class Receiver:
         ]
         address = (self._node.bind, self._node.port)
         try:
-            server = self._ae.make_server(address, evt_handlers=events, server_class=Server)
+            server = self._ae.make_server(address, evt_handlers=events, server_class=Server, limits=self._receive)
         except OSError as error:
             raise PortTaken("node.port", *address) from error
         assert isinstance(server, Server)
-        server.idle_timeout_s = self._receive.idle_timeout_s
         self._server = server
         threading.Thread(target=server.serve_forever, name="dicom-listener", daemon=True).start()
 
@@ -126,6 +133,13 @@ class Receiver:
         """Let go of a series handed over; False, and kept, when more of it has come since `arrival` was read."""
         return self._arrivals.forget(arrival)
 
+    def _admit(self, event: Event) -> None:
+        """Refuse an association for the moment when there is no place for it (PS3.8 9.3.4: local limit exceeded)."""
+        full = self._places.take(event.assoc, calling_ae(event.assoc))
+        if full is not None:
+            metrics.LIMITS.labels(limit=full).inc()
+            refuse(event.assoc, *LIMIT_EXCEEDED)
+
     def _answer_store(self, event: Event) -> Dataset:
         """Answer one C-STORE request; whatever is not in `STATUS` becomes pynetdicom's 0xC211."""
         try:
@@ -150,10 +164,10 @@ def _application_entity(node: Node, receive: Receive) -> AE:
     ae = AE(node.ae_title)
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.maximum_associations = receive.max_associations
+    ae.maximum_associations = sys.maxsize  # the places decide: pynetdicom counts bare connections too
     ae.require_called_aet = receive.check_called_ae
     ae.maximum_pdu_size = receive.max_pdu_bytes
-    ae.acse_timeout = min(REQUEST_TIMEOUT_S, receive.idle_timeout_s)
+    ae.acse_timeout = receive.request_timeout_s
     ae.dimse_timeout = ae.network_timeout = receive.idle_timeout_s
     ae.add_supported_context(VERIFICATION)
     for sop_class in SOP_CLASSES:

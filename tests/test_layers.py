@@ -53,6 +53,10 @@ ONLY_IN = {
     "pynetdicom": {
         "dicomnode.receive",
         "dicomnode.connection",
+        "dicomnode.messages",
+        "dicomnode.places",
+        "dicomnode.reactor",
+        "dicomnode.stream",
         "dicomnode.incoming",
         "dicomnode.commitment_scp",
         "dicomnode.deliver",

@@ -467,7 +467,7 @@ def test_bare_tcp_probes_leave_nothing_behind(receiver: Receiver, reset: bool) -
 
 @pytest.mark.parametrize("said", [b"", b"\x01\x00\x00", b"\x01\x00\x00\x00\xff\xff half", b"GET / HTTP/1.1\r\n\r\n"])
 def test_a_peer_that_stops_within_a_sentence_is_let_go(tmp_path: Path, said: bytes) -> None:
-    receiver = listening(tmp_path, Receive(idle_timeout_s=1.0))
+    receiver = listening(tmp_path, Receive(idle_timeout_s=1.0, request_timeout_s=1.0))
     before = threading.active_count()
     with socket.create_connection(("127.0.0.1", receiver.port)) as peer:
         peer.sendall(said)
