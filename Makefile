@@ -35,6 +35,7 @@ test: $(VENV)/installed $(VENV)/test-tools
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint deploy/Dockerfile
 
 types: $(VENV)/installed $(VENV)/lint-tools $(VENV)/test-tools
 	$(BIN)/mypy
