@@ -43,21 +43,26 @@ class Deliveries:
             return
         offer = Offer(self._ledger, job, destination)
         try:
-            self._send(row, destination, offer)
+            self._attempt(row, delivery, offer)
+        except WrongState as error:
+            log.event("delivery stopped", level="warning", job=job, destination=destination, reason=str(error))
+
+    def _attempt(self, row: JobRow, delivery: DeliveryRow, offer: Offer) -> None:
+        """Send, and write the fact. Raises WrongState when the job was held, ended or sent anew meanwhile."""
+        try:
+            self._send(row, delivery, offer)
         except Undelivered as error:
             begun = delivery.begun_at is not None or offer.may_be_there(error)
             self._postpone(delivery, error.sentence, begun=begun)
         except UnknownDestination as error:
             self._postpone(delivery, str(error))
-        except WrongState as error:
-            log.event("delivery stopped", level="warning", job=job, destination=destination, reason=str(error))
-        except LedgerUnreachable:
+        except (LedgerUnreachable, WrongState):
             raise
         except Exception as error:
-            log.LOGGER.exception("delivery failed", extra=log.fields(job=job, destination=destination))
+            log.LOGGER.exception("delivery failed", extra=log.fields(job=row.job, destination=delivery.destination))
             self._failed(row, delivery, error)
         else:
-            self._delivered(row, destination)
+            self._delivered(row, delivery.destination)
 
     def reconcile(self) -> None:
         """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress."""
@@ -84,8 +89,9 @@ class Deliveries:
             return None, None
         return row, open_ones[0]
 
-    def _send(self, row: JobRow, name: str, offer: Offer) -> None:
+    def _send(self, row: JobRow, delivery: DeliveryRow, offer: Offer) -> None:
         """One association; every answer goes into the ledger as it comes. Raises Undelivered, WrongState (stopped)."""
+        name = delivery.destination
         destination = self._config.destination(name)
         if destination is None:
             raise UnknownDestination(f"the configuration has no destination {name!r} any more")
@@ -97,7 +103,7 @@ class Deliveries:
                 sorted(folder.glob("*.dcm")),
                 destination,
                 self._config.node.ae_title,
-                lambda receipt: self._ledger.answered(row.job, name, [receipt]),
+                lambda receipt: self._ledger.answered(row.job, name, [receipt], delivery.attempt),
                 already=self._ledger.taken(row.job, name),
                 before=offer,
             )

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dicomnode import config as configuration
-from dicomnode import measuring
+from dicomnode import decisions, measuring
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from dicomnode.config import Config
-    from dicomnode.ledger import Ledger
     from pipeline.preflight import Complaint
 
 OK: Final = 0
@@ -78,8 +77,6 @@ def _add(commands: Any, name: str, command: Command, summary: str, details: str 
         added.add_argument("--json", action="store_true", help="print JSON for a program to read")
     if "model" in options:
         added.add_argument("--model", metavar="NAME", help="installed model, or a folder with a card and weights")
-    if "reason" in options:
-        added.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the job's events")
     return added
 
 
@@ -131,14 +128,7 @@ def _add_jobs(commands: Any) -> None:
     job = "the job's key, or its first characters (at least 6)"
     added = _add(commands, "show", _show, "Show a job: its events, deliveries and receipts", "", "json")
     added.add_argument("job", metavar="JOB", help=job)
-    details = "A job held after synthesis is sent; one held before it is tried again."
-    added = _add(commands, "release", _release, "Let a held job go on", details, "reason", "json")
-    added.add_argument("job", metavar="JOB", help=job)
-    text = "for a job held because a SOP instance came with two contents: use the one that came first, or last"
-    added.add_argument("--use", choices=("first", "last"), help=text)
-    details = "Nothing of it is sent, and it is not tried again."
-    added = _add(commands, "reject", _reject, "End a held job", details, "reason", "json")
-    added.add_argument("job", metavar="JOB", help=job)
+    decisions.add_commands(commands, _add)
 
 
 def _add_rest(commands: Any) -> None:
@@ -245,19 +235,11 @@ def _models(given: argparse.Namespace) -> int:
     return OK
 
 
-def _ledger(config: Config) -> Ledger:
-    """The node's ledger; NodeError when no node has ever run on this data folder."""
-    from dicomnode.ledger import Ledger, database_url
-
-    if config.database == "sqlite" and not (config.node.data / "node.sqlite").is_file():
-        raise NodeError(f"no node has run on {config.node.data} yet; is node.data right?")
-    return Ledger(database_url(config))
-
-
 def _jobs(given: argparse.Namespace) -> int:
     from dicomnode import listing
+    from dicomnode.ledger import existing
 
-    ledger = _ledger(_config(given))
+    ledger = existing(_config(given))
     rows = [listing.series(one) for one in ledger.receiving()] + [listing.job(one) for one in ledger.jobs()]
     if given.json:
         _print_json(rows)
@@ -269,8 +251,9 @@ def _jobs(given: argparse.Namespace) -> int:
 
 def _show(given: argparse.Namespace) -> int:
     from dicomnode import listing
+    from dicomnode.ledger import existing
 
-    ledger = _ledger(_config(given))
+    ledger = existing(_config(given))
     shown = listing.whole(ledger, ledger.job(given.job))
     if given.json:
         _print_json(shown)
@@ -281,23 +264,6 @@ def _show(given: argparse.Namespace) -> int:
             _print_table(tuple(value[0]), value)
         elif key != "sop_instance_uids":
             print(f"{key:<22} {'' if value is None else value}")
-    return OK
-
-
-def _release(given: argparse.Namespace) -> int:
-    from dicomnode import engine, listing, review
-
-    ledger = _ledger(_config(given))
-    released = listing.job(review.release(ledger, engine.Queues(ledger), given.job, given.reason, given.use))
-    _print_json(released) if given.json else print(f"released {released['job']}: {released['state']}")
-    return OK
-
-
-def _reject(given: argparse.Namespace) -> int:
-    from dicomnode import listing, review
-
-    rejected = listing.job(review.reject(_ledger(_config(given)), given.job, given.reason))
-    _print_json(rejected) if given.json else print(f"rejected {rejected['job']}")
     return OK
 
 

@@ -153,8 +153,10 @@ class Conflicts:
             job = _newest_job(connection, series_instance_uid) if new else None
             return Found(new, job if job is not None and hold(connection, job) else None)
 
-    def decide(self, job: str, use: Use, reason: str, going_on: Then, anew: Callable[[str], Then]) -> str:
-        """A person says which bytes of a held job are used; -> the job that goes on: this one, or a new one.
+    def decide(
+        self, job: str, use: Use, reason: str, going_on: Then, anew: Callable[[str], Then], by: str | None = None
+    ) -> str:
+        """A person (`by`) says which bytes of a held job are used; -> the job that goes on: this one, or a new one.
 
         Their queue entries, `going_on` or `anew(job)`, are made in the same transaction. Raises WrongState when the job
         is not held, has no undecided contradiction, or there has been a job of the chosen bytes.
@@ -168,11 +170,11 @@ class Conflicts:
             names = names_of(map(plain_uid, row.sop_instance_uids), _rows(connection, row.series_instance_uid))
             words = f"{reason} (of each SOP instance the content that came {use})"
             if names == list(row.sop_instance_uids):
-                release(connection, job, words)
+                release(connection, job, words, by)
                 delivered_by_all(connection, job)
                 going_on(connection)
                 return job
-            other = _other_bytes(connection, row, names, words)
+            other = _other_bytes(connection, row, names, words, by)
             anew(other)(connection)
             return other
 
@@ -189,7 +191,7 @@ def _choose(connection: sa.Connection, rows: Sequence[ConflictRow], use: Use) ->
         connection.execute(sa.update(conflicts).where(same).values(chosen=chosen))
 
 
-def _other_bytes(connection: sa.Connection, row: JobRow, names: Sequence[str], words: str) -> str:
+def _other_bytes(connection: sa.Connection, row: JobRow, names: Sequence[str], words: str, by: str | None) -> str:
     """Open a job like `row`, of other files. Raises WrongState when there has been one."""
     columns = connection.execute(sa.select(jobs).where(jobs.c.job == row.job)).mappings().one()
     made_of = (row.series_instance_uid, names, row.model_digest, row.configuration_digest)
@@ -198,7 +200,7 @@ def _other_bytes(connection: sa.Connection, row: JobRow, names: Sequence[str], w
         raise WrongState(f"job {job[:12]} has been made of these contents already; see sct-node show {job[:12]}")
     copied: dict[str, Any] = {key: value for key, value in columns.items() if key not in _OWN}
     copied |= {"job": job, "sop_instance_uids": json.dumps(list(names))}
-    open_job(connection, copied, words, "a person chose other content of a SOP instance")
+    open_job(connection, copied, words, "a person chose other content of a SOP instance", by)
     taking = sa.update(series).where(series.c.series_instance_uid == row.series_instance_uid, series.c.job == row.job)
     connection.execute(taking.values(job=job))
     return job

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from dicomnode import conflicts
+from dicomnode import conflicts, resending
 from dicomnode.credentials import read_secret
-from dicomnode.errors import UnknownJob, WrongState
+from dicomnode.errors import NodeError, UnknownJob, WrongState
 from dicomnode.migration import migrate
 from dicomnode.schema import (
     DeliveryRow,
@@ -59,6 +59,13 @@ def database_url(config: Config) -> str:
     if config.database_password is not None:
         url = url.set(password=read_secret(config.database_password, "database_password"))
     return url.render_as_string(hide_password=False)
+
+
+def existing(config: Config) -> Ledger:
+    """The node's ledger, open; NodeError when no node has ever run on this data folder."""
+    if config.database == "sqlite" and not (config.node.data / "node.sqlite").is_file():
+        raise NodeError(f"no node has run on {config.node.data} yet; is node.data right?")
+    return Ledger(database_url(config))
 
 
 def connect(url: str) -> sa.Engine:
@@ -169,10 +176,10 @@ class Ledger:
         return [DeliveryRow.of(row) for row in self._rows(query)]
 
     def taken(self, job: str, destination: str) -> frozenset[str]:
-        """SOP Instance UIDs that the destination has."""
-        return frozenset(
-            one.sop_instance_uid for one in self.receipts(job) if one.taken and one.destination == destination
-        )
+        """SOP Instance UIDs that the destination has, of those that it was sent since the job was last sent anew."""
+        counting = receipts.c.taken & _delivery(job, destination) & resending.COUNTS
+        query = sa.select(receipts.c.sop_instance_uid).join(deliveries, _OF_DELIVERY).where(counting)
+        return frozenset(row["sop_instance_uid"] for row in self._rows(query))
 
     # Facts
 
@@ -253,8 +260,8 @@ class Ledger:
         """The job waits for a person, with a reason; `detail` (a traceback) goes into the event."""
         self._one(Fact.HELD, job, _said(sentence, detail), held_for((code, sentence)))
 
-    def released(self, job: str, reason: str, then: Then) -> None:
-        """A person released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered.
+    def released(self, job: str, reason: str, then: Then, by: str | None = None) -> None:
+        """A person (`by`) released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered.
 
         Raises WrongState when it is not held, or for a contradiction (`dicomnode.conflicts`), which takes a choice.
         """
@@ -263,13 +270,24 @@ class Ledger:
                 raise WrongState(
                     f"job {job[:12]} is held for a contradiction: say which to use: --use first or --use last"
                 )
-            release(connection, job, reason)
+            release(connection, job, reason, by)
             delivered_by_all(connection, job)
             then(connection)
 
-    def refused(self, job: str, reason: str) -> None:
+    def refused(self, job: str, reason: str, by: str | None = None) -> None:
         """A person rejected a held job."""
-        self._one(Fact.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason))
+        self._one(Fact.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)
+
+    def cancelled(self, job: str, reason: str, by: str | None = None) -> None:
+        """A person stopped a job that is not held: no CT is made, or no more of it is sent."""
+        self._one(Fact.CANCELLED, job, reason, ended_for("CANCELLED_BY_PERSON", reason), by)
+
+    def retried(self, job: str, attempt: int, reason: str, then: Then, by: str | None = None) -> None:
+        """A person had the synthesis of a job tried at once, instead of `attempt`. WrongState when that is not due."""
+        with transaction(self.engine) as connection:
+            values = {"attempt": attempt + 1}
+            step(connection, Fact.RETRIED, job, reason, values, jobs.c.attempt == attempt, by)
+            then(connection)
 
     def begin(self, job: str, destination: str) -> None:
         """The first instance is about to be sent: from now on the job counts as delivered, were it superseded.
@@ -284,11 +302,14 @@ class Ledger:
             if not sendable or not connection.execute(beginning).rowcount:
                 raise WrongState(f"job {job[:12]} is not to be sent to {destination} (any more)")
 
-    def answered(self, job: str, destination: str, answers: Iterable[Receipt]) -> None:
-        """A destination answered for some instances; an answer that took an instance is never overwritten."""
+    def answered(self, job: str, destination: str, answers: Iterable[Receipt], attempt: int = 1) -> None:
+        """A destination answered for some instances in this attempt.
+
+        An answer that took an instance is never overwritten, unless a person had it all sent once more.
+        """
         with transaction(self.engine) as connection:
             for answer in answers:
-                _keep_receipt(connection, job, destination, answer)
+                _keep_receipt(connection, job, destination, answer, attempt)
 
     def postponed(
         self, job: str, destination: str, attempt: int, sentence: str, due_at: float, then: Then, begun: bool = True
@@ -312,8 +333,7 @@ class Ledger:
 
         Raises WrongState when the receipts do not show it.
         """
-        count = sa.select(sa.func.count()).select_from(receipts)
-        count = count.where(receipts.c.job == job, receipts.c.destination == destination, receipts.c.taken)
+        count = sa.select(sa.func.count()).select_from(receipts).where(_OF_DELIVERY, receipts.c.taken, resending.COUNTS)
         enough = count.scalar_subquery() >= sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
         with transaction(self.engine) as connection:
             done = sa.update(deliveries).where(_delivery(job, destination), enough)
@@ -322,12 +342,10 @@ class Ledger:
             step(connection, Fact.TAKEN, job, destination)
             return delivered_by_all(connection, job)
 
-    def _one(self, fact: Fact, job: str, words: str, values: dict[str, Any], then: Then | None = None) -> None:
+    def _one(self, fact: Fact, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:
         """A fact that is one step."""
         with transaction(self.engine) as connection:
-            step(connection, fact, job, words, values)
-            if then is not None:
-                then(connection)
+            step(connection, fact, job, words, values, by=by)
 
     def _jobs(self, where: sa.ColumnElement[bool]) -> list[JobRow]:
         query = sa.select(jobs).where(where).order_by(jobs.c.created_at.desc(), jobs.c.job)
@@ -342,6 +360,10 @@ _OPEN: Final = deliveries.c.delivered_at.is_(None) & deliveries.c.withdrawn_at.i
 """Of a delivery: the destination is to get the job, and has not got all of it."""
 
 
+_OF_DELIVERY: Final = (receipts.c.job == deliveries.c.job) & (receipts.c.destination == deliveries.c.destination)
+"""Of a receipt and a delivery: they belong together."""
+
+
 def _is(series_instance_uid: str) -> sa.ColumnElement[bool]:
     return series.c.series_instance_uid == series_instance_uid
 
@@ -354,8 +376,8 @@ def _said(sentence: str, detail: str) -> str:
     return f"{sentence}\n{detail}".strip()
 
 
-def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer: Receipt) -> None:
-    """Insert or renew one receipt."""
+def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer: Receipt, attempt: int) -> None:
+    """Insert or renew one receipt; what is known of an instance that is sent once more gives way."""
     key = (receipts.c.job == job) & (receipts.c.destination == destination)
     key &= receipts.c.sop_instance_uid == answer.sop_instance_uid
     values = {
@@ -363,9 +385,13 @@ def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer:
         "at": answer.at.timestamp(),
         "warning": answer.warning,
         "comment": answer.comment,
+        "attempt": attempt,
+        "commitment": None,
     }
     values["taken"] = answer.stored
-    if connection.execute(sa.update(receipts).where(key, ~receipts.c.taken).values(values)).rowcount:
+    anew = sa.select(deliveries.c.resent_from).where(_delivery(job, destination)).scalar_subquery()
+    gives_way = ~receipts.c.taken | (sa.func.coalesce(receipts.c.attempt, 0) < anew)
+    if connection.execute(sa.update(receipts).where(key, gives_way).values(values)).rowcount:
         return
     if connection.execute(sa.select(receipts.c.job).where(key)).first() is None:
         whose = {"job": job, "destination": destination, "sop_instance_uid": answer.sop_instance_uid}

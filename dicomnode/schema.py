@@ -114,6 +114,7 @@ events: Final = sa.Table(
     sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=True, index=True),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("words", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=True),  # who decided: cli:NAME, web:NAME; NULL: the node itself
     _one_of("fact", Fact),
     _one_of("state", State),
     sa.CheckConstraint("(job IS NULL) = (fact = 'arrived')", name="only_arrivals_have_no_job"),
@@ -132,6 +133,8 @@ deliveries: Final = sa.Table(
     sa.Column("delivered_at", sa.Float, nullable=True),
     sa.Column("begun_at", sa.Float, nullable=True),  # since when an instance may be there; NULL: certainly none is
     sa.Column("withdrawn_at", sa.Float, nullable=True),  # a job of more instances took its place before it began
+    sa.Column("resent_from", sa.Integer, nullable=True),  # the attempt from which all is sent once more; NULL: never
+    sa.Column("alarmed_at", sa.Float, nullable=True),  # when it had waited too long; NULL: it has not
     sa.CheckConstraint("attempt > 0", name="attempts_count_from_one"),
     sa.CheckConstraint("withdrawn_at IS NULL OR delivered_at IS NULL", name="what_is_delivered_stays"),
 )
@@ -148,6 +151,9 @@ receipts: Final = sa.Table(
     sa.Column("warning", sa.Boolean, nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=True),  # in which attempt; NULL: before this was kept
+    # what the destination reported of it by storage commitment: 0 it keeps it, else a Failure Reason; NULL: nothing yet
+    sa.Column("commitment", sa.Integer, nullable=True),
     sa.CheckConstraint("status BETWEEN 0 AND 65535", name="status_is_16_bit"),
 )
 
@@ -276,7 +282,7 @@ def job_key(series_instance_uid: str, sop_instance_uids: Iterable[str], model_di
 
 @dataclass(frozen=True, slots=True)
 class EventRow(Row):
-    """Something that happened; `words` says more."""
+    """Something that happened; `words` says more, `by` who decided it (None: the node)."""
 
     id: int
     at: datetime.datetime
@@ -285,13 +291,14 @@ class EventRow(Row):
     job: str | None
     state: State
     words: str
+    by: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow(Row):
     """How far one destination is with a job: the attempt that is due at `due_at`, or `delivered_at`, or `withdrawn_at`.
 
-    From `begun_at` on, an instance may be there.
+    From `begun_at` on, an instance may be there. From the attempt `resent_from` on, everything is sent once more.
     """
 
     job: str
@@ -303,6 +310,8 @@ class DeliveryRow(Row):
     delivered_at: datetime.datetime | None
     begun_at: datetime.datetime | None
     withdrawn_at: datetime.datetime | None
+    resent_from: int | None
+    alarmed_at: datetime.datetime | None
 
     @property
     def open(self) -> bool:
@@ -328,7 +337,10 @@ class ConflictRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRow(Row):
-    """What a destination last answered for one instance; `taken` when it has it."""
+    """What a destination last answered for one instance, in which attempt; `taken` when it has it.
+
+    `commitment` is what it reported of it since: 0 (it keeps it), a Failure Reason, or None (nothing yet).
+    """
 
     job: str
     destination: str
@@ -338,6 +350,8 @@ class ReceiptRow(Row):
     warning: bool
     comment: str
     at: datetime.datetime
+    attempt: int | None
+    commitment: int | None
 
 
 @dataclass(frozen=True, slots=True)

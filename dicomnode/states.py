@@ -37,6 +37,12 @@ class Fact(StrEnum):
     SUPERSEDED = "superseded"
     REPLACED = "replaced"
     CONFLICTED = "conflicted"
+    RETRIED = "retried"
+    CANCELLED = "cancelled"
+    RESENT = "resent"
+    ALARMED = "alarmed"
+    COMMITTED = "committed"
+    UNCOMMITTED = "uncommitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,18 @@ TRANSITIONS: Final = (
     Transition(Fact.CONFLICTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same: nothing more is sent"),
     Transition(Fact.CONFLICTED, State.DELIVERED, State.DELIVERED, None, "the same, too late to keep it back"),
     Transition(Fact.RELEASED, State.DELIVERED, State.DELIVERED, True, "a person looked"),
+    Transition(Fact.RETRIED, State.RECEIVED, State.RECEIVED, False, "a person had it tried at once"),
+    Transition(Fact.RETRIED, State.SYNTHESIZED, State.SYNTHESIZED, False, "a person had it sent at once"),
+    Transition(Fact.CANCELLED, State.RECEIVED, State.REJECTED, False, "a person stopped it"),
+    Transition(Fact.CANCELLED, State.SYNTHESIZED, State.REJECTED, False, "a person stopped it: no more is sent"),
+    Transition(Fact.RESENT, State.DELIVERED, State.SYNTHESIZED, False, "a person had all of it sent once more"),
+    Transition(Fact.RESENT, State.SYNTHESIZED, State.SYNTHESIZED, False, "the same, for one destination of several"),
+    Transition(Fact.ALARMED, State.SYNTHESIZED, State.SYNTHESIZED, None, "undelivered or unproven for too long"),
+    Transition(Fact.ALARMED, State.DELIVERED, State.DELIVERED, None, "unproven for too long"),
+    Transition(Fact.COMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination keeps all it got"),
+    Transition(Fact.COMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination keeps all it got"),
+    Transition(Fact.UNCOMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination lost some of it"),
+    Transition(Fact.UNCOMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination lost some of it"),
 )
 """All that may happen, and when. More instances after a job took the series open a second job for the larger set."""
 

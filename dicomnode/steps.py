@@ -40,11 +40,12 @@ def step(
     words: str,
     values: Mapping[str, Any] | None = None,
     besides: sa.ColumnElement[bool] | None = None,
+    by: str | None = None,
 ) -> None:
     """Take a step of TRANSITIONS if the job is where one begins, and write its event; else WrongState.
 
-    `values` are changed with it; `besides` is what else must hold. The compare and the change are one UPDATE, so two
-    processes can never both take the step.
+    `values` are changed with it; `besides` is what else must hold; `by` is who decided it. The compare and the change
+    are one UPDATE, so two processes can never both take the step.
     """
     for one in (one for one in TRANSITIONS if one.fact is fact):
         guard = (jobs.c.job == job) & (jobs.c.state == one.before)
@@ -55,14 +56,22 @@ def step(
         change = sa.update(jobs).where(guard).values(state=one.after, updated_at=time.time(), **(values or {}))
         source = connection.execute(change.returning(jobs.c.series_instance_uid)).scalar_one_or_none()
         if source is not None:
-            return event(connection, fact, source, job, one.after, words)
+            return event(connection, fact, source, job, one.after, words, by)
     raise WrongState(f"job {job[:12]} is not where '{fact}' can happen; see sct-node show {job[:12]}")
 
 
-def event(connection: sa.Connection, fact: Fact, source: str, job: str | None, state: State, words: str) -> None:
+def event(
+    connection: sa.Connection,
+    fact: Fact,
+    source: str,
+    job: str | None,
+    state: State,
+    words: str,
+    by: str | None = None,
+) -> None:
     """Write the event row of a fact about a job, or about the series `source` that has none yet."""
     row = {"at": time.time(), "fact": fact, "series_instance_uid": source, "job": job, "state": state, "words": words}
-    connection.execute(sa.insert(events).values(row))
+    connection.execute(sa.insert(events).values(row | {"by": by}))
 
 
 def locked(connection: sa.Connection, job: str) -> JobRow:
@@ -88,7 +97,7 @@ def ended_for(code: str, sentence: str) -> dict[str, str | None]:
     return {"held": None, "reason_code": code, "reason_sentence": sentence}
 
 
-def release(connection: sa.Connection, job: str, reason: str) -> None:
+def release(connection: sa.Connection, job: str, reason: str, by: str | None = None) -> None:
     """A person lets a held job go on: it is held for nothing, and its failures count anew. Raises WrongState."""
     values = {"attempt": jobs.c.attempt + 1, "failures": 0, **held_for(None)}
-    step(connection, Fact.RELEASED, job, reason, values)
+    step(connection, Fact.RELEASED, job, reason, values, by=by)

@@ -30,8 +30,8 @@ SUPERSEDED: Final = "SUPERSEDED"
 """Reason code of a job that another took the place of before anything of it was sent."""
 
 
-def open_job(connection: sa.Connection, row: Mapping[str, Any], reason: str, why: str) -> None:
-    """Insert a job, RECEIVED because of `reason`, that takes the place of the earlier ones because of `why`.
+def open_job(connection: sa.Connection, row: Mapping[str, Any], reason: str, why: str, by: str | None = None) -> None:
+    """Insert a job, RECEIVED because of `reason` (of `by`), that takes the earlier ones' place because of `why`.
 
     `row` holds its columns but for state and times, and what it supersedes and replaces.
     """
@@ -41,7 +41,7 @@ def open_job(connection: sa.Connection, row: Mapping[str, Any], reason: str, why
     succession = {"supersedes": earlier[0].job if earlier else None, "replaces": sent and sent.ct_series_uid}
     when = {"created_at": time.time(), "updated_at": time.time()}
     connection.execute(sa.insert(jobs).values({**row, **succession, **when, "state": State.RECEIVED}))
-    event(connection, Fact.SETTLED, source, job, State.RECEIVED, reason)
+    event(connection, Fact.SETTLED, source, job, State.RECEIVED, reason, by)
 
 
 def delivered_by_all(connection: sa.Connection, job: str) -> bool:

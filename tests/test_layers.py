@@ -45,6 +45,7 @@ ONLY_IN = {
         "dicomnode.steps",
         "dicomnode.superseding",
         "dicomnode.conflicts",
+        "dicomnode.resending",
         "dicomnode.commitment_ledger",
         "dicomnode.migration",
         "dicomnode.engine",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,18 +19,25 @@ import pydicom
 import pytest
 import torch
 
-from dicomnode import archive, config, metrics
+from dicomnode import archive, config, engine, metrics
+from dicomnode.attempt import Deliveries
 from dicomnode.config import Config, Destination, Metrics, Node, Receive, Settle, Web
+from dicomnode.conversion import options_of
 from dicomnode.deliver import send
+from dicomnode.engine import Queues
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import JobRow
+from dicomnode.schema import DeliveryRow, JobRow, Plan
+from dicomnode.settings import Settings
+from dicomnode.spool import Spool
 from dicomnode.states import State
 from models.card import ModelCard
 from models.latent_diffusion import LatentDiffusion
-from models.weights import save_model
+from models.weights import load_model, save_model
 from pipeline.phantom import axial_grid, thigh
 from pipeline.phantom_series import write_mr_series
+from pipeline.run import convert
+from pipeline.series import Series, read_instance
 
 ARCHITECTURE: dict[str, Any] = {
     "autoencoder": {"channels": (8, 8), "latent": 4, "strides": ((1, 2, 2),), "groups": 4},
@@ -242,3 +250,56 @@ class Planning:
 def planning(tmp_path: Path, free_port: Callable[[], int]) -> Planning:
     """A planning system, down at first."""
     return Planning(tmp_path / "planning", free_port())
+
+
+@pytest.fixture(scope="session")
+def ct_files(tiny_model: Path, thigh_series: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CT series."""
+    folder = tmp_path_factory.mktemp("ct")
+    series = Series.of([read_instance(path) for path in thigh_series])
+    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(Settings(), "cpu"))
+    return folder
+
+
+@dataclass
+class Bench:
+    """The parts of a deliver process, and a job SYNTHESIZED."""
+
+    ledger: Ledger
+    queues: Queues
+    spool: Spool
+    deliveries: Deliveries
+    job: str
+
+    def attempt(self, destination: str) -> DeliveryRow:
+        """The attempt that is due; -> the delivery afterwards."""
+        self.deliveries.attempt(self.job, destination, self.delivery(destination).attempt)
+        return self.delivery(destination)
+
+    def delivery(self, destination: str) -> DeliveryRow:
+        return next(one for one in self.ledger.deliveries(self.job) if one.destination == destination)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, ct_files: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench for destinations; `known` are those of the job, by default the same."""
+    made: list[Bench] = []
+
+    def make(*destinations: Destination, known: tuple[str, ...] | None = None) -> Bench:
+        config = Config(node=Node(data=tmp_path / "data"), destinations=destinations)
+        spool, ledger = Spool(config.node.data), Ledger(database_url(config))
+        ledger.create()
+        engine.prepare(ledger)
+        queues = Queues(ledger)
+        ledger.arrived("1.2", "MR", 12, time.time())
+        job, _ = ledger.received("1.2", ["1"], Plan("tiny", "a" * 64, "b" * 64), "test", lambda *_: None)
+        spool.publish(job, lambda into: shutil.copytree(ct_files, into, dirs_exist_ok=True))
+        names = known if known is not None else tuple(one.name for one in destinations)
+        sending = engine.together(queues.deliver(job, name, 1) for name in names)
+        ledger.synthesized(job, "1.3", 12, names, None, sending)
+        made.append(Bench(ledger, queues, spool, Deliveries(config, ledger, queues, spool), job))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.ledger.close()

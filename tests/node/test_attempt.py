@@ -1,84 +1,26 @@
 """Attempts to deliver without processes of the node: real ledger, spool and queues, a real destination."""
 
+from __future__ import annotations
+
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicomnode import engine, review
-from dicomnode.attempt import Deliveries, Offer
-from dicomnode.config import Config, Destination, Node
+from dicomnode import review
+from dicomnode.attempt import Offer
 from dicomnode.conflicts import Conflicts
-from dicomnode.conversion import options_of
-from dicomnode.engine import Queues, delivery_id
+from dicomnode.engine import delivery_id
 from dicomnode.errors import WrongState
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import DeliveryRow, Plan
-from dicomnode.settings import Settings
-from dicomnode.spool import Spool
+from dicomnode.schema import Plan
 from dicomnode.states import State
-from models.weights import load_model
-from pipeline.run import convert
-from pipeline.series import Series, read_instance
 
-
-@pytest.fixture(scope="session")
-def ct_files(tiny_model: Path, thigh_series: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CT series."""
-    folder = tmp_path_factory.mktemp("ct")
-    series = Series.of([read_instance(path) for path in thigh_series])
-    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(Settings(), "cpu"))
-    return folder
-
-
-@dataclass
-class Bench:
-    """The parts of a deliver process, and a job SYNTHESIZED."""
-
-    ledger: Ledger
-    queues: Queues
-    spool: Spool
-    deliveries: Deliveries
-    job: str
-
-    def attempt(self, destination: str) -> DeliveryRow:
-        """The attempt that is due; -> the delivery afterwards."""
-        self.deliveries.attempt(self.job, destination, self.delivery(destination).attempt)
-        return self.delivery(destination)
-
-    def delivery(self, destination: str) -> DeliveryRow:
-        return next(one for one in self.ledger.deliveries(self.job) if one.destination == destination)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, ct_files: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench for destinations; `known` are those of the job, by default the same."""
-    made: list[Bench] = []
-
-    def make(*destinations: Destination, known: tuple[str, ...] | None = None) -> Bench:
-        config = Config(node=Node(data=tmp_path / "data"), destinations=destinations)
-        spool, ledger = Spool(config.node.data), Ledger(database_url(config))
-        ledger.create()
-        engine.prepare(ledger)
-        queues = Queues(ledger)
-        ledger.arrived("1.2", "MR", 12, time.time())
-        job, _ = ledger.received("1.2", ["1"], Plan("tiny", "a" * 64, "b" * 64), "test", lambda *_: None)
-        spool.publish(job, lambda into: shutil.copytree(ct_files, into, dirs_exist_ok=True))
-        names = known if known is not None else tuple(one.name for one in destinations)
-        sending = engine.together(queues.deliver(job, name, 1) for name in names)
-        ledger.synthesized(job, "1.3", 12, names, None, sending)
-        made.append(Bench(ledger, queues, spool, Deliveries(config, ledger, queues, spool), job))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.ledger.close()
+if TYPE_CHECKING:
+    from tests.node.conftest import Bench
 
 
 def test_a_destination_that_takes_everything_has_it_delivered(bench: Callable[..., Bench], planning: Any) -> None:
@@ -174,7 +116,7 @@ def test_a_job_held_while_it_is_sent_stops_and_goes_on_from_there_when_it_is_rel
     taken = len(b.ledger.taken(b.job, "planning"))
     assert 2 <= taken < 12
     assert (b.delivery("planning").attempt, b.delivery("planning").delivered_at) == (1, None)
-    review.release(b.ledger, b.queues, b.job, "the first is right", "first")
+    review.release(b.ledger, b.queues, b.job, by="me", reason="the first is right", use="first")
     with planning.up():
         assert b.attempt("planning").delivered_at is not None
     assert b.ledger.job(b.job).state is State.DELIVERED
@@ -200,6 +142,6 @@ def test_a_superseded_job_is_sent_no_more(bench: Callable[..., Bench], planning:
     offer = Offer(b.ledger, b.job, "planning")
     with planning.up():
         with pytest.raises(WrongState):
-            b.deliveries._send(row, "planning", offer)
+            b.deliveries._send(row, b.delivery("planning"), offer)
         assert not planning.instances()
     assert (offer.instances, b.ledger.job(b.job).superseded_by) == (0, larger)

@@ -18,7 +18,7 @@ from dicomnode.ledger import Ledger
 from dicomnode.schema import Plan
 
 ROLES = ["serve", "receive", "synthesize", "deliver", "web"]
-JOBS = ["jobs", "show", "release", "reject"]
+JOBS = ["jobs", "show", "release", "reject", "retry", "cancel", "resend"]
 COMMANDS = [*ROLES, *JOBS, "check", "convert", "explain", "predict", "preflight", "models", "send", "train", "demo"]
 
 
@@ -130,6 +130,24 @@ def test_a_held_job_is_released_or_rejected_with_a_reason_and_another_is_not(sit
     for command in ("release", "reject"):
         said = sct_node(command, jobs["1.2"], "--reason", "why", "--config", site, code=1).stderr
         assert "is RECEIVED and not held" in said
+
+
+def test_every_decision_is_kept_with_who_took_it_and_why(
+    site: Path, jobs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["--by", "jane", "--json", "--config", str(site)]
+    assert main(["retry", jobs["1.2"], "--reason", "now", *told]) == 0
+    assert json.loads(capsys.readouterr().out)["attempt"] == 2
+    assert main(["cancel", jobs["1.2"], "--reason", "wrong scan", *told]) == 0
+    assert json.loads(capsys.readouterr().out)["reason_code"] == "CANCELLED_BY_PERSON"
+    assert main(["resend", jobs["1.2"], "--reason", "lost", "--to", "tps", *told]) == 1
+    assert "is REJECTED: there is nothing to send" in capsys.readouterr().err
+    assert main(["show", jobs["1.2"], "--json", "--config", str(site)]) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert [(one["fact"], one["by"], one["words"]) for one in events][1:] == [
+        ("retried", "cli:jane", "now"),
+        ("cancelled", "cli:jane", "wrong scan"),
+    ]
 
 
 def test_a_contradiction_needs_a_choice_and_jobs_says_which_job_took_the_place_of_which(

@@ -172,7 +172,7 @@ def test_a_released_job_is_tried_again(bench: Callable[..., Bench], thigh_series
     for _ in range(3):
         b.attempt(job)
     hidden.rename(weights)
-    released = review.release(b.ledger, b.queues, job, "weights are back")
+    released = review.release(b.ledger, b.queues, job, by="me", reason="weights are back")
     assert b.queues.endings([synthesis_id(job, released.attempt)])[f"synthesize:{job}:{released.attempt}"] == "waiting"
     assert b.attempt(job).state is State.SYNTHESIZED
 
@@ -189,7 +189,7 @@ def test_another_anatomy_is_held_with_its_objects_made_and_sent_when_released(
     assert "THIGH" in (row.held or "")
     assert len(list(b.folder(job).glob("*.dcm"))) == len(thigh_series)
     assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "unknown"}
-    review.release(b.ledger, b.queues, job, "a thigh after all")
+    review.release(b.ledger, b.queues, job, by="me", reason="a thigh after all")
     assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "waiting"}
 
 
@@ -302,7 +302,7 @@ def test_a_job_held_while_it_is_computed_goes_on_with_what_was_computed(
     with pytest.raises(WrongState):
         b.conversions._attempt(row)
     before = {path: path.stat().st_mtime_ns for path in b.folder(row.job).iterdir()}
-    review.release(b.ledger, b.queues, row.job, "the first is right", "first")
+    review.release(b.ledger, b.queues, row.job, by="me", reason="the first is right", use="first")
     assert b.attempt(row.job).state is State.SYNTHESIZED
     assert {path: path.stat().st_mtime_ns for path in b.folder(row.job).iterdir()} == before
 
@@ -318,7 +318,7 @@ def test_the_chosen_content_is_what_is_converted_and_the_ct_says_what_it_replace
     b.store([b.config.node.data / "edited.dcm"])
     (kept,) = b.spool.conflicts(first.series_instance_uid)
     Conflicts(b.ledger.engine).found(first.series_instance_uid, first.sop_instance_uids, [kept.stem])
-    second = review.release(b.ledger, b.queues, first.job, "the last is right", "last")
+    second = review.release(b.ledger, b.queues, first.job, by="me", reason="the last is right", use="last")
     assert kept.stem in second.sop_instance_uids
     row = b.attempt(second.job)
     assert (row.state, row.replaces) == (State.SYNTHESIZED, first.ct_series_uid)

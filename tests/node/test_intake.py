@@ -259,9 +259,9 @@ def test_other_bytes_of_a_uid_hold_the_job_until_a_person_says_which(
     assert uid in (held.held or "")
     assert not site.ledger.to_synthesize()
     with pytest.raises(WrongState):
-        review.release(site.ledger, site.queues, held.job, "why")
+        review.release(site.ledger, site.queues, held.job, by="me", reason="why")
 
-    chosen = review.release(site.ledger, site.queues, held.job, "the edited one is right", "last")
+    chosen = review.release(site.ledger, site.queues, held.job, by="me", reason="the edited one is right", use="last")
     assert chosen.job != first.job
     names = set(chosen.sop_instance_uids) - set(first.sop_instance_uids)
     assert [name.partition("~")[0] for name in names] == [uid]
@@ -280,7 +280,7 @@ def test_a_series_with_a_contradiction_is_held_from_the_beginning_and_the_first_
     site.send(*thigh_series, changed(thigh_series[4], tmp_path, SeriesDescription="edited"))
     held = site.settled()
     assert held.reason_code == "CONFLICTING_INSTANCES"
-    goes_on = review.release(site.ledger, site.queues, held.job, "the first is right", "first")
+    goes_on = review.release(site.ledger, site.queues, held.job, by="me", reason="the first is right", use="first")
     assert (goes_on.job, goes_on.held) == (held.job, None)
     assert [one.chosen for one in Conflicts(site.ledger.engine).of(held.series_instance_uid)] == [
         pydicom.dcmread(thigh_series[4]).SOPInstanceUID
@@ -302,4 +302,4 @@ def test_a_uid_of_another_series_holds_the_later_series(
     assert held.held is not None
     assert f"SOP instance {uid} belongs to series {first.series_instance_uid} too" in held.held
     assert site.ledger.job(first.job).held is None
-    assert review.release(site.ledger, site.queues, held.job, "a copy", "first").job == held.job
+    assert review.release(site.ledger, site.queues, held.job, by="me", reason="a copy", use="first").job == held.job
