@@ -21,7 +21,6 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from scipy.spatial.transform import Rotation
 
-from models.card import ModelCard
 from pipeline.ct import Equipment, Labels, Provenance, Sampling, ct_series_uid, scanner_time, stored_values, write_ct
 from pipeline.ct_modules import ImageGrid
 from pipeline.elements import decimal_string
@@ -32,23 +31,11 @@ from pipeline.preflight import preflight
 from pipeline.profile import load_profile
 from pipeline.series import Series, read_instance, read_series
 from pipeline.standard import keywords_of
+from tests.provenance import CARD, SAMPLING
 
-CARD = ModelCard(
-    name="limb-t1-ldm",
-    version="1.0.0",
-    digest="ab" * 32,
-    architecture={},
-    modality="MR",
-    anatomy=("THIGH",),
-    contrast="T1",
-    spacing_mm=(3.0, 1.0, 1.0),
-    hu_range=(-1024.0, 3071.0),
-    training_data="none",
-    limits="It means nothing on a head.",
-)
 PROVENANCE = Provenance(
     card=CARD,
-    sampling=Sampling(seed=7, steps=4, samples=2, to_model="linear", to_ct="linear", model_spacing_mm=(3.0, 1.0, 1.0)),
+    sampling=SAMPLING,
     findings=(Finding("soft_tissue_median", 41.5, (20.0, 70.0), "HU", "pass"),),
     configuration_digest="cd" * 32,
     warnings=(),

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from models.card import ModelCard
 from models.weights import load_model
-from pipeline.ct import Provenance, Sampling, write_ct
+from pipeline.ct import write_ct
 from pipeline.errors import Unsuitable
 from pipeline.grid import MOST_VOXELS, OutputGrid, axial_geometry, output_geometry
 from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
@@ -28,6 +27,7 @@ from pipeline.run import Options, convert
 from pipeline.series import Series, only_series, read_series
 from pipeline.synthesize import synthesize
 from pipeline.volume import is_copied, read_volume, resample
+from tests.provenance import PROVENANCE
 
 Array = NDArray[np.float64]
 Triple = tuple[float, float, float]
@@ -36,21 +36,6 @@ bounded = settings(max_examples=20, deadline=None, suppress_health_check=[Health
 RIGHT_ANGLED = [np.eye(3)[list(p)] * signs for p in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 POSITIONS = ("HFS", "HFP", "HFDL", "HFDR", "FFS", "FFP", "FFDL", "FFDR")
 AIR_HU = -1000.0
-CARD = ModelCard(
-    name="limb-t1-ldm",
-    version="1.0.0",
-    digest="ab" * 32,
-    architecture={},
-    modality="MR",
-    anatomy=("THIGH",),
-    contrast="T1",
-    spacing_mm=(3.0, 1.0, 1.0),
-    hu_range=(-1024.0, 3071.0),
-    training_data="none",
-    limits="none",
-)
-SAMPLING = Sampling(1, 1, 1, "linear", "linear", (3.0, 1.0, 1.0))
-PROVENANCE = Provenance(CARD, SAMPLING, (), "cd" * 32, (), "0.1.0")
 
 oblique_turns = (
     st.tuples(*[st.floats(-1, 1)] * 4)

@@ -11,30 +11,15 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import UID, MRImageStorage
 
-from models.card import ModelCard
 from pipeline.conditions import CONDITIONS
-from pipeline.ct import Labels, Provenance, Sampling, write_ct
+from pipeline.ct import Labels, write_ct
 from pipeline.phantom import axial_grid, thigh, write_mr_series
 from pipeline.preflight import OF_A_FILE, OF_A_SERIES, Breach, Complaint, complaints, preflight
 from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
 from pipeline.profile import RULES, Asked, Profile, load_profile, shipped
 from pipeline.series import Series, read_instance
 from pipeline.standard import ct_image_modules
-
-CARD = ModelCard(
-    name="limb-t1-ldm",
-    version="1.0.0",
-    digest="ab" * 32,
-    architecture={},
-    modality="MR",
-    anatomy=("THIGH",),
-    contrast="T1",
-    spacing_mm=(3.0, 1.0, 1.0),
-    hu_range=(-1024.0, 3071.0),
-    training_data="none",
-    limits="none",
-)
-PROVENANCE = Provenance(CARD, Sampling(1, 1, 1, "linear", "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0.1.0")
+from tests.provenance import PROVENANCE
 
 
 @pytest.fixture(scope="module")

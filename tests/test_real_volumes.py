@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from models.card import ModelCard
 from pipeline.choice import Choice
-from pipeline.ct import Provenance, Sampling, write_ct
+from pipeline.ct import write_ct
 from pipeline.errors import Unsuitable
 from pipeline.grid import axial_geometry
 from pipeline.series import Series, only_series, read_instance, read_series, select
 from pipeline.volume import read_stack, read_volume, resample
+from tests.provenance import PROVENANCE
 
 Find = Callable[[str], Path]
 """From the name of an item to its file or folder."""
@@ -94,21 +94,6 @@ def control_1(group: Dataset) -> bool:
 def echo_1_magnitude(group: Dataset) -> bool:
     return group.MREchoSequence[0].EffectiveEchoTime == 2.3 and frame_type("MAGNITUDE")(group)
 
-
-CARD = ModelCard(
-    name="none",
-    version="1",
-    digest="ab" * 32,
-    architecture={},
-    modality="MR",
-    anatomy=("HEAD",),
-    contrast="T1",
-    spacing_mm=(3.0, 1.0, 1.0),
-    hu_range=(-1024.0, 3071.0),
-    training_data="none",
-    limits="",
-)
-PROVENANCE = Provenance(CARD, Sampling(7, 4, 2, "linear", "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0")
 
 PICKED: list[tuple[str, dict[str, object], str, Callable[[Dataset], bool]]] = [
     (

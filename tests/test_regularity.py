@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
-from models.card import ModelCard
 from pipeline import phantom
 from pipeline.choice import Choice
-from pipeline.ct import Provenance, Sampling, write_ct
+from pipeline.ct import write_ct
 from pipeline.errors import Unsuitable
 from pipeline.grid import axial_geometry
 from pipeline.series import Instance, Series, only_series, read_instance, read_series, select, stack_complete
 from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.volume import read_stack, read_volume, resample
+from tests.provenance import PROVENANCE
 
 Array = NDArray[np.float64]
 
@@ -47,20 +47,6 @@ RIGHT_ANGLED = [
 
 POSITIONS = ("HFS", "HFP", "HFDL", "HFDR", "FFS", "FFP", "FFDL", "FFDR")
 
-CARD = ModelCard(
-    name="none",
-    version="1",
-    digest="ab" * 32,
-    architecture={},
-    modality="MR",
-    anatomy=("THIGH",),
-    contrast="T1",
-    spacing_mm=(3.0, 1.0, 1.0),
-    hu_range=(-1024.0, 3071.0),
-    training_data="none",
-    limits="",
-)
-PROVENANCE = Provenance(CARD, Sampling(7, 4, 2, "linear", "linear", (3.0, 1.0, 1.0)), (), "cd" * 32, (), "0")
 
 lengths = st.floats(0.8, 6.0).map(lambda mm: round(mm, 4))
 turns = st.tuples(*[st.floats(-1, 1)] * 4).map(
