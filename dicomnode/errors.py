@@ -11,6 +11,7 @@
     ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
     ├── LedgerUnreachable   the database does not answer: pages say so; reception goes on, for files are the truth
     ├── OldLedger           the database's tables are of another version and cannot be brought up: nothing starts
+    ├── NewLedger           a newer version of the node has worked on the database: nothing starts
     ├── UnknownJob          a person asked for a job the ledger does not know
     ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
     └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
@@ -94,6 +95,10 @@ class LedgerUnreachable(NodeError):
 
 class OldLedger(NodeError):
     """The tables are of another version of the node, and this one cannot bring them to its own."""
+
+
+class NewLedger(NodeError):
+    """The tables are of a newer version of the node."""
 
 
 class UnknownJob(NodeError):

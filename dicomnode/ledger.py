@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from dicomnode import conflicts, resending
+from dicomnode import conflicts, log, resending
 from dicomnode.credentials import read_secret
 from dicomnode.errors import NodeError, UnknownJob, WrongState
-from dicomnode.migration import migrate
 from dicomnode.schema import (
     DeliveryRow,
     EventRow,
@@ -32,12 +31,11 @@ from dicomnode.schema import (
     events,
     job_key,
     jobs,
-    metadata,
     receipts,
     series,
 )
 from dicomnode.states import Fact, State
-from dicomnode.steps import Then, ended_for, event, held_for, locked, release, step, transaction
+from dicomnode.steps import Then, ended_for, event, held_for, locked, reaching, release, step, transaction
 from dicomnode.superseding import delivered_by_all, open_job
 
 if TYPE_CHECKING:
@@ -96,10 +94,14 @@ class Ledger:
     def create(self) -> None:
         """Make the tables where they are missing, and bring those of an earlier version to this one.
 
-        Raises OldLedger when that cannot be done.
+        Raises OldLedger when that cannot be done, NewLedger, LedgerUnreachable.
         """
-        migrate(self.engine)
-        metadata.create_all(self.engine)
+        from dicomnode.migration import migrate  # alembic takes a while to import, and few commands need it
+
+        with reaching():
+            before = migrate(self.engine)
+        if before is not None:
+            log.event("database brought to this version", revision_before=before)
 
     def reach(self) -> None:
         """Raise LedgerUnreachable when the database does not answer."""

@@ -1,95 +1,138 @@
-"""The tables of an earlier version of the node become those of this one, without losing a row.
+"""The database of an earlier version of the node becomes one of this version, without losing a row (alembic).
 
-SQLite cannot change a table's constraints, so a table whose definition differs is made anew and filled from the old one
-(the procedure of https://www.sqlite.org/lang_altertable.html, section 7), all tables in one transaction. A column that
-is new must be one that may be NULL or has a default in the schema. On PostgreSQL a difference is an OldLedger.
+    the database holds                   what happens
+    no tables of ours                    the tables of `dicomnode.schema` are made, and marked as the newest revision
+    tables without a mark                they are those of revision 0001; older ones are an OldLedger
+    an earlier revision                  every later one of migrations/versions/ runs
+    a revision that is not known here    NewLedger: a newer version has been at work
+
+All in one transaction, one process at a time: SQLite's write lock, or an advisory lock of PostgreSQL. A SQLite database
+is copied beside itself first, as `node.sqlite.before-REVISION`. Revisions only add: while several machines are upgraded
+one after another, processes of the version before go on working. What revisions make and what the schema says is the
+same; a test compares.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Final
+import os
+import shutil
+import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateTable
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from dicomnode.errors import OldLedger
-from dicomnode.schema import metadata
+from dicomnode.errors import NewLedger, OldLedger
+from dicomnode.schema import jobs, metadata
 
-_OLD: Final = "before_migration_"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIRST: Final = "0001"
+SCRIPTS: Final = Path(__file__).parent / "migrations"
+LOCK: Final = 0x5C7_0DE
+"""Number of PostgreSQL's advisory lock."""
 
 
-def migrate(engine: sa.Engine) -> list[str]:
-    """Bring the tables that are there to the schema of this version; -> the names of those that were changed.
+def migrate(engine: sa.Engine) -> str | None:
+    """Bring the database to this version; -> the revision from which it was upgraded, None when nothing was to be done.
 
-    Raises OldLedger when their rows do not fit, and changes nothing then.
+    Raises OldLedger, NewLedger, and changes nothing then.
     """
-    if engine.dialect.name != "sqlite":
-        _same_columns(engine)
-        return []
+    scripts = ScriptDirectory(str(SCRIPTS))
+    with _alone(engine) as connection:
+        found = _revision(connection)
+        if found is None:
+            metadata.create_all(connection)
+            MigrationContext.configure(connection).stamp(scripts, "head")
+            return None
+        if found == scripts.get_current_head():
+            return None
+        _known(found, scripts)
+        _keep_a_copy(engine, found)
+        _upgraded(connection, found)
+        return found
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that no other process has beside it; on SQLite without foreign keys, which are checked at its end.
+
+    SQLite cannot switch them off within a transaction, and a table that is made anew is missing for a moment.
+    """
     with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # has no effect within a transaction
+        if engine.dialect.name != "sqlite":
+            with connection.begin():
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+                yield connection
+            return
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         try:
-            return _rebuilt(connection)
-        except sa.exc.IntegrityError as error:
-            connection.rollback()
-            raise OldLedger(f"the database's rows do not fit this version of the node: {error.orig}") from error
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+            if broken is not None:
+                raise OldLedger(f"a row of the database's table {broken[0]} refers to one that is not there")
+            connection.commit()
         finally:
+            connection.rollback()
             connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
 
-def _rebuilt(connection: sa.Connection) -> list[str]:
-    """Rebuild the tables that differ, in one transaction."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    old = [table for table in metadata.sorted_tables if _differs(connection, table)]
-    for table in old:
-        _rebuild(connection, table)
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-    if broken is not None:
-        connection.rollback()
-        raise OldLedger(f"a row of the database's table {broken[0]} refers to one that is not there")
-    connection.commit()
-    return [table.name for table in old]
+def _revision(connection: sa.Connection) -> str | None:
+    """The revision of the tables that are there; None when there are none."""
+    marked = MigrationContext.configure(connection).get_current_revision()
+    if marked is not None or not sa.inspect(connection).has_table(jobs.name):
+        return marked
+    return FIRST
 
 
-def _differs(connection: sa.Connection, table: sa.Table) -> bool:
-    """Whether a table is there and was made by another definition."""
-    query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
-    found = connection.exec_driver_sql(query, (table.name,)).scalar_one_or_none()
-    return found is not None and _plain(found) != _plain(str(CreateTable(table).compile(connection.engine)))
+def _known(found: str, scripts: ScriptDirectory) -> None:
+    """Raise NewLedger for a revision of a newer version."""
+    known = {script.revision for script in scripts.walk_revisions()}
+    if found not in known:
+        raise NewLedger(
+            f"the database is of a newer version of sct-node (its revision {found}; this version knows {max(known)}): "
+            "upgrade this machine, or start on the copy that was kept before"
+        )
 
 
-def _plain(definition: str) -> str:
-    """A definition without what makes no difference."""
-    return re.sub(r'[\s"]+', "", definition)
+def _upgraded(connection: sa.Connection, found: str) -> None:
+    """Run the revisions after `found`. Raises OldLedger when the rows, or the tables, do not fit."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(SCRIPTS))
+    if found == FIRST:
+        command.stamp(config, FIRST)
+    try:
+        command.upgrade(config, "head")
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.OperationalError) as error:
+        raise OldLedger(
+            f"the database cannot be brought to this version: {error.orig}; it is left as it was; "
+            "name a new database, or have its rows looked at"
+        ) from error
 
 
-def _rebuild(connection: sa.Connection, table: sa.Table) -> None:
-    """Make one table anew, filled from the old one; its indexes went with that."""
-    old = _OLD + table.name
-    there = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
-    connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")  # other tables go on referring to the name
-    connection.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO {old}")
-    for index in table.indexes:
-        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index.name}")
-    table.create(connection)
-    kept = [column.name for column in table.columns if column.name in there]
-    connection.execute(
-        table.insert().from_select(kept, sa.select(*(sa.column(name) for name in kept)).select_from(sa.table(old)))
-    )
-    connection.exec_driver_sql(f"DROP TABLE {old}")
-    connection.exec_driver_sql("PRAGMA legacy_alter_table=OFF")
-
-
-def _same_columns(engine: sa.Engine) -> None:
-    """Raise OldLedger for a table that is there and lacks a column."""
-    inspector = sa.inspect(engine)
-    present = set(inspector.get_table_names())
-    for table in metadata.sorted_tables:
-        there = {column["name"] for column in inspector.get_columns(table.name)} if table.name in present else None
-        lacking = [] if there is None else [column.name for column in table.columns if column.name not in there]
-        if lacking:
-            raise OldLedger(
-                f"the database's table {table.name} is of an earlier version and lacks {', '.join(lacking)}; "
-                "name a new database, or add the columns as deploy/CHANGELOG.md says"
-            )
+def _keep_a_copy(engine: sa.Engine, found: str) -> None:
+    """A copy of a SQLite database, beside it and durable, before anything is changed. OSError when there is no room."""
+    if engine.dialect.name != "sqlite" or engine.url.database in (None, "", ":memory:"):
+        return
+    source = Path(str(engine.url.database))
+    target = source.with_name(f"{source.name}.before-{found}")
+    part = target.with_name(f"{target.name}.part")
+    if target.exists():
+        return
+    if shutil.disk_usage(source.parent).free < 2 * source.stat().st_size:
+        raise OldLedger(f"no room for a copy of {source}, which is kept before it is brought to this version")
+    part.unlink(missing_ok=True)
+    with sqlite3.connect(source) as here, sqlite3.connect(part) as there:
+        here.backup(there)
+    here.close()
+    there.close()
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.rename(target)

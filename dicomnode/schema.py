@@ -173,6 +173,32 @@ commitments: Final = sa.Table(
     sa.CheckConstraint("failed IS NULL OR ended_at IS NOT NULL", name="reported_is_ended"),
 )
 
+# One row a process that works on this database: when it last said that it is alive, by the database's clock.
+processes: Final = sa.Table(
+    "processes",
+    metadata,
+    sa.Column("executor", sa.String(160), primary_key=True),  # host/role/number, as the engine knows it
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("alive_at", sa.Float, nullable=False),
+)
+
+# One row a receiver and a series that is arriving there: a `settle.Arrival`, its times by the database's clock.
+arrivals: Final = sa.Table(
+    "arrivals",
+    metadata,
+    sa.Column("receiver", sa.String(160), primary_key=True),  # its executor
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("first_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("begun_at", sa.Float, nullable=True),
+    sa.Column("awaited_since", sa.Float, nullable=True),
+    sa.Column("open_associations", sa.Integer, nullable=False),
+    sa.Column("associations", sa.Integer, nullable=False),
+    sa.Column("interrupted", sa.Boolean, nullable=False),
+    sa.Column("pause_s", sa.Float, nullable=False),
+)
+
 
 Made = TypeVar("Made", bound="Row")
 

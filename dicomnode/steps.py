@@ -26,9 +26,15 @@ Then = Callable[[sa.Connection], None]
 @contextlib.contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """All or nothing; a database that does not answer is LedgerUnreachable."""
+    with reaching(), engine.begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def reaching() -> Iterator[None]:
+    """A database that does not answer is LedgerUnreachable."""
     try:
-        with engine.begin() as connection:
-            yield connection
+        yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
 

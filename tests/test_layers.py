@@ -49,6 +49,14 @@ ONLY_IN = {
         "dicomnode.commitment_ledger",
         "dicomnode.migration",
         "dicomnode.engine",
+        "dicomnode.migrations.versions.r0001_tables",
+        "dicomnode.migrations.versions.r0002_additions",
+    },
+    "alembic": {
+        "dicomnode.migration",
+        "dicomnode.migrations.env",
+        "dicomnode.migrations.versions.r0001_tables",
+        "dicomnode.migrations.versions.r0002_additions",
     },
     "prometheus_client": {"dicomnode.metrics"},
     "pynetdicom": {

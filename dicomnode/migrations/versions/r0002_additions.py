@@ -1,0 +1,59 @@
+"""What this version adds: decisions of people, proof by storage commitment, several machines.
+
+Only additions: processes of the version before can go on working beside those of this one.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+from dicomnode.migrations.versions.r0001_tables import FACTS, events
+
+revision = "0002"
+down_revision = "0001"
+
+NEW_FACTS: Final = ("retried", "cancelled", "resent", "alarmed", "committed", "uncommitted")
+
+
+def upgrade() -> None:
+    """Columns that may be NULL, tables, and words for what can happen."""
+    _more_facts()
+    op.add_column("deliveries", sa.Column("resent_from", sa.Integer, nullable=True))
+    op.add_column("deliveries", sa.Column("alarmed_at", sa.Float, nullable=True))
+    op.add_column("receipts", sa.Column("attempt", sa.Integer, nullable=True))
+    op.add_column("receipts", sa.Column("commitment", sa.Integer, nullable=True))
+    _machines()
+
+
+def _more_facts() -> None:
+    """SQLite cannot change a constraint: alembic makes the table anew there and fills it from the old one."""
+    words = ", ".join(map(repr, (*FACTS, *NEW_FACTS)))
+    with op.batch_alter_table("events", copy_from=events) as batch:
+        batch.add_column(sa.Column("by", sa.Text, nullable=True))
+        batch.drop_constraint("fact_known", type_="check")
+        batch.create_check_constraint("fact_known", f"fact IN ({words})")
+
+
+def _machines() -> None:
+    """Who works on the database, and what arrives where."""
+    op.create_table(
+        "processes",
+        sa.Column("executor", sa.String(160), primary_key=True),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("alive_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "arrivals",
+        sa.Column("receiver", sa.String(160), primary_key=True),
+        sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+        sa.Column("calling_ae", sa.String(16), nullable=False),
+        sa.Column("first_at", sa.Float, nullable=False),
+        sa.Column("last_at", sa.Float, nullable=False),
+        sa.Column("begun_at", sa.Float, nullable=True),
+        sa.Column("awaited_since", sa.Float, nullable=True),
+        sa.Column("open_associations", sa.Integer, nullable=False),
+        sa.Column("associations", sa.Integer, nullable=False),
+        sa.Column("interrupted", sa.Boolean, nullable=False),
+        sa.Column("pause_s", sa.Float, nullable=False),
+    )
