@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.instance import DAMAGE, Instance, text
+from pipeline.kind import private_text
 
 if TYPE_CHECKING:
     from pipeline.series import Series
@@ -75,7 +76,7 @@ def _siemens(series: Series) -> int | None:
     """Slices of a protocol with one contrast and no repetition, of one magnitude image each."""
     if not _one_value(series, "ImageType"):
         return None
-    protocol = _private(series.instances[0], 0x0029, "SIEMENS CSA HEADER", 0x20)
+    protocol = _protocol(series.instances[0])
     if not isinstance(protocol, bytes):
         return None
     found = {name: _protocol_number(protocol, name) for name in _SIEMENS_KEYS}
@@ -115,7 +116,7 @@ def _agreed(series: Series, keyword: str) -> int | None:
 
 
 def _agreed_private(series: Series, group: int, creator: str, offset: int) -> int | None:
-    return _number({str(_private(instance, group, creator, offset)) for instance in series.instances})
+    return _number({private_text(instance.header, group, creator, offset, "<i") for instance in series.instances})
 
 
 def _number(values: set[str]) -> int | None:
@@ -123,10 +124,10 @@ def _number(values: set[str]) -> int | None:
     return int(value) or None if not others and value.isascii() and value.isdigit() and len(value) < 9 else None
 
 
-def _private(instance: Instance, group: int, creator: str, offset: int) -> object:
-    """Return a private element's value (PS3.5 7.8.1), or None where it is absent or damaged."""
+def _protocol(instance: Instance) -> object:
+    """Return the value of Siemens' CSA Series Header Info (PS3.5 7.8.1), or None where it is absent or damaged."""
     try:
-        return instance.header.private_block(group, creator)[offset].value
+        return instance.header.private_block(0x0029, "SIEMENS CSA HEADER")[0x20].value
     except DAMAGE:
         return None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydicom.dataelem import DataElement
 
 from pipeline.announced import announced, lacks_announced
 from pipeline.choice import Choice
@@ -66,3 +67,12 @@ def test_a_position_without_all_its_temporal_positions_waits_for_them(mr_item: C
     assert announced(series) is None
     assert not lacks_announced(series)
     assert lacks_announced(Series.of(series.instances[:-1]))
+
+
+def test_a_private_number_of_unknown_vr_is_read_from_its_bytes(mr_item: Callable[[str], Path]) -> None:
+    series = only_series(read_series(mr_item("ge_pioneer_ax_mprage_gridphantom_classic")))
+    for instance in series.instances:
+        del instance.header.ImagesInAcquisition
+        number = instance.header[0x0025, 0x1007].value
+        instance.header[0x0025, 0x1007] = DataElement(0x00251007, "UN", int(number).to_bytes(4, "little"))
+    assert announced(series) == 130
