@@ -77,7 +77,7 @@ class Event(enum.Enum):
 
 
 TRANSFERS: Final = (Event.BEGIN_TRANSFERRING, Event.INSTANCES_TRANSFERRED_IN, Event.INSTANCES_TRANSFERRED_OUT)
-"""Events with a source and a destination (PS3.15 A.5.3.3, A.5.3.7)."""
+"""Events with a source and a destination (PS3.15 A.5.3.3, A.5.3.7); it comes in when an AE is who did it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _participants(fact: Fact, source: Source) -> Iterator[Message]:
     scheme, _, name = fact.by.rpartition(":")
     own: Message = {"UserID": source.ae_title, "AlternativeUserID": str(source.process)}
     if fact.event in TRANSFERS:
-        inwards = fact.event is Event.INSTANCES_TRANSFERRED_IN
+        inwards = scheme == "ae"
         other = name if inwards else fact.peer
         yield _participant({"UserID": other}, SOURCE if inwards else DESTINATION, fact.address, requests=inwards)
         yield _participant(own, DESTINATION if inwards else SOURCE, requests=fact.by == "node")

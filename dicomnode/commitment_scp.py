@@ -27,6 +27,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
 from dicomnode import log, metrics
+from dicomnode.admission import own_files
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE, Request, Unacceptable, failures, report, request_of
 from dicomnode.config import Destination
 from dicomnode.contexts import SOP_CLASSES
@@ -235,7 +236,8 @@ class Provider:
         due = [row for row in rows if row.due_at.timestamp() <= time.time()]
         if peer is None or not due:
             return None
-        destination = Destination(sender, peer.ae_title, peer.host, peer.port, self._config.commitment.timeout_s)
+        timeout_s = self._config.commitment.timeout_s
+        destination = Destination(sender, peer.ae_title, peer.host, peer.port, timeout_s, tls=peer.tls)
         return lambda: self._call(destination, due)
 
     def _begins(self, sender: str) -> bool:
@@ -287,7 +289,7 @@ class Provider:
         """Those whose attempt begins now, with what fails; one that lacks instances waits for them a while."""
         begun = []
         for row in rows:
-            files = self._spool.find(row.listed.keys())
+            files = own_files(self._config.admission, row.requestor, self._spool.find(row.listed.keys()))
             if len(files) < len(row.listed) and time.time() - row.asked_at.timestamp() < self._config.commitment.wait_s:
                 continue
             failed = failures(row.listed, files, SOP_CLASSES)

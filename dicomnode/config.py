@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
@@ -19,6 +19,7 @@ from dicomnode.conditions import When
 from dicomnode.credentials import Secret
 from dicomnode.errors import ConfigError
 from dicomnode.plain import Check, between, build, kind, nearest, plain, said
+from dicomnode.trust import EVERYONE, NO_TLS, Admission, ClientTls, Tls
 from dicomnode.values import (
     ae_title,
     database_url,
@@ -82,6 +83,7 @@ class Peer:
     ae_title: str = _required(ae_title)
     host: str = _required(not_empty)
     port: int = _required(between(1, 65535))
+    tls: ClientTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class Destination:
     retry_max_s: float = _checked(1800.0, between(0.1, 604_800))
     alarm_after_s: float = _checked(3600.0, between(1, 2_592_000))
     profile: str = _checked("generic", not_empty)
+    tls: ClientTls | None = None
 
 
 def _volume(value: object, path: str) -> Choice:
@@ -254,6 +257,8 @@ class Config:
     metrics: Metrics = Metrics()
     receive: Receive = Receive()
     commitment: Commitment = Commitment()
+    tls: Tls = NO_TLS
+    admission: Admission = EVERYONE
     settle: Settle = Settle()
     model: str = _checked("limb-t1-ldm", not_empty)
     device: str = _checked("auto", device_name)
@@ -295,7 +300,13 @@ def load(path: Path | None) -> Config:
     _names_differ("rules", config.rules)
     _destinations_exist(config)
     _profiles_are_there(config.destinations)
-    return dataclasses.replace(config, node=dataclasses.replace(config.node, data=config.node.data.absolute()))
+    peers = _tls_completed(config.receive.peers, "receive.peers", config.tls)
+    return dataclasses.replace(
+        config,
+        node=dataclasses.replace(config.node, data=config.node.data.absolute()),
+        receive=dataclasses.replace(config.receive, peers=peers),
+        destinations=_tls_completed(config.destinations, "destinations", config.tls),
+    )
 
 
 def dump(config: Config) -> str:
@@ -344,3 +355,17 @@ def _profiles_are_there(destinations: tuple[Destination, ...]) -> None:
             load_profile(destination.profile)
         except BadProfile as error:
             raise ConfigError(f"destinations[{index}].profile", error.problem, error.remedy) from error
+
+
+Called = TypeVar("Called", Destination, Peer)
+
+
+def _tls_completed(called: tuple[Called, ...], key: str, node: Tls) -> tuple[Called, ...]:
+    """Every peer that is called over TLS with all that this needs, its own or the node's."""
+    whole = []
+    for index, one in enumerate(called):
+        try:
+            whole.append(one if one.tls is None else dataclasses.replace(one, tls=one.tls.completed(node)))
+        except ValueError as error:
+            raise ConfigError(f"{key}[{index}].tls", str(error), "correct it") from error
+    return tuple(whole)

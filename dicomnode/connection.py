@@ -17,6 +17,8 @@ from dicomnode.reactor import Reactor
 from dicomnode.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pynetdicom.association import Association
 
     from dicomnode.config import Receive
@@ -83,8 +85,9 @@ class Server(ThreadedAssociationServer):
 
     request_queue_size = 128
 
-    def __init__(self, *arguments: Any, limits: Receive, **named: Any) -> None:
+    def __init__(self, *arguments: Any, limits: Receive, admits: Callable[[str], bool], **named: Any) -> None:
         self.limits = limits
+        self._admits = admits
         self.room = Room(limits.max_receiving_bytes)
         self.waiting = Waiting(limits.max_associations)
         super().__init__(*arguments, **named)
@@ -96,6 +99,10 @@ class Server(ThreadedAssociationServer):
         connection = Connection.of(accepted)
         connection.settimeout(self.limits.idle_timeout_s)
         return connection, address
+
+    def verify_request(self, _request: Any, client_address: Any) -> bool:
+        """Whether a connection from this address is served; it is closed otherwise."""
+        return self._admits(str(client_address[0]))
 
     def shutdown(self) -> None:
         """Stop accepting and close the listening socket."""

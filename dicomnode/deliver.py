@@ -35,8 +35,9 @@ from dicomnode import metrics
 from dicomnode.config import Destination
 from dicomnode.connection import Connection
 from dicomnode.contexts import VERIFICATION
-from dicomnode.errors import Undelivered
+from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.tls import TlsConnection, client_arguments
 
 ACCEPTED: Final = 0x0000
 DUPLICATE: Final = 0x0111
@@ -179,16 +180,23 @@ def associated(
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
     opened: list[bool] = []
     rejections: list[A_ASSOCIATE_RJ] = []
+    try:
+        tls = client_arguments(destination)
+    except ConfigError as error:
+        raise Lost(f"cannot be called over TLS ({error})") from error
     called = (destination.host, destination.port, contexts, destination.ae_title)
     watched: list[EventHandlerType] = [
         (evt.EVT_CONN_OPEN, _connected, [opened]),
         (evt.EVT_PDU_RECV, _heard, [rejections]),
     ]
     try:
-        association = ae.associate(*called, ext_neg=list(roles), evt_handlers=watched)
+        association = ae.associate(*called, ext_neg=list(roles), tls_args=tls, evt_handlers=watched)
     except OSError as error:
         raise Lost(f"cannot be reached ({error.strerror})") from error
     if not association.is_established:
+        failure = getattr(tls[0], "failure", "") if tls else ""
+        if failure:
+            raise Lost(f"cannot be called over TLS ({failure})")
         raise Lost(_why_not(association, rejections, connected=bool(opened)))
     try:
         yield association
@@ -200,7 +208,11 @@ def _connected(event: Event, opened: list[bool]) -> None:
     """The TCP connection is there."""
     opened.append(True)
     transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
+    if transport is None or transport.socket is None:
+        return
+    if isinstance(transport.socket, TlsConnection):
+        transport.socket.settimeout(event.assoc.network_timeout)
+    else:
         transport.socket = Connection.of(transport.socket)
 
 

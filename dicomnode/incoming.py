@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 _IDENTITY: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+_TOLD: Final = ("StudyInstanceUID", "PatientID")
 _LAST_NEEDED: Final = int(Tag("SeriesInstanceUID"))
 _HEADER_BYTES: Final = 16 * 1024 * 1024
 """More than any header before the Series Instance UID; a deflated data set is inflated no further."""
@@ -52,12 +53,15 @@ def incoming_of(event: Event) -> Incoming:
         transfer_syntax_uid=str(context.transfer_syntax),
         calling_ae=calling_ae(event.assoc),
         dataset=encoded,
+        study_uid=found["StudyInstanceUID"],
+        patient_id=found["PatientID"],
     )
 
 
 def identity(encoded: bytes, transfer_syntax: UID) -> dict[str, str]:
     """SOPClassUID, SOPInstanceUID and SeriesInstanceUID of an encoded data set, read no further than these.
 
+    StudyInstanceUID and PatientID are there as well, as they came, empty where they are missing: for the audit trail.
     Raises NotStorable when one is missing, invalid, or the bytes make no sense up to there.
     """
     try:
@@ -67,12 +71,13 @@ def identity(encoded: bytes, transfer_syntax: UID) -> dict[str, str]:
             transfer_syntax.is_implicit_VR,
             transfer_syntax.is_little_endian,
             stop_when=_beyond_identity,
-            specific_tags=[Tag(keyword) for keyword in _IDENTITY],
+            specific_tags=[Tag(keyword) for keyword in (*_IDENTITY, *_TOLD)],
         )
     except Exception as error:  # pydicom raises whatever the garbage leads it into
         raise NotStorable("The data set cannot be read") from error
     values = {keyword: _plain(found, keyword) for keyword in _IDENTITY}
-    return {keyword: checked_uid(value, keyword) for keyword, value in values.items()}
+    told = {keyword: _plain(found, keyword).strip(" \0") for keyword in _TOLD}
+    return {keyword: checked_uid(value, keyword) for keyword, value in values.items()} | told
 
 
 def _plain(found: Dataset, keyword: str) -> str:

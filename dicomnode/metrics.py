@@ -39,14 +39,17 @@ REGISTRY: Final = CollectorRegistry()
 LABEL_VALUES: Final[Mapping[str, str]] = {
     "sop_class": "keyword of an accepted SOP class, or `other`",
     "status": "C-STORE status as four hexadecimal digits: 0000, A700, A900, C000 ...",
-    "reason": "a reason code of pipeline.errors.REASONS, a rule of settle, or the name of a finding or preflight rule",
+    "reason": "a reason code of pipeline.errors.REASONS, a rule of settle, or the name of a finding or preflight rule; "
+    "of a refused call: address, tls, calling_ae, called_ae, caller_address, certificate, too_many, audit",
+    "certificate": "own, ca",
     "rule": "the name of a rule in the configuration, or `otherwise`",
     "action": "convert, ignore",
     "state": "a state of the ledger",
     "stage": "receive, volume, synthesize, write, preflight, deliver",
     "destination": "the name of a destination in the configuration",
     "outcome": "of an instance: accepted, duplicate, warning, refused, unsent; of an attempt: delivered, postponed; "
-    "of a commitment: committed, failures, refused, given_up",
+    "of a commitment: committed, failures, refused, given_up; of a TLS handshake: agreed, refused; "
+    "of TLS files: loaded, failed",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
     "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
@@ -125,6 +128,22 @@ SCANNER_TO_DESTINATION_SECONDS: Final = Histogram(
     ["destination"],
     registry=REGISTRY,
     buckets=JOURNEY_BUCKETS_S,
+)
+TLS_HANDSHAKES: Final = Counter(
+    "sct_node_tls_handshakes_total", "Peers that called over TLS.", ["outcome"], registry=REGISTRY
+)
+TLS_RELOADS: Final = Counter(
+    "sct_node_tls_reloads_total", "Times that changed TLS files were loaded again.", ["outcome"], registry=REGISTRY
+)
+TLS_EXPIRY: Final = Gauge(
+    "sct_node_tls_certificate_expires_timestamp_seconds",
+    "When the node's certificate, or the last of the CAs, expires (Unix time).",
+    ["certificate"],
+    registry=REGISTRY,
+    multiprocess_mode="max",
+)
+CALLS_REFUSED: Final = Counter(
+    "sct_node_calls_refused_total", "Connections and associations not admitted.", ["reason"], registry=REGISTRY
 )
 AUDIT_FAILURES: Final = Counter(
     "sct_node_audit_failures_total", "Audit records that could not be written or sent.", ["where"], registry=REGISTRY

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Final
 
 from dicomnode import config as configuration
-from dicomnode import engine, log, metrics
+from dicomnode import engine, log, metrics, tls
+from dicomnode.audit import Event, Trail
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
 from dicomnode.ledger import Ledger, connect, database_url
@@ -101,10 +102,16 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     stop = _stop_on_signals()
     if supervised:
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    tls.check(config)
     executor = engine.Executor(config, role, number)
     metrics.keep_in(config.node.data / "metrics", name)
     log.event("role started", pid=os.getpid())
+    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    if not supervised:
+        trail.record(Event.APPLICATION_STARTED, by="node", words=name)
     _BODIES[role](config, executor.id, stop)
+    if not supervised:
+        trail.record(Event.APPLICATION_STOPPED, by="node", words=name)
     log.event("role stopped")
     sys.stderr.flush()
     os._exit(0)
@@ -157,7 +164,16 @@ def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
     commitment = Provider(config, Commitments(connect(database_url(config))), spool)
-    receiver = Receiver(config.node, config.receive, spool, [commitment])
+    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    receiver = Receiver(
+        config.node,
+        config.receive,
+        spool,
+        [commitment],
+        admission=config.admission,
+        tls=config.tls,
+        trail=trail,
+    )
     receiver.start()
     log.event("listening for DICOM", ae_title=config.node.ae_title, bind=config.node.bind, port=config.node.port)
     ledger = _open(config, "receive", stop)
@@ -258,7 +274,10 @@ def serve(config: Config) -> None:
     ready(config).close()
     wait_for_orphans(config)
     check_ports(config)
+    tls.check(config)
     metrics.keep_in(config.node.data / "metrics", "serve")
+    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)
     children = [_started(role, number, path) for role, number in _wanted(config)]
     log.event("node started", data=str(config.node.data), destinations=len(config.destinations))
@@ -266,6 +285,7 @@ def serve(config: Config) -> None:
         for child in children:
             _watch(child, path)
     _end(children)
+    trail.record(Event.APPLICATION_STOPPED, by="node")
     log.event("node stopped")
     lock.close()
 
@@ -297,13 +317,19 @@ def wait_for_orphans(config: Config) -> None:
                 time.sleep(0.1)
 
 
+def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
+    """Every TCP port that the node listens on: its key, address and number."""
+    if config.tls.plain:
+        yield "node.port", config.node.bind, config.node.port
+    if config.tls.port is not None:
+        yield "tls.port", config.node.bind, config.tls.port
+    yield "web.port", config.web.bind, config.web.port
+    yield "metrics.port", config.metrics.bind, config.metrics.port
+
+
 def check_ports(config: Config) -> None:
     """Raise PortTaken, or ConfigError for an address that is not this machine's, before anything is started."""
-    for key, bind, port in (
-        ("node.port", config.node.bind, config.node.port),
-        ("web.port", config.web.bind, config.web.port),
-        ("metrics.port", config.metrics.bind, config.metrics.port),
-    ):
+    for key, bind, port in _wanted_ports(config):
         with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

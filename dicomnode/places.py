@@ -26,13 +26,13 @@ class Places:
         self._taken: weakref.WeakKeyDictionary[Association, str] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def take(self, association: Association, calling_ae: str) -> Limit | None:
-        """Take a place; the limit that stands in the way, or None."""
+    def take(self, association: Association, calling_ae: str, most_of_it: int | None = None) -> Limit | None:
+        """Take a place; the limit that stands in the way, or None. `most_of_it`: a limit of this AE's own."""
         with self._lock:
             here = [ae for one, ae in self._taken.items() if _lasts(one)]
             if len(here) >= self._most:
                 return "associations"
-            if here.count(calling_ae) >= self._most_of_one:
+            if here.count(calling_ae) >= (most_of_it or self._most_of_one):
                 return "ae"
             self._taken[association] = calling_ae
             return None

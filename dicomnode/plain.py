@@ -125,7 +125,7 @@ def _typed(hint: Any, value: object, path: str) -> Any:
 
 
 _WANTED: Mapping[Any, str] = types.MappingProxyType(
-    {str: "text", Path: "a folder's path", int: "a whole number", float: "a number", bool: "true or false"}
+    {str: "text", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
 )
 
 

@@ -16,7 +16,6 @@ There is no database and no inference in this process, so neither can refuse or 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -26,19 +25,23 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 
 from dicomnode import log, metrics
+from dicomnode.admission import Door
 from dicomnode.arrivals import Arrivals
-from dicomnode.connection import Server
 from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
-from dicomnode.errors import NodeError, NotStorable, OutOfResources, PortTaken, TooLarge
+from dicomnode.errors import NodeError, NotStorable, OutOfResources, TooLarge
 from dicomnode.incoming import Mismatched, calling_ae, incoming_of, store_request
-from dicomnode.places import LIMIT_EXCEEDED, Places, refuse
+from dicomnode.places import Places
+from dicomnode.ports import Ports
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.tally import Tally
+from dicomnode.trust import EVERYONE, NO_TLS, Admission, Tls
 
 if TYPE_CHECKING:
     import queue
 
     from pynetdicom.events import Event
 
+    from dicomnode.audit import Trail
     from dicomnode.config import Node, Receive
     from dicomnode.settle import Arrival
     from dicomnode.spool import Spool, Stored
@@ -69,22 +72,33 @@ class Receiver:
     Whoever settles series calls `arrivals` about every second and `forget` for each series handed over.
     """
 
-    def __init__(self, node: Node, receive: Receive, spool: Spool, services: Sequence[Service] = ()) -> None:
-        self._node = node
-        self._receive = receive
+    def __init__(
+        self,
+        node: Node,
+        receive: Receive,
+        spool: Spool,
+        services: Sequence[Service] = (),
+        *,
+        admission: Admission = EVERYONE,
+        tls: Tls = NO_TLS,
+        trail: Trail | None = None,
+    ) -> None:
         self._spool = spool
         self._arrivals = Arrivals()
         self._services = services
-        self._places = Places(receive.max_associations, receive.max_associations_per_ae)
+        self._trail = trail
+        places = Places(receive.max_associations, receive.max_associations_per_ae)
+        self._door = Door(admission, _own_titles(node, receive, admission), places, trail)
+        self._tally = Tally(trail)
         self._ae = _application_entity(node, receive)
         for service in services:
             self._ae.add_supported_context(service.sop_class)
-        self._server: Server | None = None
+        self._ports = Ports(node, receive, tls, self._door)
 
     def start(self) -> None:
-        """Listen; returns at once. Raises PortTaken."""
+        """Listen; returns at once. Raises PortTaken, and ConfigError for TLS files that are no good."""
         events: list[evt.EventHandlerType] = [
-            (evt.EVT_REQUESTED, self._admit),
+            (evt.EVT_REQUESTED, self._door.requested),
             (evt.EVT_C_ECHO, _answer_echo),
             (evt.EVT_C_STORE, self._answer_store),
             (evt.EVT_ACCEPTED, _log_association, ["association accepted"]),
@@ -92,29 +106,26 @@ class Receiver:
             (evt.EVT_RELEASED, _log_association, ["association released"]),
             (evt.EVT_ABORTED, _log_association, ["association aborted"]),
             (evt.EVT_CONN_CLOSE, _end_without_request),
+            (evt.EVT_CONN_CLOSE, self._tally.ended),
             *(handler for service in self._services for handler in service.handlers()),
         ]
-        address = (self._node.bind, self._node.port)
-        try:
-            server = self._ae.make_server(address, evt_handlers=events, server_class=Server, limits=self._receive)
-        except OSError as error:
-            raise PortTaken("node.port", *address) from error
-        assert isinstance(server, Server)
-        self._server = server
-        threading.Thread(target=server.serve_forever, name="dicom-listener", daemon=True).start()
+        self._ports.open(self._ae, events)
 
     @property
     def port(self) -> int:
-        """The TCP port it listens on (of interest when the configured one is 0)."""
-        assert self._server is not None, "not started"
-        return int(self._server.server_address[1])
+        """The TCP port without TLS that it listens on (of interest when the configured one is 0)."""
+        assert self._ports.plain is not None, "not started"
+        return int(self._ports.plain.server_address[1])
+
+    @property
+    def tls_port(self) -> int:
+        """The TCP port with TLS."""
+        assert self._ports.secured is not None, "not started, or without TLS"
+        return int(self._ports.secured.server_address[1])
 
     def stop(self, grace_s: float = 5.0) -> None:
         """Listen no more, let associations end within `grace_s`, abort the rest."""
-        if self._server is None:
-            return
-        self._server.shutdown()
-        self._server = None
+        self._ports.close()
         deadline = time.monotonic() + grace_s
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -133,13 +144,6 @@ class Receiver:
         """Let go of a series handed over; False, and kept, when more of it has come since `arrival` was read."""
         return self._arrivals.forget(arrival)
 
-    def _admit(self, event: Event) -> None:
-        """Refuse an association for the moment when there is no place for it (PS3.8 9.3.4: local limit exceeded)."""
-        full = self._places.take(event.assoc, calling_ae(event.assoc))
-        if full is not None:
-            metrics.LIMITS.labels(limit=full).inc()
-            refuse(event.assoc, *LIMIT_EXCEEDED)
-
     def _answer_store(self, event: Event) -> Dataset:
         """Answer one C-STORE request; whatever is not in `STATUS` becomes pynetdicom's 0xC211."""
         try:
@@ -151,12 +155,20 @@ class Receiver:
 
     def _stored(self, event: Event) -> Stored:
         """Keep the request's instance and note its arrival."""
+        if self._trail is not None:
+            self._trail.check()
         incoming = incoming_of(event)
         with metrics.STAGE_SECONDS.labels(stage="receive").time():
             stored = self._spool.store(incoming)
         source, instance = stored.series_uid, stored.sop_instance_uid
         self._arrivals.note(source, instance, incoming.calling_ae, event.assoc, new=not stored.duplicate)
+        self._tally.stored(event.assoc, incoming)
         return stored
+
+
+def _own_titles(node: Node, receive: Receive, admission: Admission) -> tuple[str, ...]:
+    """As whom the node may be called; none is as anyone."""
+    return (node.ae_title, *admission.called) if receive.check_called_ae or admission.called else ()
 
 
 def _application_entity(node: Node, receive: Receive) -> AE:
@@ -165,7 +177,6 @@ def _application_entity(node: Node, receive: Receive) -> AE:
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.maximum_associations = sys.maxsize  # the places decide: pynetdicom counts bare connections too
-    ae.require_called_aet = receive.check_called_ae
     ae.maximum_pdu_size = receive.max_pdu_bytes
     ae.acse_timeout = receive.request_timeout_s
     ae.dimse_timeout = ae.network_timeout = receive.idle_timeout_s

@@ -60,7 +60,10 @@ def checked_uid(uid: str, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One instance as a C-STORE request brings it (PS3.7 9.1.1.1), its data set encoded and untouched."""
+    """One instance as a C-STORE request brings it (PS3.7 9.1.1.1), its data set encoded and untouched.
+
+    `study_uid` and `patient_id` are as they came, for the audit trail alone.
+    """
 
     series_uid: str
     sop_instance_uid: str
@@ -68,6 +71,8 @@ class Incoming:
     transfer_syntax_uid: str
     calling_ae: str
     dataset: bytes
+    study_uid: str = ""
+    patient_id: str = ""
 
     def file_head(self) -> bytes:
         """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
@@ -280,7 +285,7 @@ class Spool:
         files = self.instances(folder.name)
         now = time.monotonic()
         uids = frozenset(path.stem for path in files)
-        sender = _calling_ae(files[0]) if files else ""
+        sender = source_ae(files[0]) if files else ""
         return Arrival(folder.name, uids, sender, first_at=now, last_at=now, open_associations=0, associations=0)
 
     def _mark(self) -> str:
@@ -353,7 +358,7 @@ def _dicom_files(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.glob("*.dcm")))
 
 
-def _calling_ae(path: Path) -> str:
+def source_ae(path: Path) -> str:
     """Source Application Entity Title (0002,0016) of a stored file, empty if it is not there."""
     try:
         meta = read_file_meta_info(path)

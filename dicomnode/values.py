@@ -5,6 +5,7 @@ A rule is a `plain.Check`: value -> a complaint ("must be ..."), or None when th
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -13,6 +14,26 @@ def ae_title(value: str) -> str | None:
     plain = all(" " <= character <= "~" and character != "\\" for character in value)
     good = plain and 1 <= len(value) <= 16 and value.strip()
     return None if good else "must be 1 to 16 ASCII characters, no backslash"
+
+
+def ae_titles(value: tuple[str, ...]) -> str | None:
+    """AE titles."""
+    return next(filter(None, map(ae_title, value)), None)
+
+
+def ae_pattern(value: str) -> str | None:
+    """An AE title in which * stands for any characters and ? for one: those two are characters of VR AE as well."""
+    return ae_title(value)
+
+
+def networks(value: tuple[str, ...]) -> str | None:
+    """IPv4 and IPv6 addresses or networks, such as 192.0.2.0/24."""
+    for one in value:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError as error:
+            return f"must hold addresses or networks such as 192.0.2.0/24 ({error})"
+    return None
 
 
 def not_empty(value: str) -> str | None:

@@ -1,0 +1,74 @@
+"""Who sent what: one audit record when a study begins to come over an association, and one when the association ends.
+
+The first is on the disk before the first instance is acknowledged, so that a sender is known whatever happens next
+(PS3.15 A.5.3.3, A.5.3.7).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dicomnode.audit_message import Event as Audited
+from dicomnode.incoming import calling_ae
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+    from pynetdicom.events import Event
+
+    from dicomnode.audit import Trail
+    from dicomnode.spool import Incoming
+
+
+@dataclass
+class _Count:
+    """Of one study, over one association."""
+
+    series: set[str] = field(default_factory=set)
+    instances: int = 0
+
+
+class Tally:
+    """Counts what comes over each association until it ends. Thread-safe."""
+
+    def __init__(self, trail: Trail | None) -> None:
+        self._trail = trail
+        self._counts: dict[Association, dict[tuple[str, str], _Count]] = {}
+        self._lock = threading.Lock()
+
+    def stored(self, association: Association, incoming: Incoming) -> None:
+        """An instance is on the disk, and about to be acknowledged."""
+        if self._trail is None:
+            return
+        about = (incoming.study_uid, incoming.patient_id)
+        with self._lock:
+            counts = self._counts.setdefault(association, {})
+            first = about not in counts
+            count = counts.setdefault(about, _Count())
+            count.series.add(incoming.series_uid)
+            count.instances += 1
+        if first:
+            self._record(Audited.BEGIN_TRANSFERRING, association, about, _Count({incoming.series_uid}))
+
+    def ended(self, event: Event) -> None:
+        """The connection was closed (EVT_CONN_CLOSE), however the association ended."""
+        with self._lock:
+            counts = self._counts.pop(event.assoc, {})
+        for about, count in counts.items():
+            self._record(Audited.INSTANCES_TRANSFERRED_IN, event.assoc, about, count)
+
+    def _record(self, event: Audited, association: Association, about: tuple[str, str], count: _Count) -> None:
+        """Write a record of one study."""
+        assert self._trail is not None
+        study, patient = about
+        self._trail.record(
+            event,
+            by=f"ae:{calling_ae(association)}",
+            address=association.requestor.address or "",
+            failed="the association was aborted" if association.is_aborted else None,
+            studies=[study] if study else [],
+            patients=[patient] if patient else [],
+            series=sorted(count.series),
+            instances=count.instances,
+        )
