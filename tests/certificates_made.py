@@ -30,9 +30,7 @@ def written(folder: Path, stem: str, certificate: x509.Certificate, key: Key, pa
     pair = Pair(folder / f"{stem}.crt", folder / f"{stem}.key")
     pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     locked = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
-    pair.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
-    )
+    pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
     return pair
 
 
