@@ -119,6 +119,10 @@ def _add_conversions(commands: Any) -> None:
     text = "a name in config/profiles, or the path of your own .yaml file (default generic)"
     added.add_argument("--profile", default="generic", metavar="NAME", help=text)
     _add(commands, "models", _models, "List the installed models from their cards", "", "json")
+    details = "A folder that `python -m monai.bundle run` executes where sct-node is installed; see its docs/README.md."
+    added = _add(commands, "export", _export, "Write an installed model as a MONAI Bundle", details)
+    added.add_argument("name", metavar="MODEL", help="a name that `sct-node models` lists, or a folder with a model")
+    added.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="the folder to write, not there yet")
 
 
 def _add_jobs(commands: Any) -> None:
@@ -201,6 +205,13 @@ def _predict(given: argparse.Namespace) -> int:
     from pipeline.synthesize import predict_nifti
 
     predict_nifti(given.mr, given.out, load_model(config.model, config.device))
+    return OK
+
+
+def _export(given: argparse.Namespace) -> int:
+    from pipeline.bundle import write_bundle
+
+    print(write_bundle(given.name, given.bundle))
     return OK
 
 
