@@ -16,11 +16,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dimse_messages import DIMSEMessage
 
 from dicomnode import log, metrics
 from dicomnode.errors import OutOfResources, TooLarge
+from dicomnode.reactor import SHORTEST_REST_S, Reactor
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -111,6 +112,21 @@ class Messages(DIMSEServiceProvider):
         self._room = room
         self._begun_at = 0.0
         self._come = 0
+        self._stirred = threading.Event()
+
+    def get_msg(self, block: bool = False) -> _QueueItem:
+        """The next message. Without `block` the association's thread asks, over and over: in silence it rests first.
+
+        It takes nothing when meanwhile another thread has begun to wait for an answer: the message may be that one.
+        """
+        if block:
+            return super().get_msg(block)
+        dul = self.dul
+        assert isinstance(dul, Reactor)
+        self._stirred.wait(dul.rest_s - SHORTEST_REST_S)
+        self._stirred.clear()
+        paused = not self.assoc._reactor_checkpoint.is_set()  # noqa: SLF001, pynetdicom has no other name for it
+        return (None, None) if paused else super().get_msg()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take in a fragment; one that makes no sense, or breaks a limit, ends the association with an A-ABORT."""
@@ -128,6 +144,7 @@ class Messages(DIMSEServiceProvider):
             metrics.LIMITS.labels(limit="message").inc()
             self.message = None
             self.dul.event_queue.put("Evt19")
+        self._stirred.set()
 
     def _check(self, message: DIMSEMessage) -> None:
         """Raise Unbearable when the message breaks a limit for which its association ends."""
