@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Each does all its set-up, as root or not, in a venv of its own (.venv).
 #
 #   make demo INPUT=folder    the demo with your own MR series
-#   make test ARGS="-k ..."   pytest arguments
+#   make test ARGS="-k ..."   pytest arguments; TEST_WORKERS=0 runs one test at a time
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 DOSE_VENV ?= .venv-dose
+# Test files at once. Many tests wait (for a time-out, a restart, a peer) rather than compute.
+TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(shell find dicomnode pipeline models config -type f ! -path '*/__pycache__/*')
@@ -30,7 +32,7 @@ demo: $(VENV)/installed
 
 # The installed wheel is tested: PYTHONSAFEPATH keeps the source folder off the path, of pytest and of what it starts.
 test: $(VENV)/installed $(VENV)/test-tools
-	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 $(BIN)/python -m pytest $(ARGS)
+	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ SCT_TEST_INSTALLED   1 where the installed wheel is tested: the packages must no
 import contextlib
 import gzip
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -190,12 +191,20 @@ def program() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Ports of the loopback interface that were free a moment ago."""
+    """Ports of the loopback interface that were free a moment ago, each only once.
+
+    They lie below those that the kernel gives to outgoing connections, and begin elsewhere in each process: what one
+    test was told is free no other connection takes before the test does.
+    """
+    lowest, number = 10_000, 20_000
+    ports = itertools.cycle(range(number))
 
     def find() -> int:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            return int(listener.getsockname()[1])
+        while True:
+            port = lowest + (os.getpid() * 97 + next(ports)) % number
+            with socket.socket() as listener, contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                return port
 
     return find
 
