@@ -32,6 +32,7 @@ class _Coming:
     links: set[Link] = field(default_factory=set)
     awaited: set[Link] = field(default_factory=set)
     heard_at: float = 0.0
+    begun_at: float | None = None
     associations: int = 0
     interrupted: bool = False
     between_pieces: bool = False
@@ -43,6 +44,7 @@ class _Coming:
         if link not in self.links:
             self.links.add(link)
             self.associations += 1
+            self.begun_at = now
             self.interrupted = False
         self.awaited.add(link)
         self.calling_ae = calling_ae
@@ -78,6 +80,7 @@ class _Coming:
             interrupted=self.interrupted,
             pause_s=self.pause_s,
             awaited_since=self.heard_at if self.awaited else None,
+            begun_at=self.begun_at,
         )
 
 

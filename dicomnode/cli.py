@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dicomnode import config as configuration
-from dicomnode import decisions, measuring
+from dicomnode import decisions, machines, measuring
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
@@ -92,7 +92,7 @@ def _add_roles(commands: Any) -> None:
         added = _add(commands, role, _role, summary, "All roles share node.data and the database.")
         added.set_defaults(role=role, number=0)
         added.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
-        if role == "synthesize":
+        if role in ("synthesize", "deliver"):
             text = "number of this worker on this machine, from 0 (one process each)"
             added.add_argument("--number", type=int, default=0, metavar="N", help=text)
 
@@ -133,6 +133,7 @@ def _add_jobs(commands: Any) -> None:
     added = _add(commands, "show", _show, "Show a job: its events, deliveries and receipts", "", "json")
     added.add_argument("job", metavar="JOB", help=job)
     decisions.add_commands(commands, _add)
+    machines.add_commands(commands, _add)
 
 
 def _add_rest(commands: Any) -> None:

@@ -25,6 +25,7 @@ from dicomnode.values import (
     database_url,
     description,
     device_name,
+    host_name,
     hu_range,
     image_type,
     not_empty,
@@ -240,6 +241,14 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class Hosts:
+    """Several machines on one PostgreSQL database."""
+
+    name: str | None = _checked(None, host_name)
+    dead_after_s: float = _checked(60.0, between(10, 86_400))
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """How much is logged."""
 
@@ -253,6 +262,7 @@ class Config:
     node: Node = Node()
     database: str = field(default="sqlite", metadata={"read": _database})
     database_password: Secret | None = None
+    hosts: Hosts = Hosts()
     web: Web = Web()
     metrics: Metrics = Metrics()
     receive: Receive = Receive()

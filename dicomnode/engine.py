@@ -18,17 +18,25 @@ Learned by trying, and therefore:
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import os
 import random
-import socket
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowSerializationFormat
+from dbos import (
+    DBOS,
+    DBOSClient,
+    DBOSPortableJSONSerializer,
+    EnqueueOptions,
+    WorkflowSerializationFormat,
+    WorkflowStatus,
+)
 
-from dicomnode import log
+from dicomnode import hosts, log
 from dicomnode.errors import RoleTaken
 
 if TYPE_CHECKING:
@@ -52,6 +60,11 @@ Ending = Literal["unknown", "waiting", "ended", "died"]
 """What the engine knows of a workflow: nothing, not ended, ended, or given up because its process died each time."""
 
 _WAITING: Final = ("ENQUEUED", "DELAYED", "PENDING")
+_ENDED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
+PRUNED_AT_ONCE: Final = 500
+REMEMBERED_S: Final = 7 * 86_400.0
+"""How long the engine's records of ended attempts are kept."""
 
 
 def back_off_s(attempt: int, first_s: float, max_s: float, draw: float) -> float:
@@ -100,6 +113,33 @@ class Queues:
             for one in self._client.list_workflows(workflow_ids=ids, load_input=False, load_output=False):
                 endings[one.workflow_id] = _ending(one.status)
         return endings
+
+    def begun_by(self) -> set[str]:
+        """Executors that have begun an attempt and not ended it."""
+        return {str(one.executor_id) for one in self._pending()}
+
+    def take_back(self, executors: Collection[str]) -> int:
+        """Put back into their queues the attempts that these executors have begun and not ended; -> how many."""
+        left = [one for one in self._pending() if one.executor_id in executors]
+        for one in left:
+            self._client.resume_workflow(one.workflow_id, queue_name=one.queue_name)
+        return len(left)
+
+    def prune(self, older_than_s: float) -> int:
+        """Delete the engine's records of attempts that ended longer ago; -> how many. The ledger keeps its events."""
+        before = datetime.datetime.fromtimestamp(time.time() - older_than_s, datetime.UTC).isoformat()
+        deleted = 0
+        while True:
+            found = self._client.list_workflows(
+                status=list(_ENDED), completed_before=before, limit=PRUNED_AT_ONCE, load_input=False, load_output=False
+            )
+            self._client.delete_workflows([one.workflow_id for one in found])
+            deleted += len(found)
+            if len(found) < PRUNED_AT_ONCE:
+                return deleted
+
+    def _pending(self) -> list[WorkflowStatus]:
+        return self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
 
     def _entry(self, options: EnqueueOptions, delay_s: float, *arguments: object) -> Then:
         options["app_version"] = VERSION
@@ -213,11 +253,17 @@ class Executor:
     """
 
     def __init__(self, config: Config, role: str, number: int) -> None:
-        host = "node" if config.database == "sqlite" else socket.gethostname()
+        host = hosts.name_of(config)
+        self.role = role
         self.id = f"{host}/{role}/{number}"
         folder = config.node.data / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = _locked(folder / f"{host}-{role}-{number}.lock", self.id)
+        self.path = folder / f"{host}-{role}-{number}.lock"
+        self._file = _locked(self.path, self.id)
+
+    def touch(self) -> None:
+        """Show by the lock file's time that the process is alive: a probe needs no more than `find -newermt`."""
+        os.utime(self._file)
 
     def close(self) -> None:
         """Let the name go."""

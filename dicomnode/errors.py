@@ -14,6 +14,8 @@
     ├── NewLedger           a newer version of the node has worked on the database: nothing starts
     ├── UnknownJob          a person asked for a job the ledger does not know
     ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
+    ├── UnknownHost         a person names a machine that never worked on the database
+    ├── StillAlive          a person wants the work of a machine taken over that was heard of a moment ago
     └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
 
 `pipeline.errors` holds the rest: Unsuitable (REJECTED, never retried) and Implausible (held for a person). Anything
@@ -107,6 +109,14 @@ class UnknownJob(NodeError):
 
 class UnknownDestination(NodeError):
     """The configuration has no destination of that name."""
+
+
+class UnknownHost(NodeError):
+    """No such machine works on the database, or has left anything there."""
+
+
+class StillAlive(NodeError):
+    """The machine was heard of a moment ago; taking its work over would have two do it."""
 
 
 class WrongState(NodeError):

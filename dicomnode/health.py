@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dicomnode import metrics
+from dicomnode import hosts, metrics
 from dicomnode.config import Config
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.guard import SecurityHeaders
@@ -53,7 +53,7 @@ def app(config: Config) -> Starlette:
 
 def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
     """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds."""
-    ticks = metrics.last_ticks(config.node.data / "metrics")
+    ticks = metrics.last_ticks(hosts.metrics_folder(config))
     return {"ledger": _ledger_check(ledger), "disk": _disk_check(config), **role_checks(ticks, now)}
 
 
@@ -96,7 +96,7 @@ def _metrics(request: Request) -> Response:
         now = metrics.Now(*_from_ledger(watched.ledger, time.time()), free)
     except LedgerUnreachable:
         now = metrics.Now({}, {}, free)
-    text = metrics.exposition(watched.config.node.data / "metrics", now)
+    text = metrics.exposition(hosts.metrics_folder(watched.config), now)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 from dicomnode import log, metrics
 from dicomnode.commitment_ledger import Commitments
 from dicomnode.conflicts import CODE, NAMED, Conflicts, names_of
+from dicomnode.errors import LedgerUnreachable
 from dicomnode.evidence import Evidence
+from dicomnode.receivers import NoOther
 from dicomnode.schema import Plan
-from dicomnode.settle import Patience, is_still, settled
+from dicomnode.settle import Patience, is_still, settled, together
 from dicomnode.states import State
 from dicomnode.superseding import SUPERSEDED
 from models.card import find
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
     from dicomnode.receive import Receiver
+    from dicomnode.receivers import Receivers
     from dicomnode.rules import Decision
     from dicomnode.schema import JobRow
     from dicomnode.settle import Arrival, Reason, Stack
@@ -40,14 +43,23 @@ if TYPE_CHECKING:
 
 
 class Intake:
-    """Notes arrivals, settles series, opens jobs; called from one thread of one process."""
+    """Notes arrivals, settles series, opens jobs; called from one thread of one process a receiver."""
 
-    def __init__(self, config: Config, ledger: Ledger, queues: Queues, spool: Spool, receiver: Receiver) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        queues: Queues,
+        spool: Spool,
+        receiver: Receiver,
+        receivers: Receivers | None = None,
+    ) -> None:
         self._config = config
         self._ledger = ledger
         self._queues = queues
         self._spool = spool
         self._receiver = receiver
+        self._receivers = receivers or NoOther()
         self._conflicts = Conflicts(ledger.engine)
         self._evidence = Evidence(config, Commitments(ledger.engine).requests, self._conflicts.missing)
         self._noted: dict[str, int] = {}
@@ -59,12 +71,25 @@ class Intake:
         self._receiver.adopt(one for one in self._spool.scan() if not self._taken(one, seen.get(one.series_uid, 0)))
 
     def tick(self) -> None:
-        """Look at each series that is arriving; what fails for one is logged and tried again, the others go on."""
-        for arrival in self._receiver.arrivals().values():
+        """Look at each series that is arriving; what fails for one is logged and tried again, the others go on.
+
+        Raises LedgerUnreachable.
+        """
+        arrivals = self._receiver.arrivals()
+        told = self._receivers.exchange(arrivals)
+        for uid, arrival in arrivals.items():
             try:
-                self._look(arrival)
+                with self._receivers.turn(uid) as mine:
+                    if mine:
+                        self._look(arrival, together(arrival, told.arrivals.get(uid, ())), told.told_at)
+            except LedgerUnreachable:
+                raise
             except Exception:
                 log.LOGGER.exception("series not handed over, tried again", extra=log.fields(series=arrival.series_uid))
+        if told.dead:
+            log.event("series of a dead receiver are looked for", level="warning", receivers=sorted(told.dead))
+            self.adopt()
+            self._receivers.bury(told.dead)
 
     def _taken(self, arrival: Arrival, seen: int) -> bool:
         """Whether a job has the series as it is on disk, and its contradictions are known."""
@@ -73,21 +98,25 @@ class Intake:
         whole = job is not None and list(job.sop_instance_uids) == names_of(arrival.sop_uids, rows)
         return whole and known and seen == len(arrival.sop_uids)
 
-    def _look(self, arrival: Arrival) -> None:
-        """Note the series, and hand it over once it is settled."""
+    def _look(self, own: Arrival, arrival: Arrival, told_at: float) -> None:
+        """Note the series, and hand it over once it is settled; `arrival` is what all receivers know of it.
+
+        Not before every other receiver has told later than its last instance came, at `told_at`.
+        """
         uid = arrival.series_uid
         sop_uids = [path.stem for path in self._spool.instances(uid)]
         self._look_for_conflicts(arrival, sop_uids)
         names = names_of(sop_uids, self._conflicts.of(uid))
         job = self._ledger.job_of(uid)
         if job is not None and list(job.sop_instance_uids) == names:
-            self._let_go(arrival)
+            self._let_go(own)
             return
         self._note(arrival, len(names))
         paths = [self._spool.series_folder(uid) / f"{name}.dcm" for name in names]
-        reason = self._settled(arrival, paths)
+        reason = self._settled(arrival, paths) if told_at > arrival.last_at else None
         if reason is not None:
             self._hand_over(arrival, names, self._evidence.decision(uid, arrival.calling_ae, paths), reason)
+            self._let_go(own)
 
     def _settled(self, arrival: Arrival, paths: Sequence[Path]) -> Reason | None:
         """Why the series is complete, or None."""
@@ -155,7 +184,6 @@ class Intake:
             told = f"series received, to {decision.action}"
             log.event(told, series=uid, job=job, instances=len(names), reason=reason, rule=decision.rule)
             self._tell_of(self._ledger.job(job))
-        self._let_go(arrival)
 
     def _tell_of(self, row: JobRow) -> None:
         """Say what else a new job means: one that it supersedes, and that it is held."""

@@ -67,11 +67,28 @@ def existing(config: Config) -> Ledger:
 
 
 def connect(url: str) -> sa.Engine:
-    """An engine that is durable: SQLite with WAL, synchronous=FULL and patience for locks; PostgreSQL as it is."""
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    """An engine that is durable: SQLite with WAL, synchronous=FULL and patience for locks; PostgreSQL as it is.
+
+    A PostgreSQL server that is cut off is given up after about 20 s, and so is a client that the server hears no more
+    of: else its locks would stay for hours.
+    """
     if url.startswith("sqlite"):
+        engine = sa.create_engine(url)
         sa.event.listen(engine, "connect", _durable)
-    return engine
+        return engine
+    return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_PATIENCE)
+
+
+_PATIENCE: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=20000 -c idle_in_transaction_session_timeout=60000",
+}
+"""libpq's and the server's time-outs, in seconds, milliseconds where they begin with tcp_user or end in timeout=."""
 
 
 def _durable(connection: Any, _record: object) -> None:

@@ -25,21 +25,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dicomnode import config as configuration
-from dicomnode import engine, log, metrics, tls
+from dicomnode import engine, hosts, log, metrics, tls
 from dicomnode.audit import Event, Trail
 from dicomnode.config import Config
-from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
+from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError, PortTaken, RoleTaken
 from dicomnode.ledger import Ledger, connect, database_url
 from dicomnode.rules import models_of
 from dicomnode.spool import Spool
+from dicomnode.steps import reaching
 from models.card import BadCard, UnknownModel, find
+
+if TYPE_CHECKING:
+    from dicomnode.receivers import Receivers
 
 ROLES: Final = ("receive", "synthesize", "deliver", "web")
 TICK_S: Final = 1.0
 RECONCILE_S: Final = 30.0
+PRUNE_S: Final = 3600.0
 GRACE_S: Final = 8.0
 """How long a role may take to end after SIGTERM; then it ends all the same, which is safe at any point."""
 RESTART_FIRST_S: Final = 0.5
@@ -54,9 +59,13 @@ def ready(config: Config) -> Ledger:
     """
     _models_found(config)
     ledger = Ledger(database_url(config))
-    with _alone(_run_folder(config) / "ready.lock"):
-        ledger.create()
-        engine.prepare(ledger)
+    try:
+        with _alone(_run_folder(config) / f"{hosts.name_of(config)}-ready.lock"), reaching():
+            ledger.create()
+            engine.prepare(ledger)
+    except NodeError:
+        ledger.close()
+        raise
     return ledger
 
 
@@ -104,12 +113,12 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     tls.check(config)
     executor = engine.Executor(config, role, number)
-    metrics.keep_in(config.node.data / "metrics", name)
+    metrics.keep_in(hosts.metrics_folder(config), name)
     log.event("role started", pid=os.getpid())
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:
         trail.record(Event.APPLICATION_STARTED, by="node", words=name)
-    _BODIES[role](config, executor.id, stop)
+    _BODIES[role](config, executor, stop)
     if not supervised:
         trail.record(Event.APPLICATION_STOPPED, by="node", words=name)
     log.event("role stopped")
@@ -142,19 +151,19 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _open(config: Config, role: str, stop: threading.Event) -> Ledger | None:
+def _open(config: Config, executor: engine.Executor, stop: threading.Event) -> Ledger | None:
     """The ledger, waiting for its database as long as it takes; None when stopped meanwhile."""
     while not stop.is_set():
         try:
             return ready(config)
         except LedgerUnreachable as error:
             log.event("waiting for the database", level="error", reason=str(error))
-        metrics.tick(role)
+        _alive(executor)
         stop.wait(5.0)
     return None
 
 
-def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
+def _receive(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.commitment_ledger import Commitments
     from dicomnode.commitment_scp import Provider
     from dicomnode.intake import Intake
@@ -176,48 +185,53 @@ def _receive(config: Config, _executor: str, stop: threading.Event) -> None:
     )
     receiver.start()
     log.event("listening for DICOM", ae_title=config.node.ae_title, bind=config.node.bind, port=config.node.port)
-    ledger = _open(config, "receive", stop)
+    ledger = _open(config, executor, stop)
     if ledger is not None:
         commitment.start()
-        intake = Intake(config, ledger, engine.Queues(ledger), spool, receiver)
-        intake.adopt()
-        _each_tick("receive", stop, intake.tick)
+        receivers = _receivers(config, ledger, executor)
+        intake = Intake(config, ledger, engine.Queues(ledger), spool, receiver, receivers)
+        _each_tick(executor, stop, _first(intake.adopt), intake.tick)
     commitment.stop()
     receiver.stop(GRACE_S / 2)
 
 
-def _synthesize(config: Config, executor: str, stop: threading.Event) -> None:
+def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.conversion import Conversions
 
-    ledger = _open(config, "synthesize", stop)
+    ledger = _open(config, executor, stop)
     if ledger is None:
         return
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
-    conversions = Conversions(config, ledger, engine.Queues(ledger), spool)
-    engine.work_synthesize(ledger, executor, conversions.attempt)
-    _each_tick("synthesize", stop, _now_and_then(conversions.reconcile))
+    queues = engine.Queues(ledger)
+    conversions = Conversions(config, ledger, queues, spool)
+    engine.work_synthesize(ledger, executor.id, conversions.attempt)
+    others = _among_others(config, ledger, queues, executor)
+    _each_tick(executor, stop, others, _now_and_then(conversions.reconcile))
 
 
-def _deliver(config: Config, executor: str, stop: threading.Event) -> None:
+def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.attempt import Deliveries
 
-    ledger = _open(config, "deliver", stop)
+    ledger = _open(config, executor, stop)
     if ledger is None:
         return
-    deliveries = Deliveries(config, ledger, engine.Queues(ledger), Spool(config.node.data))
-    engine.work_deliver(ledger, executor, deliveries.attempt)
-    _each_tick("deliver", stop, _now_and_then(deliveries.reconcile))
+    queues = engine.Queues(ledger)
+    deliveries = Deliveries(config, ledger, queues, Spool(config.node.data))
+    engine.work_deliver(ledger, executor.id, deliveries.attempt)
+    others = _among_others(config, ledger, queues, executor)
+    prune = _now_and_then(lambda: queues.prune(engine.REMEMBERED_S), PRUNE_S)
+    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), prune)
 
 
-def _web(config: Config, _executor: str, stop: threading.Event) -> None:
+def _web(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode import web
 
-    if _open(config, "web", stop) is not None:
+    if _open(config, executor, stop) is not None:
         web.serve(config)
 
 
-_BODIES: Final[dict[str, Callable[[Config, str, threading.Event], None]]] = {
+_BODIES: Final[dict[str, Callable[[Config, engine.Executor, threading.Event], None]]] = {
     "receive": _receive,
     "synthesize": _synthesize,
     "deliver": _deliver,
@@ -225,23 +239,61 @@ _BODIES: Final[dict[str, Callable[[Config, str, threading.Event], None]]] = {
 }
 
 
-def _each_tick(role: str, stop: threading.Event, work: Callable[[], None]) -> None:
-    """Say that the role is alive and do its work, about every second, until stopped; a failure is logged."""
+def _receivers(config: Config, ledger: Ledger, executor: engine.Executor) -> Receivers:
+    """The other receivers on the database; on SQLite there is none."""
+    from dicomnode.receivers import NoOther, Others
+
+    return NoOther() if config.database == "sqlite" else Others(ledger.engine, executor.id, config.hosts.dead_after_s)
+
+
+def _among_others(
+    config: Config, ledger: Ledger, queues: engine.Queues, executor: engine.Executor
+) -> Callable[[], None]:
+    """What a worker does about other machines at each tick; on SQLite nothing."""
+    if config.database == "sqlite":
+        return lambda: None
+    return hosts.Hosts(ledger, queues, config.hosts.dead_after_s, executor.id).tick
+
+
+def _each_tick(executor: engine.Executor, stop: threading.Event, *works: Callable[[], object]) -> None:
+    """Say that the role is alive and do its works, about every second, until stopped; a failure is logged."""
     while not stop.wait(TICK_S):
-        metrics.tick(role)
-        try:
+        _alive(executor)
+        for work in works:
+            try:
+                work()
+            except LedgerUnreachable as error:
+                log.event("waiting for the database", level="error", reason=str(error))
+                break
+            except Exception:
+                log.LOGGER.exception("tick failed, tried again")
+
+
+def _alive(executor: engine.Executor) -> None:
+    """For `/healthz`, and for probes that look at the lock file's time."""
+    metrics.tick(executor.role)
+    executor.touch()
+
+
+def _first(work: Callable[[], None]) -> Callable[[], None]:
+    """`work` until it has succeeded once."""
+    due = [True]
+
+    def maybe() -> None:
+        if due[0]:
             work()
-        except Exception:
-            log.LOGGER.exception("tick failed, tried again")
+            due[0] = False
+
+    return maybe
 
 
-def _now_and_then(work: Callable[[], None]) -> Callable[[], None]:
-    """`work` at the first call, and again when RECONCILE_S have passed."""
+def _now_and_then(work: Callable[[], object], every_s: float = RECONCILE_S) -> Callable[[], None]:
+    """`work` at the first call, and again when `every_s` have passed."""
     due = [0.0]
 
     def maybe() -> None:
         if time.monotonic() >= due[0]:
-            due[0] = time.monotonic() + RECONCILE_S
+            due[0] = time.monotonic() + every_s
             work()
 
     return maybe
@@ -275,7 +327,7 @@ def serve(config: Config) -> None:
     wait_for_orphans(config)
     check_ports(config)
     tls.check(config)
-    metrics.keep_in(config.node.data / "metrics", "serve")
+    metrics.keep_in(hosts.metrics_folder(config), "serve")
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)
@@ -348,7 +400,7 @@ def check_ports(config: Config) -> None:
 
 def _serving_file(config: Config) -> Path:
     """The configuration as this run of the node uses it, whatever happens to the file it came from."""
-    path = _run_folder(config) / "serving.yaml"
+    path = _run_folder(config) / f"{hosts.name_of(config)}-serving.yaml"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(configuration.dump(config))

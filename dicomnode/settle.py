@@ -19,6 +19,9 @@ waited for as long as the receiver itself does, `Patience.idle_s`, unless it has
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -58,6 +61,40 @@ class Arrival:
     interrupted: bool = False
     pause_s: float = 0.0
     awaited_since: float | None = None
+    begun_at: float | None = None
+
+
+def together(own: Arrival, others: Sequence[Arrival]) -> Arrival:
+    """What several receivers know of one series; each has seen only the associations that came to it.
+
+    An association that was lost at one receiver is made good by a later one at another, and the silence between the end
+    at one and the beginning at another is a pause.
+    """
+    every = (own, *others)
+    begun = [one.begun_at for one in every if one.begun_at is not None]
+    awaited = [one.awaited_since for one in every if one.awaited_since is not None]
+    return dataclasses.replace(
+        max(every, key=lambda one: one.last_at),
+        sop_uids=own.sop_uids,
+        first_at=min(one.first_at for one in every),
+        open_associations=sum(one.open_associations for one in every),
+        associations=sum(one.associations for one in every),
+        interrupted=any(one.interrupted and not any(at > one.last_at for at in begun) for one in every),
+        pause_s=max(_pauses(every), default=0.0),
+        awaited_since=max(awaited, default=None),
+        begun_at=max(begun, default=None),
+    )
+
+
+def _pauses(every: Sequence[Arrival]) -> Iterator[float]:
+    """The pauses that receivers saw, and those between what they saw."""
+    yield from (one.pause_s for one in every)
+    brought = sorted((one for one in every if one.associations > 0), key=lambda one: one.first_at)
+    still_at = float("inf")
+    for before, after in itertools.pairwise(brought):
+        still_at = before.last_at if still_at == float("inf") else max(still_at, before.last_at)
+        if before.open_associations == 0 and after.first_at > still_at:
+            yield after.first_at - still_at
 
 
 @dataclass(frozen=True, slots=True)

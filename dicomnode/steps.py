@@ -39,6 +39,13 @@ def reaching() -> Iterator[None]:
         raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
 
 
+def clock(connection: sa.Connection) -> float:
+    """Unix time by the database's clock, which is one for all machines."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
+
+
 def step(
     connection: sa.Connection,
     fact: Fact,

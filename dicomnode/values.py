@@ -47,6 +47,14 @@ def plain_name(value: str) -> str | None:
     return None if value and plain and len(value) <= 64 else "must be 1 to 64 letters, digits, '-', '_' or '.'"
 
 
+def host_name(value: str | None) -> str | None:
+    """Nothing, or a host name (RFC 1123): it becomes part of file names and of the engine's names."""
+    if value is None:
+        return None
+    plain = all(character.isascii() and (character.isalnum() or character in "-.") for character in value)
+    return None if value and plain and len(value) <= 64 else "must be 1 to 64 letters, digits, '-' or '.'"
+
+
 def title(value: str) -> str | None:
     """A name for people: also a metric's label, so short and on one line."""
     good = value.strip() == value and value.isprintable() and 1 <= len(value) <= 64

@@ -48,6 +48,8 @@ ONLY_IN = {
         "dicomnode.resending",
         "dicomnode.commitment_ledger",
         "dicomnode.migration",
+        "dicomnode.hosts",
+        "dicomnode.receivers",
         "dicomnode.engine",
         "dicomnode.migrations.versions.r0001_tables",
         "dicomnode.migrations.versions.r0002_additions",

@@ -171,6 +171,6 @@ def test_a_wrong_configuration_is_named_before_anything_starts(
 def test_what_the_supervisor_gives_its_children_is_the_configuration_it_was_given(node: Node) -> None:
     running = node()
     running.start()
-    path = running.config.node.data / "run" / "serving.yaml"
+    path = running.config.node.data / "run" / "node-serving.yaml"
     assert load(path) == running.config
     assert path.stat().st_mode & 0o777 == 0o600

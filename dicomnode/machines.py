@@ -1,0 +1,57 @@
+"""The commands about several machines: `hosts` lists their processes, `takeover` gives away the work of a dead one."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from dicomnode import config as configuration
+from dicomnode.errors import UnknownHost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dicomnode.config import Config
+    from dicomnode.hosts import Hosts
+
+
+def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
+    """`hosts` and `takeover`; `add` makes a command with its help."""
+    details = "Only with PostgreSQL. A process that was not heard of for hosts.dead_after_s is dead."
+    add(commands, "hosts", _hosts, "List the processes of all machines on the database", details, "json")
+    details = "What it had begun goes back into the queues. This happens by itself after hosts.dead_after_s."
+    added = add(commands, "takeover", _takeover, "Have the others do the work of a dead machine", details)
+    added.add_argument("host", metavar="HOST", help="the machine's name, as sct-node hosts lists it")
+    text = "also when it was heard of a moment ago: it is certain that it is off"
+    added.add_argument("--force", action="store_true", help=text)
+
+
+def _known(config: Config) -> Hosts:
+    from dicomnode import engine
+    from dicomnode.hosts import Hosts
+    from dicomnode.ledger import existing
+
+    if config.database == "sqlite":
+        raise UnknownHost("the database is sqlite: there is one machine, and what it had begun goes on when it is back")
+    ledger = existing(config)
+    return Hosts(ledger, engine.Queues(ledger), config.hosts.dead_after_s)
+
+
+def _hosts(given: argparse.Namespace) -> int:
+    config = configuration.load(given.config)
+    known = _known(config).known()
+    if given.json:
+        print(json.dumps([dataclasses.asdict(one) | {"host": one.host} for one in known], indent=2))
+        return 0
+    for one in known:
+        dead = "  dead" if one.silent_s > config.hosts.dead_after_s else ""
+        print(f"{one.executor:<40} heard of {one.silent_s:.0f} s ago{dead}")
+    return 0
+
+
+def _takeover(given: argparse.Namespace) -> int:
+    attempts = _known(configuration.load(given.config)).take_over(given.host, force=given.force)
+    print(f"{attempts} attempts of {given.host} are back in the queues")
+    return 0
