@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from dicomnode import log, metrics
 from dicomnode.errors import ConfigError
@@ -39,6 +41,21 @@ def check_issuers(file: Path, path: str) -> None:
     now = datetime.datetime.now(datetime.UTC)
     if not any(one.not_valid_before_utc <= now < one.not_valid_after_utc for one in certificates(file, path)):
         raise ConfigError(path, f"{file}: every certificate has expired", "have them renewed")
+
+
+def check_key(file: Path, password: str | None, path: str) -> None:
+    """Raise ConfigError when a private key cannot be read, or not be opened with the password."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(path, f"{file} cannot be read ({error.strerror})", "name a readable file") from error
+    try:
+        load_pem_private_key(content, password.encode() if password and b"ENCRYPTED" in content else None)
+    except TypeError as error:
+        raise ConfigError(path, f"{file} is locked", "name its password as key_password") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        problem = "cannot be opened with key_password" if b"ENCRYPTED" in content else "holds no key in PEM"
+        raise ConfigError(path, f"{file} {problem}", "correct it") from error
 
 
 def certificates(file: Path, path: str) -> list[x509.Certificate]:

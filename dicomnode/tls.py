@@ -20,16 +20,16 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dicomnode import log, metrics
-from dicomnode.certificates import check_certificate, check_issuers, warn
+from dicomnode.certificates import check_certificate, check_issuers, check_key, warn
 from dicomnode.connection import Server
 from dicomnode.credentials import read_secret
 from dicomnode.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dicomnode.config import Config, Destination
     from dicomnode.credentials import Secret
@@ -62,15 +62,20 @@ class TlsConnection(ssl.SSLSocket):
 
     _turn: threading.Lock
 
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        """SSLSocket is made by contexts alone, without a constructor."""
+        made = super().__new__(cls, *arguments, **named)
+        made._turn = threading.Lock()
+        return made
+
     def do_handshake(self, block: bool = False) -> None:
         """Agree with the peer; raises OSError."""
-        self._turn = threading.Lock()
-        with self._remembered():
+        with self._remembered(OSError):
             super().do_handshake(block)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive; a client learns here that a server of TLS 1.3 does not take its certificate."""
-        with self._turn, self._remembered():
+        with self._turn, self._remembered(ssl.SSLError):
             return super().recv(buflen, flags)
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -79,11 +84,11 @@ class TlsConnection(ssl.SSLSocket):
             return super().send(data, flags)
 
     @contextlib.contextmanager
-    def _remembered(self) -> Any:
-        """Keep the reason of a failure."""
+    def _remembered(self, kind: type[OSError]) -> Iterator[None]:
+        """Keep the reason of a failure of this kind."""
         try:
             yield
-        except ssl.SSLError as error:
+        except kind as error:
             if isinstance(self.context, Context) and not isinstance(
                 error, ssl.SSLWantReadError | ssl.SSLWantWriteError
             ):
@@ -153,26 +158,14 @@ class Files:
     def _load_key(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         """Certificate and key together."""
         secret = self.key_password
-        password = (lambda: read_secret(secret, f"{self.path}.key_password")) if secret else (lambda: "")
+        password = read_secret(secret, f"{self.path}.key_password") if secret else ""
+        check_key(key, password, f"{self.path}.key")
         try:
-            context.load_cert_chain(certificate, key, password)
+            context.load_cert_chain(certificate, key, lambda: password)
         except ssl.SSLError as error:
-            raise ConfigError(
-                f"{self.path}.key", f"{key} {_key_problem(error)}", "name the certificate's key"
-            ) from error
-        except OSError as error:
-            raise ConfigError(
-                f"{self.path}.key", f"{key} cannot be read ({error.strerror})", "name its file"
-            ) from error
-
-
-def _key_problem(error: ssl.SSLError) -> str:
-    """What is wrong with a key, as the end of a sentence."""
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return "does not belong to the certificate"
-    if error.reason in ("BAD_DECRYPT", "BAD_PASSWORD_READ"):
-        return "cannot be opened with key_password"
-    return f"is no usable key in PEM ({reason(error)})"
+            mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            problem = "does not belong to the certificate" if mismatch else f"is not accepted ({reason(error)})"
+            raise ConfigError(f"{self.path}.key", f"{key} {problem}", "name the certificate's key") from error
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
