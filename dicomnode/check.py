@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from dicomnode.deliver import echo
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.rules import models_of, unreachable
+from dicomnode.users import Users, check_reachable, users_path
 from models.card import card_path, find
 from pipeline.profile import load_profile
 
@@ -35,6 +37,7 @@ def checks(config: Config) -> list[Check]:
         *(_checked(path, _weights(name)) for path, name in models_of(config).items()),
         _checked("rules", lambda: _rules(config)),
         _checked("disk", lambda: _disk(config)),
+        _checked("web page", lambda: _page(config)),
         _checked("database", lambda: _database(config)),
         *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
         *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
@@ -83,6 +86,16 @@ def _disk(config: Config) -> str:
     if free <= reserve:
         raise ValueError(f"{sentence}: make room, instances are refused with 0xA700")
     return sentence
+
+
+def _page(config: Config) -> str:
+    """Who may come in; what `serve` would refuse is refused here."""
+    check_reachable(config)
+    users = Users(users_path(config)).all()
+    if not users:
+        return "everybody on this machine may read it, nobody decides there; sct-node user add NAME --role physicist"
+    roles = Counter(user.role.value for user in users.values())
+    return "users: " + ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
 
 
 def _database(config: Config) -> str:

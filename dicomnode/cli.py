@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from dicomnode import accounts, decisions, machines, measuring
 from dicomnode import config as configuration
-from dicomnode import decisions, machines, measuring
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
@@ -153,6 +153,7 @@ def _add_rest(commands: Any) -> None:
     added = _add(commands, "train", _train, "Train a model by a recipe", "Goes on from its last checkpoint.")
     added.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as config/train/limb-t1-ldm.yaml")
     measuring.add_commands(commands, _add)
+    accounts.add_commands(commands, _add)
     details = "Starts a node and a destination, pushes a phantom or your series, shows the result. Needs no set-up."
     added = _add(commands, "demo", _demo, "Show the whole journey on this machine", details)
     added.add_argument("--input", type=Path, metavar="DIR", help="your own MR series instead of the phantom")

@@ -21,11 +21,13 @@ from dicomnode.errors import ConfigError
 from dicomnode.plain import Check, between, build, kind, nearest, plain, said
 from dicomnode.trust import EVERYONE, NO_TLS, Admission, ClientTls, Tls
 from dicomnode.values import (
+    addresses,
     ae_title,
     database_url,
     description,
     device_name,
     host_name,
+    host_names,
     hu_range,
     image_type,
     not_empty,
@@ -63,10 +65,23 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Where the jobs page is served."""
+    """Where the jobs page is served, and to whom."""
 
     bind: str = _checked("127.0.0.1", not_empty)
     port: int = _checked(8080, between(1, 65535))
+    users: Path | None = None
+    session_idle_s: float = _checked(1800.0, between(60, 86_400))
+    session_max_s: float = _checked(28_800.0, between(60, 604_800))
+    certificate: Path | None = None
+    key: Path | None = None
+    key_password: Secret | None = None
+    plain: bool = False
+    proxies: tuple[str, ...] = _checked((), addresses)
+    names: tuple[str, ...] = _checked((), host_names)
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key are named together or not at all")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,10 @@
     ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
     ├── UnknownHost         a person names a machine that never worked on the database
     ├── StillAlive          a person wants the work of a machine taken over that was heard of a moment ago
+    ├── Forged              a form that is not of our page: 403, nothing is done
+    ├── UsersUnreadable     the file of users is there and cannot be understood: nobody is let in
+    ├── BadPassword         a password that a user is given is too easy to guess
+    ├── UnknownUser         a person names a user whom the file does not have
     └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
 
 `pipeline.errors` holds the rest: Unsuitable (REJECTED, never retried) and Implausible (held for a person). Anything
@@ -28,6 +32,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from dicomnode.deliver import Receipt
 
@@ -121,3 +126,22 @@ class StillAlive(NodeError):
 
 class WrongState(NodeError):
     """The ledger's TRANSITIONS table does not allow this step from the job's present state."""
+
+
+class UsersUnreadable(NodeError):
+    """The file of users cannot be read or is none; its content is not repeated."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}; let the node's user read it, or move it away and run sct-node user add")
+
+
+class BadPassword(NodeError):
+    """A password that is too short, too long, too plain; it is not repeated."""
+
+
+class UnknownUser(NodeError):
+    """The file of users has no such name."""
+
+
+class Forged(NodeError):
+    """A request to change something does not come from a form that the page gave to this visitor."""

@@ -7,14 +7,21 @@ and one address holds no more than `PER_ADDRESS` connections, so that slow calle
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dicomnode.credentials import read_secret
+from dicomnode.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dicomnode.config import Web
 
 HEADER_S: Final = 10.0
 """Time for a request's header to come, from the connection or from its first byte."""
@@ -73,7 +80,27 @@ class Impatient(H11Protocol):
             self._too_late = None
 
 
-def server(app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), **more: Any) -> uvicorn.Server:
+def certified(web: Web) -> ssl.SSLContext | None:
+    """How the page speaks TLS, 1.2 or later; None where the configuration names no certificate.
+
+    Raises ConfigError for a certificate, key or password that is not good.
+    """
+    if web.certificate is None or web.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    password = read_secret(web.key_password, "web.key_password") if web.key_password else ""
+    try:
+        context.load_cert_chain(web.certificate, web.key, password)
+    except OSError as error:
+        remedy = "name PEM files that belong together and that the node's user may read"
+        raise ConfigError("web.certificate", f"cannot be used with web.key ({error.strerror})", remedy) from error
+    return context
+
+
+def server(
+    app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), tls: ssl.SSLContext | None = None
+) -> uvicorn.Server:
     """A server of an application, not started. Headers of forwarding are believed of `proxies` alone."""
     settings = uvicorn.Config(
         app,
@@ -88,7 +115,7 @@ def server(app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), **mo
         forwarded_allow_ips=list(proxies),
         limit_concurrency=100,
         timeout_graceful_shutdown=STOP_S,
-        **more,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
     return uvicorn.Server(settings)
 

@@ -49,7 +49,8 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "destination": "the name of a destination in the configuration",
     "outcome": "of an instance: accepted, duplicate, warning, refused, unsent; of an attempt: delivered, postponed; "
     "of a commitment: committed, failures, refused, given_up; of a TLS handshake: agreed, refused; "
-    "of TLS files: loaded, failed",
+    "of TLS files: loaded, failed; "
+    "of a sign-in: accepted, refused, throttled",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
     "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
@@ -147,6 +148,9 @@ CALLS_REFUSED: Final = Counter(
 )
 AUDIT_FAILURES: Final = Counter(
     "sct_node_audit_failures_total", "Audit records that could not be written or sent.", ["where"], registry=REGISTRY
+)
+SIGN_INS: Final = Counter(
+    "sct_node_sign_ins_total", "Attempts to sign in to the web page.", ["outcome"], registry=REGISTRY
 )
 ROLE_RESTARTS: Final = Counter(
     "sct_node_role_restarts_total", "Times a role's process ended and was started again.", ["role"], registry=REGISTRY

@@ -224,9 +224,16 @@ def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -
     _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), prune)
 
 
+def _check_page(config: Config) -> None:
+    from dicomnode.users import check_reachable
+
+    check_reachable(config)
+
+
 def _web(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode import web
 
+    _check_page(config)
     if _open(config, executor, stop) is not None:
         web.serve(config)
 
@@ -322,6 +329,7 @@ def serve(config: Config) -> None:
     log.start("serve", config.log.level)
     stop = _stop_requested()
     _run_folder(config)
+    _check_page(config)
     lock = engine.Executor(config, "serve", 0)
     ready(config).close()
     wait_for_orphans(config)

@@ -1,34 +1,36 @@
-"""The web page: the jobs, and each job with its events and what each destination answered.
+"""The web page: the jobs, and each job with its events, what each destination answered, and buttons for a physicist.
 
     GET /               the jobs, newest first; /?state=REJECTED only those; held ones say why
     GET /jobs/{job}     one job: its events and what each destination answered
 
-No page holds a patient's name or ID: the ledger has none. The pages need no JavaScript; `guard` allows none.
+Who may come in is said in `sign_in`, the buttons in `buttons`, what every request must fulfil in `guard`. No page holds
+a patient's name or ID: the ledger has none. The pages need no JavaScript; `guard` allows none. A page that reads itself
+again says so by `auto`: nobody acts then, so the session ends all the same, and the audit trail is silent.
 """
 
 import asyncio
 import contextlib
 import datetime
-import importlib.metadata
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
-import jinja2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from dicomnode import health, listener, metrics
+from dicomnode import buttons, guard, health, listener, log, metrics, sign_in
+from dicomnode.audit import Event
 from dicomnode.config import Config
 from dicomnode.deliver import DUPLICATE
-from dicomnode.errors import LedgerUnreachable, UnknownJob
-from dicomnode.guard import SecurityHeaders
+from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.pages import Pages, pages_of
 from dicomnode.schema import DeliveryRow, JobRow, ReceiptRow
 from dicomnode.states import State
 
@@ -61,35 +63,42 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the routes share: the configuration, the ledger and the templates."""
+    """What the routes share: the configuration and the ledger."""
 
     config: Config
     ledger: Ledger
-    templates: jinja2.Environment
 
 
-def app(config: Config) -> Starlette:
+def app(config: Config) -> ASGIApp:
     """The web page of a node, as an ASGI application."""
-    seen = Seen(config, Ledger(database_url(config)), _templates(config))
+    entry = sign_in.Entry(config)
     routes = [
-        Route("/", _jobs),
-        Route("/jobs/{job:str}", _job),
-        Route("/style.css", _style),
+        Route("/", _jobs, methods=["GET"]),
+        Route("/jobs/{job:str}", _job, methods=["GET"]),
+        *buttons.routes(),
+        *sign_in.routes(),
+        Route("/style.css", _style, methods=["GET"]),
     ]
-    made = Starlette(
-        routes=routes,
-        middleware=[Middleware(SecurityHeaders)],
-        exception_handlers={LedgerUnreachable: _unreachable, UnknownJob: _unknown, 404: _not_found},
-        lifespan=_ticking,
-    )
-    made.state.seen = seen
-    return made
+    before = [
+        Middleware(guard.KnownHosts, names=config.web.names),
+        Middleware(guard.SameOrigin),
+        Middleware(guard.Bounded),
+        Middleware(sign_in.Door, entry=entry),
+    ]
+    made = Starlette(routes=routes, middleware=before, exception_handlers=dict(_PROBLEMS), lifespan=_ticking)
+    made.state.seen = Seen(config, Ledger(database_url(config)))
+    made.state.pages = Pages(config)
+    made.state.entry = entry
+    made.router.redirect_slashes = False
+    return guard.SecurityHeaders(made)
 
 
 def serve(config: Config) -> None:
     """Serve the page on `web.bind` and `web.port`, and the health beside it, until SIGTERM or SIGINT."""
+    web = config.web
     watched = listener.server(health.app(config), config.metrics.bind, config.metrics.port)
-    listener.run(listener.server(app(config), config.web.bind, config.web.port), watched)
+    page = listener.server(app(config), web.bind, web.port, web.proxies, listener.certified(web))
+    listener.run(page, watched)
 
 
 def reason(job: JobRow) -> str:
@@ -130,22 +139,6 @@ def delivery_sentence(delivery: DeliveryRow, receipts: Sequence[ReceiptRow], ins
     return text
 
 
-def span(length: datetime.timedelta) -> str:
-    """A time span as a person says it: `48 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    seconds = max(int(length.total_seconds()), 0)
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes < 1:
-        return f"{seconds} s"
-    if hours < 1:
-        return f"{minutes} min"
-    return f"{hours} h {minutes % 60:02d} min" if days < 1 else f"{days} d {hours % 24} h"
-
-
-def utc(moment: datetime.datetime) -> str:
-    """A moment, in UTC, to the second."""
-    return f"{moment.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
 @contextlib.asynccontextmanager
 async def _ticking(_: Starlette) -> AsyncIterator[None]:
     """Say every second that this role is alive, from start to stop."""
@@ -178,7 +171,10 @@ def _jobs(request: Request) -> Response:
         "more": len(chosen) > SHOWN,
         "port": seen.config.node.port,
     }
-    return _page(seen, "jobs.html", {**values, "refresh_s": REFRESH_S})
+    if "auto" not in request.query_params:
+        sign_in.record(request, Event.ACCESSED, words="the list of jobs")
+    refresh = f"{REFRESH_S}; url=/?auto=1" + (f"&state={shown}" if shown else "")
+    return pages_of(request).page(request, "jobs.html", {**values, "refresh": refresh})
 
 
 def _shown(request: Request, counts: Mapping[str, int]) -> str:
@@ -197,8 +193,14 @@ def _job(request: Request) -> Response:
     """GET /jobs/{job}"""
     seen = _seen(request)
     job = seen.ledger.job(request.path_params["job"])
+    if "auto" not in request.query_params:
+        sign_in.record(request, Event.ACCESSED, job=job.job, series=[job.source_series_uid])
     told = {"events": seen.ledger.events(job.job), "answers": answers(seen.ledger.receipts(job.job))}
-    return _page(seen, "job.html", {"line": _line(seen.ledger, job), **told, "refresh_s": REFRESH_S})
+    decisions = buttons.offered(job) if sign_in.visitor_of(request).decides else []
+    # A page with a form does not read itself again: that would wipe out a reason half written.
+    refresh = None if decisions else f"{REFRESH_S}; url=/jobs/{job.job}?auto=1"
+    values = {**told, "line": _line(seen.ledger, job), "decisions": decisions, "refresh": refresh}
+    return pages_of(request).page(request, "job.html", values)
 
 
 def _style(_: Request) -> Response:
@@ -207,35 +209,34 @@ def _style(_: Request) -> Response:
 
 
 def _unreachable(request: Request, error: Exception) -> Response:
-    return _problem(request, "The ledger cannot be read", str(error), 503)
+    return pages_of(request).problem(request, "The ledger cannot be read", str(error), 503)
 
 
 def _unknown(request: Request, error: Exception) -> Response:
-    return _problem(request, "No such job", str(error), 404)
+    return pages_of(request).problem(request, "No such job", str(error), 404)
+
+
+def _forged(request: Request, error: Exception) -> Response:
+    log.event("form refused", level="warning", path=request.url.path)
+    return pages_of(request).problem(request, "Refused", str(error), 403)
+
+
+def _closed(request: Request, error: Exception) -> Response:
+    return sign_in.entry_of(request).closed(request, str(error))
 
 
 def _not_found(request: Request, _: Exception) -> Response:
-    return _problem(request, "No such page", "There are a page of jobs and one of each job.", 404)
+    return pages_of(request).problem(request, "No such page", "There are a page of jobs and one of each job.", 404)
 
 
-def _problem(request: Request, title: str, sentence: str, status: int) -> Response:
-    return _page(_seen(request), "problem.html", {"title": title, "sentence": sentence}, status)
-
-
-def _page(seen: Seen, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
-    """A template filled with `values`."""
-    now = datetime.datetime.now(datetime.UTC)
-    return HTMLResponse(seen.templates.get_template(template).render(now=now, **values), status)
-
-
-def _templates(config: Config) -> jinja2.Environment:
-    """The templates; everything put into them is escaped, and a name that is missing is an error."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("dicomnode"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    made.filters |= {"span": span, "utc": utc}
-    made.globals |= {"node": config.node.ae_title, "version": importlib.metadata.version("sct-node"), "refresh_s": None}
-    return made
+_PROBLEMS: Final = {
+    LedgerUnreachable: _unreachable,
+    UnknownJob: _unknown,
+    Forged: _forged,
+    UsersUnreadable: _closed,
+    404: _not_found,
+}
+"""Error or status -> the page that says so."""
 
 
 def _seen(request: Request) -> Seen:

@@ -37,6 +37,9 @@ ALLOWED = {
 }
 """Module -> what it may import although its package may not, each for a reason of its own."""
 
+WEB = ("web", "health", "guard", "listener", "pages", "sign_in", "buttons")
+"""Modules of dicomnode that answer HTTP."""
+
 ONLY_IN = {
     "dbos": {"dicomnode.engine"},
     "sqlalchemy": {
@@ -80,7 +83,7 @@ ONLY_IN = {
     "pymedphys": {"pipeline.planning"},
     "cryptography": {"dicomnode.certificates"},
     "argon2": {"dicomnode.users"},
-    "starlette": {f"dicomnode.{name}" for name in ("web", "health", "guard", "listener", "sign_in", "decisions")},
+    "starlette": {f"dicomnode.{name}" for name in WEB},
     "uvicorn": {"dicomnode.listener"},
 }
 """Library -> the modules that may import it: a decision that could be taken back lives in one place."""

@@ -5,6 +5,8 @@ import contextlib
 import datetime
 import http.client
 import json
+import re
+import shutil
 import threading
 import time
 import urllib.error
@@ -12,7 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -21,12 +23,13 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from dicomnode import health, listener, web
+from dicomnode import engine, health, listener, users, web
 from dicomnode.config import Config, Destination, Node
 from dicomnode.deliver import Receipt
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import Plan
 
+PASSWORD = "correct horse battery"
 NOW = datetime.datetime.now(datetime.UTC)
 
 
@@ -39,6 +42,7 @@ class Site:
     config: Config
     ledger: Ledger
     jobs: dict[str, str]
+    users: Path
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,51 @@ def asked(
         return Answer(answer.status, named, answer.read().decode(), cookies)
     finally:
         connection.close()
+
+
+class Person:
+    """Somebody with a browser: keeps cookies, sends forms as a browser does."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.cookies: dict[str, str] = {}
+
+    def get(self, path: str, method: str = "GET") -> Answer:
+        """Load a page; no redirect is followed."""
+        return self._kept(asked(self.url + path, method, headers=self._headers()))
+
+    def send(self, path: str, fields: Mapping[str, str], **headers: str) -> Answer:
+        """Send a form; `headers` replace a browser's own (an empty one is left out)."""
+        own = {"origin": self.url, "content-type": "application/x-www-form-urlencoded"}
+        chosen = {name.replace("_", "-"): value for name, value in (own | headers).items() if value}
+        return self._kept(asked(self.url + path, "POST", urllib.parse.urlencode(fields), chosen | self._headers()))
+
+    def sign_in(self, name: str, password: str = PASSWORD, **fields: str) -> Answer:
+        """Load the form, fill it in and send it."""
+        token = self.token("/sign-in")
+        return self.send("/sign-in", {"name": name, "password": password, "token": token, **fields})
+
+    def token(self, path: str) -> str:
+        """The token of the forms of a page."""
+        found = re.search(r'name="token" value="([^"]+)"', self.get(path).text)
+        assert found, path
+        return found[1]
+
+    def decide(self, job: str, decision: str, **fields: str) -> Answer:
+        """Press a button of a job's page."""
+        return self.send(f"/jobs/{job}/{decision}", {"token": self.token(f"/jobs/{job}"), **fields})
+
+    def _headers(self) -> dict[str, str]:
+        return {"cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items())} if self.cookies else {}
+
+    def _kept(self, answer: Answer) -> Answer:
+        for line in answer.cookies:
+            name, _, value = line.partition(";")[0].partition("=")
+            if "Max-Age=0" in line:
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = value
+        return answer
 
 
 @contextlib.contextmanager
@@ -130,6 +179,36 @@ def fill(ledger: Ledger) -> dict[str, str]:
     return made
 
 
+@dataclass(frozen=True)
+class House(Site):
+    """A page with users: jane is a physicist, vic a viewer."""
+
+    def person(self, name: str = "") -> Person:
+        """Somebody new, signed in by that name unless it is empty."""
+        made = Person(self.url)
+        if name:
+            assert made.sign_in(name).status == 303
+        return made
+
+    def records(self) -> list[dict[str, Any]]:
+        """The audit trail so far."""
+        files = sorted((self.config.node.data / "audit").glob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def house(site: Site, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[House]:
+    """A page with users, made for one test: nobody has failed to sign in before."""
+    data = tmp_path / "node"
+    shutil.copytree(site.config.node.data, data)
+    config = replace(site.config, node=Node(data=data))
+    shutil.copy(site.users, data / "users.json")
+    ledger = Ledger(database_url(config))
+    with running(listener.server(web.app(config), "127.0.0.1", free_port())) as url:
+        yield House(url, "", config, ledger, site.jobs, site.users)
+    ledger.close()
+
+
 @pytest.fixture(scope="session")
 def filled() -> Callable[[Ledger], dict[str, str]]:
     """Puts a job of every kind into a ledger -> the key of each."""
@@ -149,10 +228,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int])
     config = Config(node=Node(data=data), destinations=(Destination("planning", "TPS", "127.0.0.1", 104),))
     ledger = Ledger(database_url(config))
     jobs = fill(ledger)
+    engine.prepare(ledger)
+    some = tmp_path_factory.mktemp("users") / "users.json"
+    users.Users(some).add("jane", users.Role.PHYSICIST, PASSWORD)
+    users.Users(some).add("vic", users.Role.VIEWER, PASSWORD)
     page = listener.server(web.app(config), "127.0.0.1", free_port())
     watched = listener.server(health.app(config), "127.0.0.1", free_port())
     with running(page) as url, running(watched) as beside:
-        yield Site(url, beside, config, ledger, jobs)
+        yield Site(url, beside, config, ledger, jobs, some)
     ledger.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dicomnode import web
+from dicomnode import pages, web
 from dicomnode.config import Config, Node
 from dicomnode.guard import SECURITY_HEADERS
 from dicomnode.ledger import Ledger, database_url
@@ -97,7 +97,7 @@ def test_a_ledger_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, servin
     ("seconds", "said"), [(-5, "0 s"), (48, "48 s"), (725, "12 min"), (11105, "3 h 05 min"), (187200, "2 d 4 h")]
 )
 def test_a_span_is_said_as_a_person_says_it(seconds: int, said: str) -> None:
-    assert web.span(datetime.timedelta(seconds=seconds)) == said
+    assert pages.span(datetime.timedelta(seconds=seconds)) == said
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
