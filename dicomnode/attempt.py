@@ -6,25 +6,37 @@ bytes. What was not taken is postponed: the next attempt is a queue entry with a
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from pydicom.filereader import dcmread
 
 from dicomnode import log, metrics
+from dicomnode.audit import Event, Trail
 from dicomnode.deliver import send
 from dicomnode.engine import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
+from dicomnode.proof_ledger import Proofs
 from dicomnode.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
     from dicomnode.config import Config, Destination
+    from dicomnode.deliver import Receipt
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
     from dicomnode.schema import DeliveryRow, JobRow
     from dicomnode.spool import Spool
+    from dicomnode.steps import Then
 
-UNKNOWN_DESTINATION_RETRY_S = 600.0
+UNKNOWN_DESTINATION_RETRY_S: Final = 600.0
+ALARM_AFTER_S: Final = 3600.0
+"""For a destination that the configuration does not have any more."""
 
 
 class Deliveries:
@@ -35,6 +47,8 @@ class Deliveries:
         self._ledger = ledger
         self._queues = queues
         self._spool = spool
+        self._proofs = Proofs(ledger.engine)
+        self._trail = Trail(config.audit, config.node.data, config.node.ae_title)
 
     def attempt(self, job: str, destination: str, attempt: int) -> None:
         """Send what the destination has not taken yet. Nothing happens when this attempt is not due (any more)."""
@@ -62,11 +76,16 @@ class Deliveries:
             log.LOGGER.exception("delivery failed", extra=log.fields(job=row.job, destination=delivery.destination))
             self._failed(row, delivery, error)
         else:
-            self._delivered(row, delivery.destination)
+            self._delivered(row, delivery)
 
     def reconcile(self) -> None:
-        """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress."""
+        """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress.
+
+        Alarms that are due are raised, whatever the attempts do.
+        """
         due = {delivery_id(one.job, one.destination, one.attempt): one for one in self._ledger.to_deliver()}
+        for delivery in due.values():
+            self._alarm(delivery)
         for name, ending in self._queues.endings(due).items():
             if ending != "waiting":
                 self._again(due[name], ending)
@@ -98,12 +117,15 @@ class Deliveries:
         folder = self._spool.published(row.job)
         if folder is None:
             raise FileNotFoundError(f"out/{row.job}/ is missing, although its synthesis is on record")
-        with metrics.STAGE_SECONDS.labels(stage="deliver").time():
+        paths = sorted(folder.glob("*.dcm"))
+        transfer = Transfer(self._trail, row, destination, paths)
+        offer.begins = transfer.begins
+        with metrics.STAGE_SECONDS.labels(stage="deliver").time(), transfer:
             send(
-                sorted(folder.glob("*.dcm")),
+                paths,
                 destination,
                 self._config.node.ae_title,
-                lambda receipt: self._ledger.answered(row.job, name, [receipt], delivery.attempt),
+                lambda receipt: self._ledger.answered(row.job, name, [transfer.noted(receipt)], delivery.attempt),
                 already=self._ledger.taken(row.job, name),
                 before=offer,
             )
@@ -111,7 +133,7 @@ class Deliveries:
     def _postpone(
         self, delivery: DeliveryRow, sentence: str, delay_s: float | None = None, *, begun: bool = True
     ) -> None:
-        """The next attempt, later; an alarm when the destination has waited too long."""
+        """The next attempt, later."""
         destination = self._config.destination(delivery.destination)
         if delay_s is None:
             delay_s = UNKNOWN_DESTINATION_RETRY_S if destination is None else _delay_s(delivery.attempt, destination)
@@ -119,17 +141,23 @@ class Deliveries:
         due_at = time.time() + delay_s
         self._ledger.postponed(delivery.job, delivery.destination, delivery.attempt, sentence, due_at, following, begun)
         metrics.DELIVERY_ATTEMPTS.labels(destination=delivery.destination, outcome="postponed").inc()
+        names = {"job": delivery.job, "destination": delivery.destination, "attempt": delivery.attempt}
+        log.event("delivery postponed", level="warning", reason=sentence, next_in_s=round(delay_s, 1), **names)
+        self._alarm(dataclasses.replace(delivery, sentence=sentence))
+
+    def _alarm(self, delivery: DeliveryRow) -> None:
+        """Say once that a destination has not taken everything for too long."""
+        destination = self._config.destination(delivery.destination)
+        limit_s = ALARM_AFTER_S if destination is None else destination.alarm_after_s
         waited_s = time.time() - delivery.since.timestamp()
-        alarm = destination is not None and waited_s > destination.alarm_after_s
-        log.event(
-            "destination alarm: undelivered for too long" if alarm else "delivery postponed",
-            level="error" if alarm else "warning",
-            job=delivery.job,
-            destination=delivery.destination,
-            reason=sentence,
-            waited_s=round(waited_s),
-            next_in_s=round(delay_s, 1),
-        )
+        if delivery.alarmed_at is not None or waited_s <= limit_s:
+            return
+        why = delivery.sentence or "no attempt has ended"
+        words = f"{delivery.destination} has not taken everything for {waited_s:.0f} s: {why}"
+        if self._ledger.alarmed(delivery.job, delivery.destination, words):
+            metrics.ALARMS.labels(destination=delivery.destination, what="undelivered").inc()
+            names = {"job": delivery.job, "destination": delivery.destination, "waited_s": round(waited_s)}
+            log.event("destination alarm: undelivered for too long", level="error", reason=why, **names)
 
     def _failed(self, row: JobRow, delivery: DeliveryRow, error: Exception) -> None:
         """Our fault: tried again like a refusal, and after so many failures held with the traceback."""
@@ -140,17 +168,69 @@ class Deliveries:
             return
         self._postpone(delivery, sentence)
 
-    def _delivered(self, row: JobRow, destination: str) -> None:
-        """The destination has everything."""
-        last = self._ledger.delivered(row.job, destination)
+    def _delivered(self, row: JobRow, delivery: DeliveryRow) -> None:
+        """The destination has everything; where the configuration says so, it is to prove that it keeps it."""
+        destination = delivery.destination
+        last = self._ledger.delivered(row.job, destination, self._proof(row.job, destination))
         metrics.DELIVERY_ATTEMPTS.labels(destination=destination, outcome="delivered").inc()
         source = self._ledger.series(row.series_instance_uid)
-        if source is not None:
+        if source is not None and delivery.resent_from is None:
             journey_s = time.time() - source.last_at.timestamp()
             metrics.SCANNER_TO_DESTINATION_SECONDS.labels(destination=destination).observe(journey_s)
         log.event("series delivered", job=row.job, series=row.series_instance_uid, destination=destination)
         if last:
             metrics.JOBS.labels(state=State.DELIVERED).inc()
+
+    def _proof(self, job: str, name: str) -> Then | None:
+        """What asks the destination for storage commitment, if it is to be asked."""
+        destination = self._config.destination(name)
+        proof = None if destination is None else destination.commitment
+        return None if proof is None else self._proofs.wanted(job, name, proof.wait_s)
+
+
+class Transfer:
+    """The audit records of one attempt: an association that brings instances of one job to one destination."""
+
+    def __init__(self, trail: Trail, row: JobRow, destination: Destination, paths: Sequence[Path]) -> None:
+        self._trail = trail
+        self._job = row.job
+        self._destination = destination
+        self._series = [row.ct_series_uid] if row.ct_series_uid else []
+        self._paths = paths
+        self._begun = False
+        self._stored = 0
+
+    def begins(self) -> None:
+        """The first instance is about to be sent."""
+        self._begun = True
+        self._record(Event.BEGIN_TRANSFERRING, len(self._paths))
+
+    def noted(self, receipt: Receipt) -> Receipt:
+        """The receipt, counted."""
+        self._stored += receipt.stored
+        return receipt
+
+    def __enter__(self) -> None:
+        """Nothing has been sent."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """The attempt has ended; one that offered nothing has no record."""
+        if self._begun:
+            self._record(Event.INSTANCES_TRANSFERRED_OUT, self._stored, None if error is None else str(error))
+
+    def _record(self, event: Event, instances: int, failed: str | None = None) -> None:
+        study = dcmread(self._paths[0], specific_tags=["StudyInstanceUID"]).get("StudyInstanceUID")
+        self._trail.record(
+            event,
+            by="node",
+            peer=self._destination.ae_title,
+            address=self._destination.host,
+            failed=failed,
+            job=self._job,
+            studies=[str(study)] if study else [],
+            series=self._series,
+            instances=instances,
+        )
 
 
 @dataclass
@@ -161,11 +241,13 @@ class Offer:
     job: str
     destination: str
     instances: int = 0
+    begins: Callable[[], None] = lambda: None
 
     def __call__(self) -> None:
         """An instance is about to be sent. Raises WrongState when the job was superseded, held or ended meanwhile."""
         if self.instances == 0:
             self.ledger.begin(self.job, self.destination)
+            self.begins()
         row = self.ledger.job(self.job)
         if row.state is not State.SYNTHESIZED or row.held is not None:
             raise WrongState(f"job {row.job[:12]} was held or ended after {self.instances} instances had been sent")

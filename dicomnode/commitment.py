@@ -112,6 +112,38 @@ def _text(data_set: Dataset, keyword: str) -> str:
     return "" if value is None else str(value)
 
 
+def action_of(transaction_uid: str, references: Mapping[str, str]) -> Dataset:
+    """Action Information of a request (PS3.4 Table J.3-1); `references` is SOP Instance UID -> SOP Class UID."""
+    information = Dataset()
+    information.TransactionUID = transaction_uid
+    information.ReferencedSOPSequence = [_item(uid, kind) for uid, kind in references.items()]
+    return information
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an SCP reports: SOP Instance UIDs that it keeps, and those that it does not -> Failure Reason."""
+
+    transaction_uid: str
+    committed: frozenset[str]
+    failed: Mapping[str, int]
+
+
+def report_of(event_type: int | None, information: Dataset) -> Report:
+    """The report in an N-EVENT-REPORT's parameters (PS3.4 Table J.3-2). Raises Unacceptable."""
+    if event_type not in (SUCCESSFUL, FAILURES_EXIST):
+        raise Unacceptable(0x0113, "Event Type ID is neither 1 nor 2")
+    try:
+        transaction_uid = checked_uid(_text(information, "TransactionUID"), "Transaction UID")
+        kept = [_reference(item)[0] for item in information.get("ReferencedSOPSequence") or []]
+        lost = {_reference(item)[0]: int(item.FailureReason) for item in information.get("FailedSOPSequence") or []}
+    except NotStorable as error:
+        raise Unacceptable(0x0115, str(error)) from error
+    except Exception as error:  # pydicom raises whatever the garbage leads it into
+        raise Unacceptable(0x0115, "Event Information cannot be read") from error
+    return Report(transaction_uid, frozenset(kept) - lost.keys(), lost)
+
+
 def failures(
     references: Mapping[str, str], files: Mapping[str, Sequence[Path]], accepted: Collection[str]
 ) -> dict[str, int]:

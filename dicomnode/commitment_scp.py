@@ -161,7 +161,7 @@ class Provider:
     def _accepted(self, event: Event) -> None:
         """An association began; remember it when reports can be given over it."""
         context = next((one for one in event.assoc.accepted_contexts if one.abstract_syntax == PUSH_MODEL), None)
-        if context is not None:
+        if context is not None and context.as_scp:  # else it came to report to us
             with self._lock:
                 self._lines[event.assoc] = Line(event.assoc, context)
             self._woken.set()

@@ -167,6 +167,24 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """How a destination is asked to prove, by storage commitment, that it keeps what it took."""
+
+    ae_title: str | None = _checked(None, lambda value: None if value is None else ae_title(value))
+    host: str | None = _checked(None, lambda value: None if value is None else not_empty(value))
+    port: int | None = _checked(None, lambda value: None if value is None else between(1, 65535)(value))
+    wait_s: float = _checked(10.0, between(0, 86_400))
+    linger_s: float = _checked(5.0, between(0, 600))
+    ask_again_s: float = _checked(43_200.0, between(1, 2_592_000))
+    alarm_after_s: float = _checked(86_400.0, between(1, 2_592_000))
+
+    def address_of(self, destination: Destination) -> Destination:
+        """Where it is asked: the destination itself, but for what is set here."""
+        set_here = {"ae_title": self.ae_title, "host": self.host, "port": self.port}
+        return dataclasses.replace(destination, **{key: value for key, value in set_here.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """One C-STORE SCP that gets every CT series, with its own retries."""
 
@@ -180,6 +198,7 @@ class Destination:
     alarm_after_s: float = _checked(3600.0, between(1, 2_592_000))
     profile: str = _checked("generic", not_empty)
     tls: ClientTls | None = None
+    commitment: Proof | None = None
 
 
 def _volume(value: object, path: str) -> Choice:

@@ -19,7 +19,8 @@ from pydicom.datadict import dictionary_description
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomnode.commitment import FAILURES, PUSH_MODEL, STATUSES
-from dicomnode.config import Commitment, Config, Destination, load
+from dicomnode.commitment_scu import STATUSES as REPORT_STATUSES
+from dicomnode.config import Commitment, Config, Destination, Proof, load
 from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.receive import STATUS
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -136,10 +137,26 @@ A Transaction UID that a sender repeats is reported again; with another list, th
 are kept in the folder `in/`, from which the node deletes nothing; they cannot be retrieved by DICOM. Storage Media File
 Set, Retrieve AE Title and Referenced Performed Procedure Step Sequence are neither used nor sent.
 
-### 2.4 Associations initiated
+### 2.4 Storage Commitment asked of destinations
 
-To each entry of `destinations`, when a CT series is ready or a delivery is due again; to an entry of `receive.peers`,
-when a storage commitment is to be reported.
+A destination with `destinations[].commitment` is asked by N-ACTION (action 1) about all instances of a CT series, once
+it has taken them and `wait_s` (default $proof_wait s) have passed. The Transaction UID is random (PS3.5 B.2). The
+association stays open for `linger_s` (default $proof_linger s); it carries nothing else. The report is taken over this
+association, over a later one of the node's (it comes back after `retry_first_s`, doubled each time up to
+`retry_max_s`), or over one that the destination opens to the node's own port, on which it proposes the SCP role. The
+node's answers to the N-EVENT-REPORT:
+
+$report_statuses
+
+Without a report for `ask_again_s` (default $proof_again s) the node asks anew, under another Transaction UID; an
+earlier report still counts. An instance of which nothing is reported is unproven, not failed: after `alarm_after_s`
+(default $proof_alarm s) there is an alarm. For one that is reported as failed there is an alarm at once; a person may
+have it sent once more.
+
+### 2.5 Associations initiated
+
+To each entry of `destinations`, when a CT series is ready, a delivery is due again, or storage commitment is to be
+asked; to an entry of `receive.peers`, when a storage commitment is to be reported.
 
 $initiated
 
@@ -212,6 +229,7 @@ def statement(config: Config | None = None) -> str:
     node, receive = config.node, config.receive
     parts = {
         "commitment_statuses": _table(["status", "when"], _codes(STATUSES)),
+        "report_statuses": _table(["status", "when"], _codes(REPORT_STATUSES)),
         "failures": _table(["Failure Reason (0008,1197)", "when"], _codes(FAILURES)),
         "overview": _overview(),
         "accepted": _table(["SOP class", "UID", "role"], _accepted()),
@@ -248,10 +266,12 @@ def _retries() -> dict[str, str]:
 
 
 def _patience() -> dict[str, str]:
-    """Defaults of `commitment`."""
+    """Defaults of `commitment`, and of `destinations[].commitment`."""
     ours = Commitment()
     values = {"wait": ours.wait_s, "first": ours.retry_first_s, "most": ours.retry_max_s}
-    return {name: f"{value:.0f}" for name, value in (values | {"give_up": ours.give_up_after_s}).items()}
+    values |= {"give_up": ours.give_up_after_s, "proof_wait": Proof().wait_s, "proof_linger": Proof().linger_s}
+    values |= {"proof_again": Proof().ask_again_s, "proof_alarm": Proof().alarm_after_s}
+    return {name: f"{value:.0f}" for name, value in values.items()}
 
 
 def _codes(meanings: Mapping[int, str]) -> list[list[str]]:
@@ -271,18 +291,20 @@ def _escaped(text: str) -> str:
 def _overview() -> str:
     """Network services by class (PS3.2 Table A.1-1)."""
     rows = [[UID(VERIFICATION).name, "yes", "yes"], *([uid.name, "no", "yes"] for uid in SOP_CLASSES)]
-    rows += [[CTImageStorage.name, "yes", "no"], [PUSH_MODEL.name, "no", "yes"]]
+    rows += [[CTImageStorage.name, "yes", "no"], [PUSH_MODEL.name, "yes", "yes"]]
     return _table(["SOP class", "user (SCU)", "provider (SCP)"], rows)
 
 
 def _accepted() -> list[list[str]]:
-    return [[uid.name, uid, "SCP"] for uid in (VERIFICATION, *SOP_CLASSES, PUSH_MODEL)]
+    rows = [[uid.name, uid, "SCP"] for uid in (VERIFICATION, *SOP_CLASSES)]
+    return [*rows, [PUSH_MODEL.name, PUSH_MODEL, "SCP; SCU where the peer proposes the SCP role"]]
 
 
 def _initiated() -> list[list[str]]:
     syntaxes = f"{ExplicitVRLittleEndian.name}, {ImplicitVRLittleEndian.name}"
     rows = [[uid.name, uid, syntaxes, "SCU"] for uid in (VERIFICATION, CTImageStorage)]
-    return [*rows, [PUSH_MODEL.name, PUSH_MODEL, "as for Verification in 2.2", "SCP"]]
+    like = "as for Verification in 2.2"
+    return [*rows, [PUSH_MODEL.name, PUSH_MODEL, like, "SCP to `receive.peers`, SCU to `destinations`"]]
 
 
 def _statuses() -> list[list[str]]:

@@ -169,10 +169,11 @@ def associated(
     calling_ae: str,
     contexts: list[PresentationContext],
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[EventHandlerType] = (),
 ) -> Iterator[Association]:
     """An established association, released at the end; raises Lost when it cannot be had.
 
-    `roles` are proposed where the node is not only the SCU (PS3.7 D.3.3.4).
+    `roles` are proposed where the node is not only the SCU (PS3.7 D.3.3.4); `handlers` answer what the peer asks.
     """
     ae = AE(calling_ae)
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
@@ -188,6 +189,7 @@ def associated(
     watched: list[EventHandlerType] = [
         (evt.EVT_CONN_OPEN, _connected, [opened]),
         (evt.EVT_PDU_RECV, _heard, [rejections]),
+        *handlers,
     ]
     try:
         association = ae.associate(*called, ext_neg=list(roles), tls_args=tls, evt_handlers=watched)

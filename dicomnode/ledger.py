@@ -347,10 +347,19 @@ class Ledger:
             step(connection, Fact.POSTPONED, job, sentence)
             then(connection)
 
-    def delivered(self, job: str, destination: str) -> bool:
+    def alarmed(self, job: str, destination: str, sentence: str) -> bool:
+        """A destination has not taken everything for too long, as `sentence` says; False when that is known."""
+        open_one = sa.update(deliveries).where(_delivery(job, destination), _OPEN, deliveries.c.alarmed_at.is_(None))
+        with transaction(self.engine) as connection:
+            if not connection.execute(open_one.values(alarmed_at=time.time())).rowcount:
+                return False
+            step(connection, Fact.ALARMED, job, sentence)
+            return True
+
+    def delivered(self, job: str, destination: str, then: Then | None = None) -> bool:
         """The destination has every instance; -> whether now all destinations have, so that the job is DELIVERED.
 
-        Raises WrongState when the receipts do not show it.
+        `then` is written in the same transaction. Raises WrongState when the receipts do not show it.
         """
         count = sa.select(sa.func.count()).select_from(receipts).where(_OF_DELIVERY, receipts.c.taken, resending.COUNTS)
         enough = count.scalar_subquery() >= sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
@@ -359,6 +368,8 @@ class Ledger:
             if not connection.execute(done.values(delivered_at=time.time(), sentence="")).rowcount:
                 raise WrongState(f"the receipts do not show that {destination} has all of job {job[:12]}")
             step(connection, Fact.TAKEN, job, destination)
+            if then is not None:
+                then(connection)
             return delivered_by_all(connection, job)
 
     def _one(self, fact: Fact, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:

@@ -8,12 +8,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from dicomnode.conflicts import Conflicts
+from dicomnode.proof_ledger import Proofs
 from dicomnode.states import State
 
 if TYPE_CHECKING:
     from dicomnode.deliver import Receipt
     from dicomnode.ledger import Ledger
-    from dicomnode.schema import JobRow, Row, SeriesRow
+    from dicomnode.schema import JobRow, ProofRow, Row, SeriesRow
 
 
 def job(row: JobRow) -> dict[str, Any]:
@@ -48,8 +49,28 @@ def whole(ledger: Ledger, row: JobRow) -> dict[str, Any]:
         "conflicts": [_plain(one) for one in Conflicts(ledger.engine).of(row.series_instance_uid)],
         "events": [_without_job(one) for one in ledger.events(row.job)],
         "deliveries": [_without_job(one) for one in ledger.deliveries(row.job)],
+        "proofs": [proof(one) for one in Proofs(ledger.engine).of(row.job)],
         "receipts": [_without_job(one) | {"status": f"{one.status:04X}"} for one in ledger.receipts(row.job)],
     }
+
+
+def proof(row: ProofRow) -> dict[str, Any]:
+    """A storage commitment that a destination was asked for; what it reported of each instance is in the receipts."""
+    listed = _without_job(row)
+    listed |= {"listed": len(row.listed or ()), "failed": len(row.failed or ())}
+    return listed | {"sentence": proof_sentence(row)}
+
+
+def proof_sentence(row: ProofRow) -> str:
+    """What a destination reported, or why it is unproven."""
+    if row.failed:
+        return f"{len(row.failed)} of {len(row.listed or ())} instances are LOST THERE"
+    if row.failed is not None:
+        return f"{len(row.listed or ())} instances are kept there"
+    text = f"unproven: {row.sentence or 'not asked yet'}"
+    if row.alarmed_at is not None and row.ended_at is None:
+        text = f"ALARM, {text}"
+    return text if row.ended_at is not None else f"{text}; next visit at {row.due_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def receipt(answer: Receipt) -> dict[str, Any]:

@@ -152,6 +152,18 @@ AUDIT_FAILURES: Final = Counter(
 SIGN_INS: Final = Counter(
     "sct_node_sign_ins_total", "Attempts to sign in to the web page.", ["outcome"], registry=REGISTRY
 )
+ALARMS: Final = Counter(
+    "sct_node_destination_alarms_total",
+    "Deliveries that waited for too long, and those not proved for too long.",
+    ["destination", "what"],
+    registry=REGISTRY,
+)
+PROOFS: Final = Counter(
+    "sct_node_proofs_total",
+    "Storage commitment reports of destinations: all is kept, or there are failures.",
+    ["destination", "outcome"],
+    registry=REGISTRY,
+)
 ROLE_RESTARTS: Final = Counter(
     "sct_node_role_restarts_total", "Times a role's process ended and was started again.", ["role"], registry=REGISTRY
 )

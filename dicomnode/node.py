@@ -166,19 +166,23 @@ def _open(config: Config, executor: engine.Executor, stop: threading.Event) -> L
 def _receive(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.commitment_ledger import Commitments
     from dicomnode.commitment_scp import Provider
+    from dicomnode.commitment_scu import Hearing
     from dicomnode.intake import Intake
-    from dicomnode.receive import Receiver
+    from dicomnode.proof_ledger import Proofs
+    from dicomnode.receive import Receiver, Service
 
     _models_found(config)
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
-    commitment = Provider(config, Commitments(connect(database_url(config))), spool)
+    database = connect(database_url(config))
+    commitment = Provider(config, Commitments(database), spool)
+    services: list[Service] = [commitment, Hearing(Proofs(database))]
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     receiver = Receiver(
         config.node,
         config.receive,
         spool,
-        [commitment],
+        services,
         admission=config.admission,
         tls=config.tls,
         trail=trail,
@@ -212,16 +216,19 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
 
 def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.attempt import Deliveries
+    from dicomnode.commitment_scu import Asking
+    from dicomnode.proof_ledger import Proofs
 
     ledger = _open(config, executor, stop)
     if ledger is None:
         return
-    queues = engine.Queues(ledger)
-    deliveries = Deliveries(config, ledger, queues, Spool(config.node.data))
+    queues, spool = engine.Queues(ledger), Spool(config.node.data)
+    deliveries = Deliveries(config, ledger, queues, spool)
+    asking = Asking(config, Proofs(ledger.engine), spool)
     engine.work_deliver(ledger, executor.id, deliveries.attempt)
     others = _among_others(config, ledger, queues, executor)
     prune = _now_and_then(lambda: queues.prune(engine.REMEMBERED_S), PRUNE_S)
-    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), prune)
+    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, prune)
 
 
 def _check_page(config: Config) -> None:

@@ -92,7 +92,7 @@ class Receiver:
         self._tally = Tally(trail)
         self._ae = _application_entity(node, receive)
         for service in services:
-            self._ae.add_supported_context(service.sop_class)
+            self._ae.add_supported_context(service.sop_class, scu_role=True, scp_role=True)
         self._ports = Ports(node, receive, tls, self._door)
 
     def start(self) -> None:

@@ -199,6 +199,26 @@ arrivals: Final = sa.Table(
     sa.Column("pause_s", sa.Float, nullable=False),
 )
 
+# One row a Transaction UID: a storage commitment that the node asks of a destination.
+proofs: Final = sa.Table(
+    "proofs",
+    metadata,
+    sa.Column("transaction_uid", sa.String(64), primary_key=True),
+    sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=False, index=True),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("sent_in", sa.Integer, nullable=False),  # the attempt after which the destination had everything
+    sa.Column("listed", sa.Text, nullable=True),  # JSON: SOP Instance UID -> SOP Class UID; NULL: not asked for yet
+    sa.Column("failed", sa.Text, nullable=True),  # JSON: SOP Instance UID -> Failure Reason; NULL: nothing reported
+    sa.Column("attempt", sa.Integer, nullable=False),  # the next visit, due at due_at
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=True),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, nullable=True, index=True),  # reported, or there is no visit any more
+    sa.Column("alarmed_at", sa.Float, nullable=True),  # when it had been unproven for too long
+    sa.Column("sentence", sa.Text, nullable=False),  # why the last visit was not the last
+    sa.CheckConstraint("asked_at IS NULL OR listed IS NOT NULL", name="asked_for_something"),
+)
+
 
 Made = TypeVar("Made", bound="Row")
 
@@ -395,4 +415,27 @@ class CommitmentRow(Row):
     asked_at: datetime.datetime
     due_at: datetime.datetime
     ended_at: datetime.datetime | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRow(Row):
+    """A storage commitment that the node asks of a destination: `listed` is SOP Instance UID -> SOP Class UID.
+
+    `failed` (SOP Instance UID -> Failure Reason) is what it reported; None while nothing is. The next visit is
+    `attempt`, due at `due_at`. `sent_in` is the attempt at the delivery that is asked about.
+    """
+
+    transaction_uid: str
+    job: str
+    destination: str
+    sent_in: int
+    listed: dict[str, str] | None
+    failed: dict[str, int] | None
+    attempt: int
+    since: datetime.datetime
+    asked_at: datetime.datetime | None
+    due_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    alarmed_at: datetime.datetime | None
     sentence: str

@@ -30,7 +30,9 @@ from dicomnode.config import Config
 from dicomnode.deliver import DUPLICATE
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.listing import proof_sentence
 from dicomnode.pages import Pages, pages_of
+from dicomnode.proof_ledger import Proofs
 from dicomnode.schema import DeliveryRow, JobRow, ReceiptRow
 from dicomnode.states import State
 
@@ -130,11 +132,19 @@ def answers(receipts: Iterable[ReceiptRow]) -> list[Answer]:
 def delivery_sentence(delivery: DeliveryRow, receipts: Sequence[ReceiptRow], instances: int) -> str:
     """How far a destination is with a job's `instances`, in one sentence."""
     own = [receipt for receipt in receipts if receipt.destination == delivery.destination]
-    taken, warned = sum(one.taken for one in own), sum(one.warning for one in own)
+    counting = [receipt for receipt in own if (receipt.attempt or 0) >= (delivery.resent_from or 0)]
+    taken, warned = sum(one.taken for one in counting), sum(one.warning for one in counting)
+    kept, lost = sum(one.commitment == 0 for one in counting), sum(bool(one.commitment) for one in counting)
     text = f"{delivery.destination}: {taken} of {instances}"
     if warned:
         text += f", {warned} with a warning"
-    if delivery.delivered_at is None and delivery.attempt > 1:
+    if kept:
+        text += f", {kept} proved to be kept"
+    if lost:
+        text += f", {lost} LOST THERE"
+    if delivery.open and delivery.alarmed_at is not None:
+        text += "; ALARM: undelivered for too long"
+    if delivery.open and delivery.attempt > 1:
         text += f"; attempt {delivery.attempt} at {delivery.due_at:%H:%M:%S} UTC. {delivery.sentence}"
     return text
 
@@ -196,10 +206,11 @@ def _job(request: Request) -> Response:
     if "auto" not in request.query_params:
         sign_in.record(request, Event.ACCESSED, job=job.job, series=[job.source_series_uid])
     told = {"events": seen.ledger.events(job.job), "answers": answers(seen.ledger.receipts(job.job))}
+    proofs = [(one, proof_sentence(one)) for one in Proofs(seen.ledger.engine).of(job.job)]
     decisions = buttons.offered(job) if sign_in.visitor_of(request).decides else []
     # A page with a form does not read itself again: that would wipe out a reason half written.
     refresh = None if decisions else f"{REFRESH_S}; url=/jobs/{job.job}?auto=1"
-    values = {**told, "line": _line(seen.ledger, job), "decisions": decisions, "refresh": refresh}
+    values = {**told, "proofs": proofs, "line": _line(seen.ledger, job), "decisions": decisions, "refresh": refresh}
     return pages_of(request).page(request, "job.html", values)
 
 

@@ -13,7 +13,7 @@ import pytest
 from dicomnode import review
 from dicomnode.engine import delivery_id, synthesis_id
 from dicomnode.errors import UnknownJob, WrongState
-from dicomnode.schema import JobRow, Plan
+from dicomnode.schema import DeliveryRow, JobRow, Plan
 from dicomnode.states import State
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def test_a_job_whose_last_instance_was_answered_when_it_was_cancelled_stays_canc
     b = bench(planning.destination)
     finish = b.deliveries._delivered
 
-    def late(row: JobRow, destination: str) -> None:
+    def late(row: JobRow, delivery: DeliveryRow) -> None:
         review.cancel(b.ledger, b.queues, b.job, **WHO)
-        finish(row, destination)
+        finish(row, delivery)
 
     monkeypatch.setattr(b.deliveries, "_delivered", late)
     with planning.up():

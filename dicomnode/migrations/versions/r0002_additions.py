@@ -23,6 +23,7 @@ def upgrade() -> None:
     op.add_column("deliveries", sa.Column("alarmed_at", sa.Float, nullable=True))
     op.add_column("receipts", sa.Column("attempt", sa.Integer, nullable=True))
     op.add_column("receipts", sa.Column("commitment", sa.Integer, nullable=True))
+    _proofs()
     _machines()
 
 
@@ -33,6 +34,27 @@ def _more_facts() -> None:
         batch.add_column(sa.Column("by", sa.Text, nullable=True))
         batch.drop_constraint("fact_known", type_="check")
         batch.create_check_constraint("fact_known", f"fact IN ({words})")
+
+
+def _proofs() -> None:
+    """Storage commitment that the node asks of its destinations."""
+    op.create_table(
+        "proofs",
+        sa.Column("transaction_uid", sa.String(64), primary_key=True),
+        sa.Column("job", sa.String(64), sa.ForeignKey("jobs.job"), nullable=False, index=True),
+        sa.Column("destination", sa.String(64), nullable=False),
+        sa.Column("sent_in", sa.Integer, nullable=False),
+        sa.Column("listed", sa.Text, nullable=True),
+        sa.Column("failed", sa.Text, nullable=True),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("since", sa.Float, nullable=False),
+        sa.Column("asked_at", sa.Float, nullable=True),
+        sa.Column("due_at", sa.Float, nullable=False),
+        sa.Column("ended_at", sa.Float, nullable=True, index=True),
+        sa.Column("alarmed_at", sa.Float, nullable=True),
+        sa.Column("sentence", sa.Text, nullable=False),
+        sa.CheckConstraint("asked_at IS NULL OR listed IS NOT NULL", name="asked_for_something"),
+    )
 
 
 def _machines() -> None:
