@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from highdicom import VolumeGeometry
+from pynetdicom import evt
 
 from dicomnode.audit import Trail
 from dicomnode.config import Audit, Node, Receive
+from dicomnode.connection import Connection
 from dicomnode.receive import Receiver
 from dicomnode.spool import Spool
 from dicomnode.trust import Tls
@@ -141,6 +143,17 @@ def dcmtk(program: Callable[[str], str]) -> Callable[..., int]:
         return done.returncode
 
     return run
+
+
+def closable() -> list[evt.EventHandlerType]:
+    """Handlers of an association of ours: pynetdicom leaves a socket open that the other side has reset."""
+
+    def opened(event: evt.Event) -> None:
+        transport = event.assoc.dul.socket
+        if transport is not None and transport.socket is not None:
+            transport.socket = Connection.of(transport.socket)
+
+    return [(evt.EVT_CONN_OPEN, opened)]
 
 
 def shown(pair: Pair, trusted: Path) -> list[str]:
