@@ -43,6 +43,8 @@ def incoming_of(event: Event) -> Incoming:
     encoded = event.encoded_dataset(include_meta=False)
     found = identity(encoded, UID(context.transfer_syntax))
     asked = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+    if asked[0] != context.abstract_syntax:
+        raise Mismatched("The SOP class is not that of the presentation context")
     for (keyword, value), wanted in zip(found.items(), asked, strict=False):
         if value != wanted.strip(" \0"):
             raise Mismatched(f"{keyword} differs from the request's")
