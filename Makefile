@@ -2,6 +2,7 @@
 #
 #   make demo INPUT=folder    the demo with your own MR series
 #   make test ARGS="-k ..."   pytest arguments; TEST_WORKERS=0 runs one test at a time
+#   make fuzz ARGS="--count 1000 --seed 2"    malformed PDUs and DIMSE messages at a running node (100,000; half an hour)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -25,7 +26,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -33,6 +34,9 @@ demo: $(VENV)/installed
 # The installed wheel is tested: PYTHONSAFEPATH keeps the source folder off the path, of pytest and of what it starts.
 test: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+
+fuzz: $(VENV)/installed $(VENV)/test-tools
+	PYTHONSAFEPATH=1 PYTHONPATH=tests/fuzz $(BIN)/python tests/fuzz/attack.py build/fuzz $(ARGS)
 
 lint: $(VENV)/lint-tools
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ from dicomnode import log, metrics
 from dicomnode.admission import own_files
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE, Request, Unacceptable, failures, report, request_of
 from dicomnode.config import Destination
-from dicomnode.contexts import SOP_CLASSES
+from dicomnode.contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.deliver import Lost, answer, associated
 from dicomnode.engine import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
@@ -79,7 +79,7 @@ class Line:
         """A DIMSE message came; an answer to a report of ours is given to whoever waits for it."""
         self.heard_at = time.monotonic()
         command: Dataset = vars(message)["command_set"]
-        if command.CommandField == 0x8100:  # N-EVENT-REPORT-RSP, PS3.7 E.1
+        if command.get("CommandField") == 0x8100:  # N-EVENT-REPORT-RSP, PS3.7 E.1
             waiting = self.asked.get(int(command.get("MessageIDBeingRespondedTo", 0)))
             if waiting is not None:
                 waiting.put(int(command.get("Status", 0x0110)))
@@ -272,7 +272,7 @@ class Provider:
     def _call(self, destination: Destination, rows: Sequence[CommitmentRow]) -> None:
         """Report over an association of our own, on which the node is the SCP."""
         begun = dict(enumerate(self._begun(rows)))
-        contexts, roles = [build_context(PUSH_MODEL)], [build_role(PUSH_MODEL, scp_role=True)]
+        contexts, roles = [build_context(PUSH_MODEL, list(PLAIN_SYNTAXES))], [build_role(PUSH_MODEL, scp_role=True)]
         try:
             if begun:
                 with associated(destination, self._config.node.ae_title, contexts, roles) as association:

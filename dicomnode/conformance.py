@@ -104,8 +104,7 @@ Transfer syntaxes for the storage classes, in the order in which the node prefer
 
 $syntaxes
 
-For Verification and Storage Commitment: Implicit VR Little Endian, Explicit VR Little Endian, Explicit VR Big Endian
-and Deflated Explicit VR Little Endian.
+For Verification and Storage Commitment: Implicit VR Little Endian, Explicit VR Little Endian, Explicit VR Big Endian.
 
 $lossy
 

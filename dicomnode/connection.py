@@ -9,9 +9,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
+from pynetdicom import _config
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicomnode import metrics
+from dicomnode.machine import Negotiation
 from dicomnode.messages import Messages, Room
 from dicomnode.reactor import Reactor
 from dicomnode.stream import Stream
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from dicomnode.config import Receive
+
+_config.LOG_HANDLER_LEVEL = "none"
+"""pynetdicom would describe each PDU and message in words that nobody hears, and stumble over malformed ones."""
 
 
 class Connection(socket.socket):
@@ -54,6 +59,7 @@ class Handler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.dimse = Messages(association, self.server.limits, self.server.room)
+        association.acse = Negotiation(association)
         association.dul = Reactor(association)
         stream = Stream(association, self.request, self.server.limits)
         association.set_socket(stream)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.timer import Timer
 
+from dicomnode.machine import Machine
+
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
@@ -52,6 +54,7 @@ class Reactor(DULServiceProvider):
 
     def __init__(self, association: Association) -> None:
         super().__init__(association)
+        self.state_machine = Machine(self)
         self._idle_timer = Stopwatch(association.network_timeout)
         self.artim_timer = Stopwatch(association.acse_timeout)
         self._heard_at = time.monotonic()
@@ -68,3 +71,15 @@ class Reactor(DULServiceProvider):
             self._heard_at = time.monotonic()
         self._run_loop_delay = self.rest_s
         return heard
+
+    def _read_pdu_data(self) -> None:
+        """Read the next PDU; what comes after the last word was said (Sta13) is thrown away as it is."""
+        if self.state_machine.current_state != "Sta13" or self.socket is None or self.socket.socket is None:
+            super()._read_pdu_data()
+            return
+        try:
+            ended = not self.socket.socket.recv(65536)
+        except OSError:
+            ended = True
+        if ended:
+            self.event_queue.put("Evt17")

@@ -27,7 +27,7 @@ from pynetdicom import AE, evt
 from dicomnode import log, metrics
 from dicomnode.admission import Door
 from dicomnode.arrivals import Arrivals
-from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
+from dicomnode.contexts import PLAIN_SYNTAXES, SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.errors import NodeError, NotStorable, OutOfResources, TooLarge
 from dicomnode.incoming import Mismatched, calling_ae, incoming_of, store_request
 from dicomnode.places import Places
@@ -92,7 +92,7 @@ class Receiver:
         self._tally = Tally(trail)
         self._ae = _application_entity(node, receive)
         for service in services:
-            self._ae.add_supported_context(service.sop_class, scu_role=True, scp_role=True)
+            self._ae.add_supported_context(service.sop_class, list(PLAIN_SYNTAXES), scu_role=True, scp_role=True)
         self._ports = Ports(node, receive, tls, self._door)
 
     def start(self) -> None:
@@ -180,7 +180,7 @@ def _application_entity(node: Node, receive: Receive) -> AE:
     ae.maximum_pdu_size = receive.max_pdu_bytes
     ae.acse_timeout = receive.request_timeout_s
     ae.dimse_timeout = ae.network_timeout = receive.idle_timeout_s
-    ae.add_supported_context(VERIFICATION)
+    ae.add_supported_context(VERIFICATION, list(PLAIN_SYNTAXES))
     for sop_class in SOP_CLASSES:
         ae.add_supported_context(sop_class, list(transfer_syntaxes(receive)))
     return ae

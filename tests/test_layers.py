@@ -68,6 +68,7 @@ ONLY_IN = {
     "pynetdicom": {
         "dicomnode.receive",
         "dicomnode.connection",
+        "dicomnode.machine",
         "dicomnode.messages",
         "dicomnode.places",
         "dicomnode.reactor",
