@@ -9,10 +9,11 @@ Nobody signs in here, nothing can be changed, and no answer names a patient, a j
 can reach it: by default this machine alone.
 """
 
+import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,9 +53,18 @@ def app(config: Config) -> Starlette:
 
 
 def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
-    """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds."""
-    ticks = metrics.last_ticks(hosts.metrics_folder(config))
-    return {"ledger": _ledger_check(ledger), "disk": _disk_check(config), **role_checks(ticks, now)}
+    """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds.
+
+    On PostgreSQL a role may be at work on any machine.
+    """
+    checks = {"ledger": _ledger_check(ledger), "disk": _disk_check(config)}
+    if config.database == "sqlite":
+        silent_s = {name: now - at for name, at in metrics.last_ticks(hosts.metrics_folder(config)).items()}
+        return checks | role_checks((name.rstrip("0123456789-"), silence_s) for name, silence_s in silent_s.items())
+    try:
+        return checks | role_checks((one.role, one.silent_s) for one in hosts.known(ledger.engine))
+    except LedgerUnreachable:
+        return checks | role_checks(())
 
 
 def _ledger_check(ledger: Ledger) -> str:
@@ -78,13 +88,16 @@ def disk_free_bytes(config: Config) -> int:
         return 0
 
 
-def role_checks(ticks: Mapping[str, float], now: float) -> dict[str, str]:
-    """Each of `ROLES` -> `ok` or since when it is silent; `ticks` as `metrics.last_ticks` gives them."""
+def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
+    """Each of `ROLES` -> `ok` or for how long it is silent; `heard` has the role and the silence of each process."""
+    silent_s: dict[str, float] = {}
+    for role, silence_s in heard:
+        silent_s[role] = min(silence_s, silent_s.get(role, silence_s))
     checks = {}
     for role in ROLES:
-        heard = max((at for name, at in ticks.items() if name.rstrip("0123456789-") == role), default=None)
-        silent = "was not heard from yet" if heard is None else f"was last heard from {now - heard:.0f} s ago"
-        checks[role] = "ok" if heard is not None and now - heard < SILENT_S else silent
+        silence_s = silent_s.get(role, math.inf)
+        silent = f"was last heard from {silence_s:.0f} s ago" if role in silent_s else "was not heard from yet"
+        checks[role] = "ok" if silence_s < SILENT_S else silent
     return checks
 
 

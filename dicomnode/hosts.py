@@ -69,6 +69,14 @@ class Process:
         return self.executor.split("/", 1)[0]
 
 
+def known(engine: sa.Engine) -> list[Process]:
+    """Every process of a database that is alive, or is dead and whose work nobody has taken over, by name."""
+    with transaction(engine) as connection:
+        silent = (clock(connection) - processes.c.alive_at).label("silent_s")
+        query = sa.select(processes.c.executor, processes.c.role, silent).order_by(processes.c.executor)
+        return [Process(**row) for row in connection.execute(query).mappings()]
+
+
 class Hosts:
     """The processes that share a database; `executor` is this one's name."""
 
@@ -94,10 +102,7 @@ class Hosts:
 
     def known(self) -> list[Process]:
         """Every process that is alive, or is dead and whose work nobody has taken over, by name."""
-        with transaction(self._engine) as connection:
-            silent = (clock(connection) - processes.c.alive_at).label("silent_s")
-            query = sa.select(processes.c.executor, processes.c.role, silent).order_by(processes.c.executor)
-            return [Process(**row) for row in connection.execute(query).mappings()]
+        return known(self._engine)
 
     def take_over(self, host: str, *, force: bool = False) -> int:
         """Put back into the queues what the processes of a machine had begun; -> how many attempts.

@@ -1,4 +1,4 @@
-"""The node's two HTTP servers: the page, and beside it in a thread of its own what watchers ask.
+"""The node's two HTTP servers: the page, and beside it (or beside a role that runs alone) what watchers ask.
 
 uvicorn serves both. What it leaves open is closed here: a caller must finish its request's header within `HEADER_S`,
 and one address holds no more than `PER_ADDRESS` connections, so that slow callers take no others' place.
@@ -7,6 +7,7 @@ and one address holds no more than `PER_ADDRESS` connections, so that slow calle
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ PER_ADDRESS: Final = 32
 
 CONNECTIONS: Final = 200
 """Connections in all; those beyond are closed unheard."""
+
+ANOTHER_S: Final = 10.0
+"""How often it is asked whether the address of the health is free, while another process has it."""
 
 STOP_S: Final = 3
 """What answers that are under way get when the server ends."""
@@ -136,3 +140,45 @@ def run(page: uvicorn.Server, watched: uvicorn.Server) -> None:
     finally:
         watched.should_exit = True
         thread.join(STOP_S + 1)
+
+
+def run_beside(app: ASGIApp, bind: str, port: int, stop: threading.Event) -> threading.Thread:
+    """Serve what watchers ask beside a role that runs alone, in a thread, until `stop`.
+
+    Where another process of this machine serves it already, wait until that one ends: the answers are the same.
+    """
+
+    def beside() -> None:
+        while not stop.is_set():
+            listening = _bound(bind, port)
+            if listening is not None:
+                with listening:
+                    _serve_until(server(app, bind, port), listening, stop)
+            stop.wait(ANOTHER_S)
+
+    thread = threading.Thread(target=beside, name="health", daemon=True)
+    thread.start()
+    return thread
+
+
+def _bound(bind: str, port: int) -> socket.socket | None:
+    """A socket on an address, or None when it is taken or cannot be had now."""
+    made = socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((bind, port))
+    except OSError:
+        made.close()
+        return None
+    return made
+
+
+def _serve_until(watched: uvicorn.Server, listening: socket.socket, stop: threading.Event) -> None:
+    """Serve on a bound socket; another thread watches for the end."""
+
+    def end() -> None:
+        stop.wait()
+        watched.should_exit = True
+
+    threading.Thread(target=end, name="health-end", daemon=True).start()
+    watched.run(sockets=[listening])

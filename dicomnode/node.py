@@ -118,12 +118,21 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:
         trail.record(Event.APPLICATION_STARTED, by="node", words=name)
+        if role != "web":
+            _watched_alone(config, stop)
     _BODIES[role](config, executor, stop)
     if not supervised:
         trail.record(Event.APPLICATION_STOPPED, by="node", words=name)
     log.event("role stopped")
     sys.stderr.flush()
     os._exit(0)
+
+
+def _watched_alone(config: Config, stop: threading.Event) -> None:
+    """Metrics and health of a role that no `serve` and no web page runs beside."""
+    from dicomnode import health, listener
+
+    listener.run_beside(health.app(config), config.metrics.bind, config.metrics.port, stop)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -1,6 +1,9 @@
 """What watchers ask of the node, over a real socket."""
 
+import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +13,10 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import health
-from dicomnode.config import Config, Node, Receive
+from dicomnode.config import Config, Hosts, Metrics, Node, Receive, dump
+from dicomnode.hosts import beat
+from dicomnode.ledger import Ledger, database_url
+from dicomnode.steps import transaction
 
 Ask = Callable[..., Any]
 
@@ -58,7 +64,57 @@ def test_only_what_watchers_ask_is_there_and_nothing_can_be_sent(site: Any, ask:
 
 
 def test_the_last_ticks_decide_whether_a_role_is_there() -> None:
-    checks = health.role_checks({"receive": 1000.0, "synthesize2": 995.0, "deliver": 900.0}, 1001.0)
+    checks = health.role_checks([("receive", 1.0), ("synthesize", 99.0), ("synthesize", 6.0), ("deliver", 101.0)])
     assert (checks["receive"], checks["synthesize"]) == ("ok", "ok")
     assert checks["deliver"] == "was last heard from 101 s ago"
-    assert health.role_checks({}, 1001.0)["receive"] == "was not heard from yet"
+    assert health.role_checks([])["receive"] == "was not heard from yet"
+
+
+def test_on_postgresql_a_role_may_be_at_work_on_any_machine(postgresql_url: str, tmp_path: Path) -> None:
+    config = Config(node=Node(data=tmp_path), database=postgresql_url, hosts=Hosts("here"))
+    ledger = Ledger(database_url(config))
+    ledger.create()
+    with transaction(ledger.engine) as connection:
+        beat(connection, "there/receive/0")
+    checks = health.readiness(config, ledger, time.time())
+    assert (checks["receive"], checks["deliver"]) == ("ok", "was not heard from yet")
+    ledger.close()
+
+
+def test_a_role_that_runs_alone_is_watched_and_two_of_one_machine_share_the_address(
+    tmp_path: Path, free_port: Callable[[], int], ask: Ask
+) -> None:
+    config = Config(node=Node(data=tmp_path, port=free_port()), metrics=Metrics(port=free_port()))
+    (tmp_path / "node.yaml").write_text(dump(config))
+    url = f"http://127.0.0.1:{config.metrics.port}"
+    command = [sys.executable, "-m", "dicomnode.cli"]
+    with contextlib.ExitStack() as running:
+        roles = [
+            running.enter_context(subprocess.Popen([*command, role, "--config", str(tmp_path / "node.yaml")]))
+            for role in ("receive", "deliver")
+        ]
+        for role in roles:
+            running.callback(role.kill)
+        told = wait_for(lambda: checks_of(ask, url), lambda checks: checks["receive"] == checks["deliver"] == "ok")
+        assert told["synthesize"] == "was not heard from yet"
+        assert "sct_node" in ask(f"{url}/metrics").text
+        roles[0].kill()
+        roles[0].wait()
+        wait_for(lambda: checks_of(ask, url), lambda checks: checks["deliver"] == "ok")
+
+
+def checks_of(ask: Ask, url: str) -> dict[str, str]:
+    """The checks of /readyz; none while nobody answers."""
+    try:
+        return dict(json.loads(ask(f"{url}/readyz").text)["checks"])
+    except OSError:
+        return dict.fromkeys(("receive", "deliver"), "nobody answers")
+
+
+def wait_for(look: Callable[[], dict[str, str]], good: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    """What is seen as soon as it is good, within a minute."""
+    deadline = time.monotonic() + 60
+    while not good(seen := look()):
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.2)
+    return seen
