@@ -36,6 +36,7 @@ class Postgres:
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
         self.port = _free_port()
+        self._listens = "127.0.0.1"
         self._programs = programs
         if os.geteuid() == 0:
             shutil.chown(folder, UNPRIVILEGED)
@@ -43,16 +44,24 @@ class Postgres:
 
     def start(self) -> None:
         """Start, and wait until it answers. It is as durable as PostgreSQL is by default."""
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses={self._listens} -c max_connections=200"
         self._run("pg_ctl", "start", "--wait", "-D", "data", "-l", "log", "-o", options)
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop; `immediate` is a crash: no checkpoint, every connection cut, recovery at the next start."""
         self._run("pg_ctl", "stop", "--wait", "-D", "data", "-m", mode)
 
-    def url(self, database: str = "postgres") -> str:
+    def admit(self, network: str) -> None:
+        """Let machines of another network in too; starts it anew."""
+        with (self.folder / "data" / "pg_hba.conf").open("a") as file:
+            file.write(f"host all all {network} trust\n")
+        self._listens = "*"
+        self.stop()
+        self.start()
+
+    def url(self, database: str = "postgres", host: str = "127.0.0.1") -> str:
         """The URL of a database, as `database:` of a configuration takes it."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}@{host}:{self.port}/{database}"
 
     def new_database(self) -> str:
         """The URL of a new and empty database."""
