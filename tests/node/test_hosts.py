@@ -214,7 +214,7 @@ def test_a_series_that_a_balancer_splits_over_two_receivers_becomes_one_job(
 def test_what_a_receiver_left_that_died_is_adopted_by_another_and_its_host_can_be_taken_over_by_hand(
     site: Site, thigh_series: list[Path]
 ) -> None:
-    a, b = site.machine("a"), site.machine("b")
+    a, b = (site.machine(name, settle=Settle(quiet_s=3.0)) for name in ("a", "b"))
     a.start("receive")
     site.listening("a")
     b.start("receive")
@@ -279,11 +279,12 @@ def test_the_job_of_a_machine_that_is_cut_off_is_finished_by_another_and_nothing
 ) -> None:
     postgres.admit(f"{NETWORK}.0/24")
     port = free_port()
-    receiver = site.machine("r")
+    planning = Destination("planning", "ARCHIVE", "127.0.0.1", port)
+    receiver = site.machine("r", destinations=(planning,))
     receiver.start("receive")
     for name, address in networks.items():
         url = postgresql_url.replace("127.0.0.1", address)
-        there = Destination("planning", "ARCHIVE", address, port, timeout_s=5, retry_first_s=0.5, retry_max_s=2.0)
+        there = dataclasses.replace(planning, host=address, timeout_s=5.0, retry_first_s=0.5, retry_max_s=2.0)
         prefix = ["ip", "netns", "exec", f"sct{os.getpid()}{name}"]
         site.machine(name, prefix, database=url, destinations=(there,)).start("synthesize", "deliver")
     site.listening("r")
@@ -291,7 +292,7 @@ def test_the_job_of_a_machine_that_is_cut_off_is_finished_by_another_and_nothing
     site.until(lambda: min(one.silent_s for one in site.known()) < DEAD_AFTER_S, "they are alive")
 
     sending = call(receiver.config.node.port)
-    with archive.serving(tmp_path / "planning", port=port, bind="0.0.0.0"):
+    with archive.serving(tmp_path / "planning", "--bind", "0.0.0.0", port=port):
         store(sending, *thigh_series)
         sending.release()
         cut = site.until(lambda: site.begun_by() & set(networks), "one has begun").pop()
