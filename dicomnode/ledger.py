@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
+from psycopg.abc import Buffer
+from psycopg.types.string import StrDumper
 
 from dicomnode import conflicts, log, resending
 from dicomnode.credentials import read_secret
@@ -76,7 +78,17 @@ def connect(url: str) -> sa.Engine:
         engine = sa.create_engine(url)
         sa.event.listen(engine, "connect", _durable)
         return engine
-    return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_PATIENCE)
+    engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_PATIENCE)
+    sa.event.listen(engine, "connect", lambda connection, _: connection.adapters.register_dumper(str, _Plain))
+    return engine
+
+
+class _Plain(StrDumper):
+    """Text as PostgreSQL takes it: without NUL, which a destination's comment may hold, and without half characters."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        """The text in UTF-8."""
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode())
 
 
 _PATIENCE: Final = {

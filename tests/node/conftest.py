@@ -173,7 +173,7 @@ class Running:
 
     def ticks(self, role: str) -> int:
         """How often a role has said that it is alive since this was first asked."""
-        last = metrics.last_ticks(self.config.node.data / "metrics").get(role, 0.0)
+        last = metrics.last_ticks(hosts.metrics_folder(self.config)).get(role, 0.0)
         self.seen_ticks.add(last)
         return len(self.seen_ticks) - 1
 

@@ -94,8 +94,8 @@ class Site:
 
     def listening(self, *names: str) -> None:
         """Wait until the receivers of these machines listen and know the database."""
-        for name in names:
-            self.until(lambda name=name: f"{name}/receive/0" in {one.executor for one in self.known()}, f"{name} is up")
+        wanted = {f"{name}/receive/0" for name in names}
+        self.until(lambda: wanted <= {one.executor for one in self.known()}, f"the receivers of {names} are up")
 
     def known(self) -> list[Any]:
         """The processes that said that they are alive."""
