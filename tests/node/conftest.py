@@ -19,7 +19,7 @@ import pydicom
 import pytest
 import torch
 
-from dicomnode import archive, config, engine, metrics
+from dicomnode import archive, config, engine, hosts, metrics
 from dicomnode.attempt import Deliveries
 from dicomnode.config import Config, Destination, Metrics, Node, Receive, Settle, Web
 from dicomnode.conversion import options_of
