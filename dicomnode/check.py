@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dicomnode.deliver import echo
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.listener import Certificate
 from dicomnode.rules import models_of, unreachable
 from dicomnode.users import Users, check_reachable, users_path
 from models.card import card_path, find
@@ -91,6 +92,8 @@ def _disk(config: Config) -> str:
 def _page(config: Config) -> str:
     """Who may come in; what `serve` would refuse is refused here."""
     check_reachable(config)
+    if config.web.certificate:
+        Certificate(config.web)
     users = Users(users_path(config)).all()
     if not users:
         return "everybody on this machine may read it, nobody decides there; sct-node user add NAME --role physicist"

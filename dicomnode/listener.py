@@ -18,14 +18,17 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from dicomnode.credentials import read_secret
+from dicomnode import log
 from dicomnode.errors import ConfigError
+from dicomnode.tls import SUITES, Files
 
 if TYPE_CHECKING:
     from dicomnode.config import Web
 
 HEADER_S: Final = 10.0
 """Time for a request's header to come, from the connection or from its first byte."""
+
+HEADER_BYTES: Final = 16_384
 
 PER_ADDRESS: Final = 32
 """Connections of one address; a browser opens 6."""
@@ -35,6 +38,9 @@ CONNECTIONS: Final = 200
 
 ANOTHER_S: Final = 10.0
 """How often it is asked whether the address of the health is free, while another process has it."""
+
+LOOK_S: Final = 5
+"""How often the files of the certificate are looked at."""
 
 STOP_S: Final = 3
 """What answers that are under way get when the server ends."""
@@ -84,26 +90,42 @@ class Impatient(H11Protocol):
             self._too_late = None
 
 
-def certified(web: Web) -> ssl.SSLContext | None:
-    """How the page speaks TLS, 1.2 or later; None where the configuration names no certificate.
+class Certificate:
+    """How the page speaks TLS (1.2 or later; `tls.SUITES`), by files that are read again when they change.
 
     Raises ConfigError for a certificate, key or password that is not good.
     """
-    if web.certificate is None or web.key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    password = read_secret(web.key_password, "web.key_password") if web.key_password else ""
-    try:
-        context.load_cert_chain(web.certificate, web.key, password)
-    except OSError as error:
-        remedy = "name PEM files that belong together and that the node's user may read"
-        raise ConfigError("web.certificate", f"cannot be used with web.key ({error.strerror})", remedy) from error
-    return context
+
+    def __init__(self, web: Web) -> None:
+        self._files = Files("web", web.certificate, web.key, web.key_password, None, None)
+        self._stamp = self._files.stamp()
+        self.context = self._loaded()
+
+    async def look(self) -> None:
+        """Take changed files, when they are good; connections that are open stay as they are."""
+        stamp = self._files.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._loaded()
+            self._files.load(self.context)
+        except ConfigError as error:
+            log.event("web certificate changed and is no good: the old one stays", level="error", reason=str(error))
+        else:
+            log.event("web certificate loaded again")
+
+    def _loaded(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(":".join(SUITES))
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        self._files.load(context)
+        return context
 
 
 def server(
-    app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), tls: ssl.SSLContext | None = None
+    app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), certificate: Certificate | None = None
 ) -> uvicorn.Server:
     """A server of an application, not started. Headers of forwarding are believed of `proxies` alone."""
     settings = uvicorn.Config(
@@ -118,8 +140,11 @@ def server(
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),
         limit_concurrency=100,
+        h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_graceful_shutdown=STOP_S,
-        ssl_context_factory=None if tls is None else lambda *_: tls,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+        callback_notify=None if certificate is None else certificate.look,
+        timeout_notify=LOOK_S,
     )
     return uvicorn.Server(settings)
 

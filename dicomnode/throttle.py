@@ -16,6 +16,9 @@ from typing import Final
 FREE: Final = 3
 """Failures that cost nothing: people mistype."""
 
+FIRST_S: Final = 1.0
+"""The first wait; each further failure doubles it."""
+
 USER_MAX_S: Final = 60.0
 ADDRESS_MAX_S: Final = 900.0
 FORGET_S: Final = 3600.0
@@ -67,7 +70,7 @@ class Throttle:
         failures = self._failures.get(key)
         if failures is None or failures.count < FREE or now - failures.last > FORGET_S:
             return 0.0
-        return float(failures.last + min(2.0 ** min(failures.count - FREE, 30), longest_s) - now)
+        return float(failures.last + min(FIRST_S * 2.0 ** min(failures.count - FREE, 30), longest_s) - now)
 
     def _count(self, key: str, now: float) -> None:
         failures = self._failures.pop(key, None)

@@ -99,7 +99,8 @@ def serve(config: Config) -> None:
     """Serve the page on `web.bind` and `web.port`, and the health beside it, until SIGTERM or SIGINT."""
     web = config.web
     watched = listener.server(health.app(config), config.metrics.bind, config.metrics.port)
-    page = listener.server(app(config), web.bind, web.port, web.proxies, listener.certified(web))
+    certificate = listener.Certificate(web) if web.certificate else None
+    page = listener.server(app(config), web.bind, web.port, web.proxies, certificate)
     listener.run(page, watched)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
+import argon2
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
@@ -83,10 +84,11 @@ class Person:
         """Load a page; no redirect is followed."""
         return self._kept(asked(self.url + path, method, headers=self._headers()))
 
-    def send(self, path: str, fields: Mapping[str, str], **headers: str) -> Answer:
+    def send(self, path: str, fields: Mapping[str, str] | list[tuple[str, str]], **headers: str) -> Answer:
         """Send a form; `headers` replace a browser's own (an empty one is left out)."""
         own = {"origin": self.url, "content-type": "application/x-www-form-urlencoded"}
-        chosen = {name.replace("_", "-"): value for name, value in (own | headers).items() if value}
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        chosen = {name: value for name, value in (own | given).items() if value}
         return self._kept(asked(self.url + path, "POST", urllib.parse.urlencode(fields), chosen | self._headers()))
 
     def sign_in(self, name: str, password: str = PASSWORD, **fields: str) -> Answer:
@@ -118,7 +120,7 @@ class Person:
 
 
 @contextlib.contextmanager
-def running(server: uvicorn.Server) -> Iterator[str]:
+def kept_running(server: uvicorn.Server) -> Iterator[str]:
     """A server in a thread, until it is left."""
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -139,9 +141,15 @@ def ask() -> Callable[..., Answer]:
 
 
 @pytest.fixture(scope="session")
+def running() -> Callable[[uvicorn.Server], AbstractContextManager[str]]:
+    """Runs a server that is made already -> its address."""
+    return kept_running
+
+
+@pytest.fixture(scope="session")
 def serving(free_port: Callable[[], int]) -> Callable[[ASGIApp], AbstractContextManager[str]]:
     """Serves an application as the node does -> its address."""
-    return lambda app: running(listener.server(app, "127.0.0.1", free_port()))
+    return lambda app: kept_running(listener.server(app, "127.0.0.1", free_port()))
 
 
 def received(ledger: Ledger, series: str, instances: int = 3) -> str:
@@ -204,7 +212,7 @@ def house(site: Site, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[
     config = replace(site.config, node=Node(data=data))
     shutil.copy(site.users, data / "users.json")
     ledger = Ledger(database_url(config))
-    with running(listener.server(web.app(config), "127.0.0.1", free_port())) as url:
+    with kept_running(listener.server(web.app(config), "127.0.0.1", free_port())) as url:
         yield House(url, "", config, ledger, site.jobs, site.users)
     ledger.close()
 
@@ -221,6 +229,14 @@ def came() -> Callable[..., str]:
     return received
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Passwords are hashed as always, but with little memory and once: these tests sign in some two hundred times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(users, "HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Site]:
     """A page without users: everybody on this machine may look."""
@@ -234,7 +250,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int])
     users.Users(some).add("vic", users.Role.VIEWER, PASSWORD)
     page = listener.server(web.app(config), "127.0.0.1", free_port())
     watched = listener.server(health.app(config), "127.0.0.1", free_port())
-    with running(page) as url, running(watched) as beside:
+    with kept_running(page) as url, kept_running(watched) as beside:
         yield Site(url, beside, config, ledger, jobs, some)
     ledger.close()
 
