@@ -149,26 +149,8 @@ def server(
     return uvicorn.Server(settings)
 
 
-def run(page: uvicorn.Server, watched: uvicorn.Server) -> None:
-    """Serve both until SIGTERM or SIGINT, or until one of them cannot."""
-
-    def beside() -> None:
-        try:
-            watched.run()
-        finally:
-            page.should_exit = True
-
-    thread = threading.Thread(target=beside, name="health", daemon=True)
-    thread.start()
-    try:
-        page.run()
-    finally:
-        watched.should_exit = True
-        thread.join(STOP_S + 1)
-
-
 def run_beside(app: ASGIApp, bind: str, port: int, stop: threading.Event) -> threading.Thread:
-    """Serve what watchers ask beside a role that runs alone, in a thread, until `stop`.
+    """Serve what watchers ask, in a thread, until `stop`.
 
     Where another process of this machine serves it already, wait until that one ends: the answers are the same.
     """
@@ -176,7 +158,9 @@ def run_beside(app: ASGIApp, bind: str, port: int, stop: threading.Event) -> thr
     def beside() -> None:
         while not stop.is_set():
             listening = _bound(bind, port)
-            if listening is not None:
+            if listening is None:
+                log.event("metrics and health are served by another process", level="debug", port=port)
+            else:
                 with listening:
                     _serve_until(server(app, bind, port), listening, stop)
             stop.wait(ANOTHER_S)

@@ -11,6 +11,7 @@ again says so by `auto`: nobody acts then, so the session ends all the same, and
 import asyncio
 import contextlib
 import datetime
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,10 +99,13 @@ def app(config: Config) -> ASGIApp:
 def serve(config: Config) -> None:
     """Serve the page on `web.bind` and `web.port`, and the health beside it, until SIGTERM or SIGINT."""
     web = config.web
-    watched = listener.server(health.app(config), config.metrics.bind, config.metrics.port)
+    stop = threading.Event()
+    watched = listener.run_beside(health.app(config), config.metrics.bind, config.metrics.port, stop)
     certificate = listener.Certificate(web) if web.certificate else None
     page = listener.server(app(config), web.bind, web.port, web.proxies, certificate)
-    listener.run(page, watched)
+    page.run()
+    stop.set()
+    watched.join(listener.STOP_S + 1)
 
 
 def reason(job: JobRow) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import health
-from dicomnode.config import Config, Hosts, Metrics, Node, Receive, dump
+from dicomnode.config import Config, Hosts, Metrics, Node, Receive, Web, dump
 from dicomnode.hosts import beat
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.steps import transaction
@@ -84,14 +84,15 @@ def test_on_postgresql_a_role_may_be_at_work_on_any_machine(postgresql_url: str,
 def test_a_role_that_runs_alone_is_watched_and_two_of_one_machine_share_the_address(
     tmp_path: Path, free_port: Callable[[], int], ask: Ask
 ) -> None:
-    config = Config(node=Node(data=tmp_path, port=free_port()), metrics=Metrics(port=free_port()))
+    ports = (free_port(), free_port(), free_port())
+    config = Config(node=Node(data=tmp_path, port=ports[0]), metrics=Metrics(port=ports[1]), web=Web(port=ports[2]))
     (tmp_path / "node.yaml").write_text(dump(config))
     url = f"http://127.0.0.1:{config.metrics.port}"
     command = [sys.executable, "-m", "dicomnode.cli"]
     with contextlib.ExitStack() as running:
         roles = [
             running.enter_context(subprocess.Popen([*command, role, "--config", str(tmp_path / "node.yaml")]))
-            for role in ("receive", "deliver")
+            for role in ("receive", "deliver", "web")
         ]
         for role in roles:
             running.callback(role.kill)
@@ -101,6 +102,8 @@ def test_a_role_that_runs_alone_is_watched_and_two_of_one_machine_share_the_addr
         roles[0].kill()
         roles[0].wait()
         wait_for(lambda: checks_of(ask, url), lambda checks: checks["deliver"] == "ok")
+        assert ask(f"http://127.0.0.1:{config.web.port}/").status == 200
+        assert [role.poll() for role in roles[1:]] == [None, None]
 
 
 def checks_of(ask: Ask, url: str) -> dict[str, str]:
