@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,21 @@ def test_the_image_is_built_from_every_package_of_the_wheel() -> None:
     for package in re.findall(r'"(\w+)"', packages):
         assert f"COPY {package} {package}\n" in (DEPLOY / "Dockerfile").read_text()
         assert f"!{package}\n" in (DEPLOY / "Dockerfile.dockerignore").read_text()
+
+
+UNIT = DEPLOY / "sct-node.service"
+
+
+def test_systemd_understands_every_line_of_the_unit(program: Callable[[str], str], tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("ExecStart=/opt/sct-node/bin/sct-node", f"ExecStart={sys.executable}"))
+    verified = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_the_unit_gives_the_node_few_rights(program: Callable[[str], str]) -> None:
+    judge = [program("systemd-analyze"), "security", "--offline=yes", "--no-pager", "--threshold=15", str(UNIT)]
+    judged = subprocess.run(judge, capture_output=True, text=True, check=False)
+    assert judged.returncode == 0, judged.stdout[-500:]
