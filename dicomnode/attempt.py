@@ -16,10 +16,10 @@ from pydicom.filereader import dcmread
 
 from dicomnode import log, metrics
 from dicomnode.audit import Event, Trail
-from dicomnode.deliver import send
 from dicomnode.engine import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
 from dicomnode.proof_ledger import Proofs
+from dicomnode.sending import send
 from dicomnode.states import State
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Transfer:
             event,
             by="node",
             peer=self._destination.ae_title,
-            address=self._destination.host,
+            address=self._destination.machine,
             failed=failed,
             job=self._job,
             studies=[str(study)] if study else [],

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicomnode.deliver import echo
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.listener import Certificate
 from dicomnode.rules import models_of, unreachable
+from dicomnode.sending import reach
 from dicomnode.users import Users, check_reachable, users_path
 from models.card import card_path, find
 from pipeline.profile import load_profile
@@ -121,7 +121,6 @@ def _profile(destination: Destination) -> Callable[[], str]:
 
 def _echoes(destination: Destination, calling_ae: str) -> Callable[[], str]:
     def check() -> str:
-        echo(destination, calling_ae)
-        return f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO"
+        return reach(destination, calling_ae)
 
     return check

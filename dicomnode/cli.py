@@ -300,7 +300,7 @@ def _send(given: argparse.Namespace) -> int:
         known = ", ".join(one.name for one in config.destinations) or "none"
         raise UnknownDestination(f"the configuration has no destination {given.to!r}; it has: {known}")
     from dicomnode import listing
-    from dicomnode.deliver import send
+    from dicomnode.sending import send
 
     paths = _dicom_files(given.folder)
     if not given.unchecked and (told := _complaints(paths, destination.profile)):

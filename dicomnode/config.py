@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -34,6 +35,7 @@ from dicomnode.values import (
     plain_name,
     spacing,
     title,
+    web_address,
 )
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.profile import BadProfile, load_profile
@@ -180,18 +182,39 @@ class Proof:
 
     def address_of(self, destination: Destination) -> Destination:
         """Where it is asked: the destination itself, but for what is set here."""
-        set_here = {"ae_title": self.ae_title, "host": self.host, "port": self.port}
-        return dataclasses.replace(destination, **{key: value for key, value in set_here.items() if value is not None})
+        return dataclasses.replace(
+            destination,
+            ae_title=self.ae_title or destination.ae_title,
+            host=self.host or destination.host,
+            port=self.port or destination.port,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stow:
+    """A DICOMweb STOW-RS service, and what the node shows to it. Raises ValueError for a secret sent in clear."""
+
+    url: str = _required(web_address)
+    user: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+
+    def __post_init__(self) -> None:
+        if (self.user is None) != (self.password is None) or (self.user and self.token):
+            raise ValueError("shows half of what it should, or too much; write user and password, or token")
+        parts = urlsplit(self.url)
+        if (self.user or self.token) and parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
+            raise ValueError("a secret would be sent in clear; use https")
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One C-STORE SCP that gets every CT series, with its own retries."""
+    """One C-STORE SCP, or STOW-RS service, that gets every CT series, with its own retries."""
 
     name: str = _required(plain_name)
-    ae_title: str = _required(ae_title)
-    host: str = _required(not_empty)
-    port: int = _required(between(1, 65535))
+    ae_title: str = _checked("", lambda value: ae_title(value) if value else None)  # "" and 0: not set, beside stow
+    host: str = _checked("", lambda value: not_empty(value) if value else None)
+    port: int = _checked(0, between(0, 65535))
     timeout_s: float = _checked(30.0, between(1, 3600))
     retry_first_s: float = _checked(10.0, between(0.1, 86_400))
     retry_max_s: float = _checked(1800.0, between(0.1, 604_800))
@@ -199,6 +222,17 @@ class Destination:
     profile: str = _checked("generic", not_empty)
     tls: ClientTls | None = None
     commitment: Proof | None = None
+    stow: Stow | None = None
+
+    @property
+    def where(self) -> str:
+        """Its address, for people."""
+        return self.stow.url if self.stow is not None else f"{self.ae_title} at {self.host}:{self.port}"
+
+    @property
+    def machine(self) -> str:
+        """The host that is called."""
+        return (urlsplit(self.stow.url).hostname or "") if self.stow is not None else self.host
 
 
 def _volume(value: object, path: str) -> Choice:
@@ -342,6 +376,7 @@ def load(path: Path | None) -> Config:
     config = build(Config, {} if values is None else values, "")
     _names_differ("destinations", config.destinations)
     _names_differ("rules", config.rules)
+    _addresses_are_whole(config.destinations)
     _destinations_exist(config)
     _profiles_are_there(config.destinations)
     peers = _tls_completed(config.receive.peers, "receive.peers", config.tls)
@@ -380,6 +415,21 @@ def _names_differ(key: str, entries: tuple[Destination, ...] | tuple[Rule, ...])
     for index, name in enumerate(names):
         if name in names[:index]:
             raise ConfigError(f"{key}[{index}].name", f"{name!r} is used twice", "give each its own name")
+
+
+def _addresses_are_whole(destinations: tuple[Destination, ...]) -> None:
+    """A destination is an application entity or a STOW-RS service."""
+    for index, one in enumerate(destinations):
+        path = f"destinations[{index}]"
+        parts = {"ae_title": one.ae_title, "host": one.host, "port": one.port}
+        for key, value in parts.items():
+            if one.stow is None and not value:
+                kind_of = "a number from 1 to 65535" if key == "port" else "it; there is no default"
+                raise ConfigError(f"{path}.{key}", "is missing", f"add {kind_of}, or stow in its place")
+            if one.stow is not None and value:
+                raise ConfigError(f"{path}.{key}", "says nothing beside stow", "take it out; stow.url is the address")
+        if one.stow is not None and one.commitment is not None:
+            raise ConfigError(f"{path}.commitment", "cannot be asked of a STOW-RS service", "take it out")
 
 
 def _destinations_exist(config: Config) -> None:

@@ -71,7 +71,7 @@ sct-node receives MR series, makes a synthetic CT series of each, and sends it t
 
 $overview
 
-TLS, user identity, Query/Retrieve, Modality Worklist and DICOMweb are not supported.
+User identity, Query/Retrieve and Modality Worklist are not supported; of DICOMweb only what 2.6 says.
 
 ## 2 Networking
 
@@ -164,6 +164,15 @@ time up to `retry_max_s` (default $retry_max s), with jitter, without end. Only 
 sent again. The node reads the destination's answers so:
 
 $answers
+
+### 2.6 DICOMweb (PS3.18)
+
+A destination with `destinations[].stow` is sent to by STOW-RS (PS3.18 10.5), as user agent: one POST an instance to
+`stow.url`/studies, `multipart/related; type="application/dicom"`, the file as it is; `application/dicom+json` is asked
+for, XML is read too. An instance is stored when the answer is 200, or names it in the Referenced SOP Sequence; its
+Warning Reason is its receipt then. One in the Failed SOP Sequence is refused; anything else is tried again as in 2.5.
+Redirects are not followed. `sct-node check` makes a search of studies (PS3.18 10.6), limited to one. The node provides
+no DICOMweb service.
 
 ## 3 Media interchange
 

@@ -125,12 +125,19 @@ def send(
                 on_receipt(receipts[-1])
     except Lost as error:
         why.append(str(error))
+    return concluded(destination, parcels, receipts, why)
+
+
+def concluded(
+    destination: Destination, parcels: Sequence[Parcel], receipts: list[Receipt], why: Sequence[str]
+) -> list[Receipt]:
+    """All receipts of an attempt. Raises Undelivered when an instance is not there; `why` is what else went wrong."""
     unsent = len(parcels) - len(receipts)
     metrics.DELIVERED_INSTANCES.labels(destination.name, "unsent").inc(unsent)
-    why += _refusals(receipts)
-    if why:
+    reasons = [*why, *_refusals(receipts)]
+    if reasons:
         arrived = sum(receipt.stored for receipt in receipts)
-        raise Undelivered(receipts, f"{_named(destination)} {', '.join(why)}; {arrived} of {len(parcels)} arrived")
+        raise Undelivered(receipts, f"{_named(destination)} {', '.join(reasons)}; {arrived} of {len(parcels)} arrived")
     return receipts
 
 
@@ -286,4 +293,4 @@ def _refusals(receipts: Sequence[Receipt]) -> list[str]:
 
 def _named(destination: Destination) -> str:
     """The destination as the configuration knows it."""
-    return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
+    return f"{destination.name} ({destination.where})"

@@ -98,6 +98,17 @@ def host_names(value: tuple[str, ...]) -> str | None:
 _HOST_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 
 
+def web_address(value: str) -> str | None:
+    """A URL of http or https with a host, and nothing that would be kept secret or asked."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = None
+    plain = value.isascii() and value.isprintable() and " " not in value and not set(value) & set("@?#")
+    return None if good and plain else "must be a URL such as https://archive.example/dicom-web, without user or query"
+
+
 def device_name(value: str) -> str | None:
     """`auto`, `cpu` or `cuda:N`."""
     cuda = value.startswith("cuda:") and value.removeprefix("cuda:").isdigit()

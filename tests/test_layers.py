@@ -82,6 +82,8 @@ ONLY_IN = {
         "dicomnode.deliver",
         "dicomnode.archive",
     },
+    "dicomweb_client": {"dicomnode.stow"},
+    "requests": {"dicomnode.stow"},
     "pyRadPlan": {"pipeline.planning"},
     "pymedphys": {"pipeline.planning"},
     "cryptography": {"dicomnode.certificates"},

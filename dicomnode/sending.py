@@ -1,0 +1,37 @@
+"""One attempt at a destination, in the language that it speaks: C-STORE (`deliver`) or STOW-RS (`stow`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dicomnode import deliver, stow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+
+    from dicomnode.config import Destination
+    from dicomnode.deliver import Receipt
+
+
+def send(
+    paths: Sequence[Path],
+    destination: Destination,
+    calling_ae: str,
+    on_receipt: Callable[[Receipt], None],
+    already: Collection[str] = (),
+    before: Callable[[], None] = lambda: None,
+) -> list[Receipt]:
+    """Send files to a destination; see `deliver.send`. Raises Undelivered."""
+    if destination.stow is not None:
+        return stow.send(paths, destination, on_receipt, already, before)
+    return deliver.send(paths, destination, calling_ae, on_receipt, already, before)
+
+
+def reach(destination: Destination, calling_ae: str) -> str:
+    """Whether a destination answers: C-ECHO, or a search; -> a sentence. Raises Undelivered when it does not."""
+    if destination.stow is not None:
+        stow.reach(destination)
+        return f"{destination.where} answers"
+    deliver.echo(destination, calling_ae)
+    return f"{destination.where} answers C-ECHO"
