@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dicomnode import config as configuration
 from dicomnode.errors import UnknownHost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dicomnode.config import Config
     from dicomnode.hosts import Hosts
@@ -28,7 +29,9 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     added.add_argument("--force", action="store_true", help=text)
 
 
-def _known(config: Config) -> Hosts:
+@contextmanager
+def _others(config: Config) -> Iterator[Hosts]:
+    """The processes of all machines. Raises UnknownHost where there can be only one."""
     from dicomnode import engine
     from dicomnode.hosts import Hosts
     from dicomnode.ledger import existing
@@ -36,12 +39,16 @@ def _known(config: Config) -> Hosts:
     if config.database == "sqlite":
         raise UnknownHost("the database is sqlite: there is one machine, and what it had begun goes on when it is back")
     ledger = existing(config)
-    return Hosts(ledger, engine.Queues(ledger), config.hosts.dead_after_s)
+    try:
+        yield Hosts(ledger, engine.Queues(ledger), config.hosts.dead_after_s)
+    finally:
+        ledger.close()
 
 
 def _hosts(given: argparse.Namespace) -> int:
     config = configuration.load(given.config)
-    known = _known(config).known()
+    with _others(config) as others:
+        known = others.known()
     if given.json:
         print(json.dumps([dataclasses.asdict(one) | {"host": one.host} for one in known], indent=2))
         return 0
@@ -52,6 +59,7 @@ def _hosts(given: argparse.Namespace) -> int:
 
 
 def _takeover(given: argparse.Namespace) -> int:
-    attempts = _known(configuration.load(given.config)).take_over(given.host, force=given.force)
+    with _others(configuration.load(given.config)) as others:
+        attempts = others.take_over(given.host, force=given.force)
     print(f"{attempts} attempts of {given.host} are back in the queues")
     return 0

@@ -4,19 +4,26 @@ import datetime
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from dicomnode import engine, hosts
-from dicomnode.config import Config, Node
+from dicomnode import cli, engine, hosts
+from dicomnode.config import Config, Destination, Node, Receive
 from dicomnode.config import Hosts as Settings
-from dicomnode.deliver import Receipt
+from dicomnode.config import Settle as SettleSettings
+from dicomnode.deliver import Receipt, send
 from dicomnode.errors import StillAlive, UnknownHost
 from dicomnode.hosts import Hosts
+from dicomnode.intake import Intake
 from dicomnode.ledger import Ledger
+from dicomnode.receive import Receiver
 from dicomnode.receivers import Others
-from dicomnode.schema import Plan, processes
+from dicomnode.schema import JobRow, Plan, processes
 from dicomnode.settle import Arrival
+from dicomnode.spool import Spool
+from pipeline.phantom import axial_grid, thigh
+from pipeline.phantom_series import write_mr_series
 
 LIMIT_S = 1.0
 NOW = datetime.datetime.now(datetime.UTC)
@@ -113,6 +120,55 @@ def test_receivers_tell_each_other_what_arrives_and_only_one_looks_at_a_series(l
         assert (first, second, another) == (True, False, True)
     a.exchange({})
     assert b.exchange({}).arrivals == {}
+
+
+def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
+    ledger: Ledger, postgresql_url: str, tmp_path: Path
+) -> None:
+    mr = thigh(axial_grid((6, 32, 32), (6.0, 6.0, 6.0))).mr
+    series = write_mr_series(mr, tmp_path / "series")
+    config = Config(
+        node=Node(port=0, data=tmp_path / "data"),
+        database=postgresql_url,
+        receive=Receive(disk_reserve_bytes=0),
+        settle=SettleSettings(quiet_s=1.0),
+    )
+    spool = Spool(config.node.data)
+    intakes = []
+    for name in ("a", "b"):
+        receiver = Receiver(config.node, config.receive, spool)
+        receiver.start()
+        others = Others(ledger.engine, f"{name}/receive/0", LIMIT_S)
+        intakes.append((receiver, Intake(config, ledger, engine.Queues(ledger), spool, receiver, others)))
+    (a, dead), (b, other) = intakes
+    other.tick()
+    send(series, Destination("a", "SCTNODE", "127.0.0.1", a.port), "SCANNER", lambda _: None)
+    dead.tick()
+    a.stop(0)  # and it never ticks again
+
+    def ticked() -> list[JobRow]:
+        other.tick()
+        return ledger.jobs()
+
+    until(ticked)
+    b.stop(0)
+    assert [len(one.sop_instance_uids) for one in ledger.jobs()] == [6]
+    assert [one.executor for one in Hosts(ledger, engine.Queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
+
+
+def test_the_commands_list_machines_and_take_over(
+    ledger: Ledger, postgresql_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text(f"database: {postgresql_url}\n")
+    aged(ledger, "left/deliver/0", 0)
+    assert cli.main(["hosts", "--config", str(path)]) == 0
+    assert cli.main(["takeover", "left", "--config", str(path)]) == 1
+    assert cli.main(["takeover", "left", "--force", "--config", str(path)]) == 0
+    said = capsys.readouterr()
+    assert "left/deliver/0" in said.out
+    assert "0 attempts of left are back in the queues" in said.out
+    assert "stop that machine first, or say --force" in said.err
 
 
 def test_what_ended_long_ago_is_deleted_from_the_engines_records_and_what_waits_is_not(ledger: Ledger) -> None:

@@ -211,29 +211,6 @@ def test_a_series_that_a_balancer_splits_over_two_receivers_becomes_one_job(
     balancer.close()
 
 
-def test_what_a_receiver_left_that_died_is_adopted_by_another_and_its_host_can_be_taken_over_by_hand(
-    site: Site, thigh_series: list[Path]
-) -> None:
-    a, b = (site.machine(name, settle=Settle(quiet_s=3.0)) for name in ("a", "b"))
-    a.start("receive")
-    site.listening("a")
-    b.start("receive")
-    site.listening("b")
-    sending = call(a.config.node.port)
-    store(sending, *thigh_series)
-    a.end()
-    site.until(lambda: site.ledger.jobs(), "the job of what the dead one had acknowledged", 60)
-    assert [len(one.sop_instance_uids) for one in site.ledger.jobs()] == [12]
-    said = b.log()
-    assert "series of a dead receiver are looked for" in said
-    command = [sys.executable, "-m", "dicomnode.cli", "takeover", "b", "--config", str(b.folder / "node.yaml")]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (refused.returncode, "stop that machine first" in refused.stderr) == (1, True)
-    b.end()
-    done = subprocess.run([*command, "--force"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "0 attempts of b are back in the queues\n")
-
-
 # One machine is cut off
 
 
