@@ -14,21 +14,26 @@ A trail that cannot be written never stops the work by itself: it is an error in
 from __future__ import annotations
 
 import datetime
+import errno
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicomnode import log, metrics
-from dicomnode.audit_message import Event, Fact, Message, Source, message
+from dicomnode.audit_message import Event, Fact, Message, Source, message, xml
 from dicomnode.errors import OutOfResources
+from dicomnode.syslog import Syslog, line
 
 if TYPE_CHECKING:
     from dicomnode.config import Audit
 
 __all__ = ["Event", "Trail"]
+
+CLOSE_S: Final = 2.0
 
 
 class Trail:
@@ -40,6 +45,7 @@ class Trail:
         self._source = Source(settings.source or ae_title, settings.site, ae_title, os.getpid())
         self._lock = threading.Lock()
         self._broken = False
+        self._syslog = Syslog(settings.syslog, settings.syslog_tls) if settings.syslog else None
 
     def record(
         self,
@@ -65,7 +71,15 @@ class Trail:
         shown = patients if self._settings.patients else ()
         at = now.isoformat(timespec="milliseconds")
         fact = Fact(event, at, by, peer, address, failed, job, studies, series, shown, instances, words)
-        self._keep(message(fact, self._source), now.date())
+        record = message(fact, self._source)
+        self._keep(record, now.date())
+        if self._syslog is not None:
+            self._syslog.send(line(xml(record), at))
+
+    def close(self) -> None:
+        """Give what waits for the syslog server a moment; the files have it all."""
+        if self._syslog is not None:
+            self._syslog.flush(CLOSE_S)
 
     def check(self) -> None:
         """Raise OutOfResources when the trail is required and cannot be written now."""
@@ -76,10 +90,10 @@ class Trail:
 
     def _keep(self, record: Message | None, day: datetime.date) -> None:
         """Append a record to the day's file; none only tries whether that can be done."""
-        line = b"" if record is None else json.dumps(record).encode() + b"\n"
+        entry = b"" if record is None else json.dumps(record).encode() + b"\n"
         with self._lock:
             try:
-                _append(self._folder, self._folder / f"{day.isoformat()}.jsonl", line)
+                _append(self._folder, self._folder / f"{day.isoformat()}.jsonl", entry)
             except OSError as error:
                 self._fails(error)
             else:
@@ -92,14 +106,22 @@ class Trail:
         log.event("audit record not written", level="error", reason=error.strerror or "the disk fails")
 
 
-def _append(folder: Path, path: Path, line: bytes) -> None:
-    """One write at the end of a file that only its owner and group may read, and sync."""
+def _append(folder: Path, path: Path, entry: bytes) -> None:
+    """One write at the end of a file that only its owner and group may read, and sync.
+
+    A line that a full disk cut short is ended first.
+    """
     new = not path.exists()
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
     try:
-        if line and os.write(descriptor, line) != len(line):
-            raise OSError(28, "the disk is full")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        if size and entry and os.pread(descriptor, 1, size - 1) != b"\n":
+            entry = b"\n" + entry
+        if entry and os.write(descriptor, entry) != len(entry):
+            raise OSError(errno.ENOSPC, "the disk is full")
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

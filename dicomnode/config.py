@@ -34,6 +34,7 @@ from dicomnode.values import (
     not_empty,
     plain_name,
     spacing,
+    syslog_address,
     title,
     web_address,
 )
@@ -306,6 +307,8 @@ class Audit:
     site: str = ""
     patients: bool = False
     required: bool = False
+    syslog: str | None = _checked(None, syslog_address)
+    syslog_tls: ClientTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +382,7 @@ def load(path: Path | None) -> Config:
     _addresses_are_whole(config.destinations)
     _destinations_exist(config)
     _profiles_are_there(config.destinations)
+    config = dataclasses.replace(config, audit=_audit_completed(config.audit, config.tls))
     peers = _tls_completed(config.receive.peers, "receive.peers", config.tls)
     return dataclasses.replace(
         config,
@@ -463,3 +467,13 @@ def _tls_completed(called: tuple[Called, ...], key: str, node: Tls) -> tuple[Cal
         except ValueError as error:
             raise ConfigError(f"{key}[{index}].tls", str(error), "correct it") from error
     return tuple(whole)
+
+
+def _audit_completed(audit: Audit, node: Tls) -> Audit:
+    """The trail with all that its syslog server needs over TLS."""
+    if not (audit.syslog or "").startswith("tls:"):
+        return audit
+    try:
+        return dataclasses.replace(audit, syslog_tls=(audit.syslog_tls or ClientTls()).completed(node))
+    except ValueError as error:
+        raise ConfigError("audit.syslog_tls", str(error), "correct it") from error

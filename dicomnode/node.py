@@ -123,6 +123,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     _BODIES[role](config, executor, stop)
     if not supervised:
         trail.record(Event.APPLICATION_STOPPED, by="node", words=name)
+    trail.close()
     log.event("role stopped")
     sys.stderr.flush()
     os._exit(0)
@@ -362,6 +363,7 @@ def serve(config: Config) -> None:
             _watch(child, path)
     _end(children)
     trail.record(Event.APPLICATION_STOPPED, by="node")
+    trail.close()
     log.event("node stopped")
     lock.close()
 

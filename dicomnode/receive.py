@@ -106,7 +106,8 @@ class Receiver:
             (evt.EVT_RELEASED, _log_association, ["association released"]),
             (evt.EVT_ABORTED, _log_association, ["association aborted"]),
             (evt.EVT_CONN_CLOSE, _end_without_request),
-            (evt.EVT_CONN_CLOSE, self._tally.ended),
+            (evt.EVT_RELEASED, self._tally.ended),
+            (evt.EVT_ABORTED, self._tally.ended),
             *(handler for service in self._services for handler in service.handlers()),
         ]
         self._ports.open(self._ae, events)
@@ -134,6 +135,7 @@ class Receiver:
 
     def arrivals(self) -> dict[str, Arrival]:
         """Series Instance UID -> what is known of each series not handed over yet."""
+        self._tally.sweep()
         return self._arrivals.now()
 
     def adopt(self, found: Iterable[Arrival]) -> None:

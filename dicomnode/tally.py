@@ -52,13 +52,32 @@ class Tally:
             self._record(Audited.BEGIN_TRANSFERRING, association, about, _Count({incoming.series_uid}))
 
     def ended(self, event: Event) -> None:
-        """The connection was closed (EVT_CONN_CLOSE), however the association ended."""
-        with self._lock:
-            counts = self._counts.pop(event.assoc, {})
-        for about, count in counts.items():
-            self._record(Audited.INSTANCES_TRANSFERRED_IN, event.assoc, about, count)
+        """The association was released or aborted (EVT_RELEASED, EVT_ABORTED)."""
+        self._end(event.assoc)
 
-    def _record(self, event: Audited, association: Association, about: tuple[str, str], count: _Count) -> None:
+    def sweep(self) -> None:
+        """End what ended in another way."""
+        with self._lock:
+            gone = [association for association in self._counts if not association.is_alive()]
+        for association in gone:
+            self._end(association)
+
+    def _end(self, association: Association) -> None:
+        """Record what came over an association."""
+        with self._lock:
+            counts = self._counts.pop(association, {})
+        failed = None if association.is_released else "the association was aborted"
+        for about, count in counts.items():
+            self._record(Audited.INSTANCES_TRANSFERRED_IN, association, about, count, failed)
+
+    def _record(
+        self,
+        event: Audited,
+        association: Association,
+        about: tuple[str, str],
+        count: _Count,
+        failed: str | None = None,
+    ) -> None:
         """Write a record of one study."""
         assert self._trail is not None
         study, patient = about
@@ -66,7 +85,7 @@ class Tally:
             event,
             by=f"ae:{calling_ae(association)}",
             address=association.requestor.address or "",
-            failed="the association was aborted" if association.is_aborted else None,
+            failed=failed,
             studies=[study] if study else [],
             patients=[patient] if patient else [],
             series=sorted(count.series),

@@ -36,6 +36,19 @@ def networks(value: tuple[str, ...]) -> str | None:
     return None
 
 
+def syslog_address(value: str | None) -> str | None:
+    """Where a syslog server listens, or nothing."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        good = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname and parts.port)
+    except ValueError:
+        good = False
+    schemes = ("udp", "tls", "unix")
+    return None if good and parts.scheme in schemes else "must be udp://HOST:PORT, tls://HOST:PORT or unix:///PATH"
+
+
 def not_empty(value: str) -> str | None:
     """Some text."""
     return None if value.strip() else "must not be empty"

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +19,6 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -34,10 +31,7 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom import AE, evt
-from pynetdicom.association import Association
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import build_context
 
@@ -50,6 +44,7 @@ from dicomnode.receive import Receiver
 from dicomnode.spool import Spool
 from dicomnode.trust import Admission, Caller
 from tests.security.conftest import LIMITS, Site, closable, eventually
+from tests.security.senders import answered, associated, encoded, spoken
 
 Start = Callable[..., Site]
 VERIFICATION = UID("1.2.840.10008.1.1")
@@ -60,38 +55,6 @@ COMMITMENT = UID("1.2.840.10008.1.20.1")
 def open_site(sites: Start) -> Site:
     """A receiver that anybody may call."""
     return sites()
-
-
-def associated(port: int, *contexts: tuple[str, str], calling: str = "ATTACKER") -> Association:
-    ae = AE(calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
-    for sop_class, syntax in contexts or ((MRImageStorage, ExplicitVRLittleEndian),):
-        ae.add_requested_context(sop_class, syntax)
-    return ae.associate("127.0.0.1", port, evt_handlers=closable())
-
-
-def answered(association: Association, context_id: int, announced: tuple[str, str], data_set: bytes) -> int | None:
-    """Send a C-STORE request made by hand, on any context; -> the status, None when the association is aborted."""
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID = announced[0]
-    object.__setattr__(request, "_affected_sop_instance_uid", UID(announced[1]))
-    request.DataSet = io.BytesIO(data_set)
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        time.sleep(0.001)
-    association.dimse.send_msg(request, context_id)
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    return answer.Status if isinstance(answer, C_STORE) else None
-
-
-def encoded(data_set: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
-    """A data set as a peer may send it, checked by nobody."""
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = syntax.is_implicit_VR, syntax.is_little_endian
-    write_dataset(buffer, data_set)
-    return buffer.getvalue()
 
 
 def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
@@ -195,27 +158,6 @@ def test_what_was_not_negotiated_cannot_be_stored(open_site: Site, images: list[
         fresh.abort()
     association.release()
     assert open_site.stored() == before
-
-
-def spoken(association: Association, context_id: int, announced: tuple[str, str], data_set: bytes) -> int | None:
-    """A C-STORE request over any context number, past pynetdicom's own checks; -> the status, None without answer."""
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = announced
-    request.DataSet = io.BytesIO(data_set)
-    message = C_STORE_RQ()
-    message.primitive_to_message(request)
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        time.sleep(0.001)
-    for pdv in message.encode_msg(context_id, 16384):
-        pdu = P_DATA_TF()
-        pdu.from_primitive(pdv)
-        assert association.dul.socket is not None
-        association.dul.socket.send(pdu.encode())
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    return answer.Status if isinstance(answer, C_STORE) else None
 
 
 def test_an_object_beyond_the_limit_is_refused_and_its_memory_given_back(site: Start, images: list[Path]) -> None:
