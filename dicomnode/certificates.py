@@ -68,6 +68,11 @@ def certificates(file: Path, path: str) -> list[x509.Certificate]:
         raise ConfigError(path, f"{file} holds no certificate in PEM", "name a PEM file") from error
 
 
+def when_it_ends(file: Path) -> str:
+    """The day on which the first certificate of a file ends, in UTC. Raises ConfigError."""
+    return certificates(file, "tls.certificate")[0].not_valid_after_utc.date().isoformat()
+
+
 def warn(kind: str, file: Path, warn_days: int) -> None:
     """Say, once a day and file, that a certificate ends within `warn_days`, and to the metrics when (`kind`: own, ca).
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dicomnode import tls
+from dicomnode.certificates import when_it_ends
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.listener import Certificate
@@ -39,6 +41,8 @@ def checks(config: Config) -> list[Check]:
         _checked("rules", lambda: _rules(config)),
         _checked("disk", lambda: _disk(config)),
         _checked("web page", lambda: _page(config)),
+        _checked("TLS", lambda: _tls(config)),
+        _checked("admission", lambda: _admission(config)),
         _checked("database", lambda: _database(config)),
         *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
         *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
@@ -99,6 +103,24 @@ def _page(config: Config) -> str:
         return "everybody on this machine may read it, nobody decides there; sct-node user add NAME --role physicist"
     roles = Counter(user.role.value for user in users.values())
     return "users: " + ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
+
+
+def _tls(config: Config) -> str:
+    """Every certificate, key and CA is there, fits and is valid now."""
+    tls.check(config)
+    called = [one.name for one in config.destinations if one.tls is not None]
+    outwards = f"; destinations called over TLS: {', '.join(called)}" if called else ""
+    if config.tls.port is None:
+        return f"port {config.node.port} is plain text, for a protected network{outwards}"
+    ends = when_it_ends(config.tls.certificate) if config.tls.certificate else ""
+    plain = f", port {config.node.port} plain text" if config.tls.plain else ""
+    return f"port {config.tls.port} over TLS{plain}; the certificate ends {ends}{outwards}"
+
+
+def _admission(config: Config) -> str:
+    """Who may call."""
+    callers = [one.ae_title for one in config.admission.callers]
+    return f"AEs that may call: {', '.join(callers)}" if callers else "any AE that reaches the port may call"
 
 
 def _database(config: Config) -> str:

@@ -21,6 +21,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRL
 from dicomnode.commitment import FAILURES, PUSH_MODEL, STATUSES
 from dicomnode.commitment_scu import STATUSES as REPORT_STATUSES
 from dicomnode.config import Commitment, Config, Destination, Proof, load
+from dicomnode.conformance_security import security
 from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.receive import STATUS
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -227,7 +228,7 @@ The MR's Specific Character Set and the bytes of its patient and study attribute
 
 ## 6 Security
 
-None of its own: keep the node inside a protected network segment.
+$security
 """)
 
 
@@ -253,6 +254,7 @@ def statement(config: Config | None = None) -> str:
         "rules": _table(["rule", "what it asks", "profiles"], _rules()),
         "profiles": _table(["profile", "for, or rule", "evidence"], _profiles()),
         "profile": preflight.GENERIC,
+        "security": security(config),
         "class_uid": IMPLEMENTATION_CLASS_UID,
         "version_name": IMPLEMENTATION_VERSION_NAME,
     }

@@ -55,6 +55,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "held": "yes, no",
     "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
     "where": "of an audit record: file, syslog",
+    "what": "undelivered, unproven",
 }
 """Label -> what it can hold."""
 

@@ -12,7 +12,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicomnode.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, judged, may_ask_about, within
-from dicomnode.config import load
+from dicomnode.config import Config, load
+from dicomnode.conformance import statement
 from dicomnode.errors import ConfigError
 from dicomnode.trust import EVERYONE, Admission, Caller
 from tests.security.conftest import Pki, Site, closable
@@ -215,3 +216,10 @@ def test_a_mistake_of_the_configuration_is_named(tmp_path: Path, text: str, word
     (tmp_path / "node.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words):
         load(tmp_path / "node.yaml")
+
+
+def test_the_conformance_statement_says_who_may_call_and_how(pki: Pki) -> None:
+    config = Config(tls=pki.tls(port=2762), admission=Admission(callers=(Caller("MR1", rights=("store",)),)))
+    text = statement(config)
+    assert "TLS is offered on port 2762, plain text is not offered" in text
+    assert "`MR1` (store)" in text
