@@ -78,6 +78,7 @@ def _audit(config: Config) -> str:
         "### 6.3 Audit trail",
         "",
         f"Messages of PS3.15 A.5, as lines of JSON in `node.data`/audit{to}. To a syslog server they go as XML,",
-        "over TLS (PS3.15 A.6), UDP (A.7) or a local socket. Patients are named where `audit.patients` says so. Messages:",
+        "over TLS (PS3.15 A.6), UDP (A.7) or a local socket. Patients are named where `audit.patients` says so.",
+        "Messages:",
         f"{', '.join(kinds)}.",
     ))  # fmt: skip

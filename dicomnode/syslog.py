@@ -1,8 +1,8 @@
 """Copies of audit records for a syslog server: RFC 5424 over UDP (RFC 5426), TLS (RFC 5425) or a local socket.
 
 PS3.15 A.6 and A.7 say the rest: facility 10 (security), severity 5 (notice), MSGID `DICOM+RFC3881`, and the message as
-the XML of A.5.1. Records wait in a queue of `QUEUED` and are sent by a thread of their own, so that no server delays the work;
-those that find the queue full are left out, counted and logged. The file of the trail holds them all.
+the XML of A.5.1. Records wait in a queue of `QUEUED` and are sent by a thread of their own, so that no server delays
+the work; those that find the queue full are left out, counted and logged. The file of the trail holds them all.
 """
 
 from __future__ import annotations
