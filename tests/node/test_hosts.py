@@ -7,6 +7,7 @@ namespace of its own.
 import contextlib
 import dataclasses
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -227,6 +228,8 @@ def ip(*words: str, check: bool = True) -> bool:
 @pytest.fixture
 def networks() -> Iterator[dict[str, str]]:
     """Two network namespaces, each with a link to this one: machine -> the address of this side."""
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed (Debian package iproute2)")
     if os.geteuid() != 0 or not ip("netns", "add", f"sct{os.getpid()}a", check=False):
         pytest.skip("network namespaces are not permitted here: they need root and CAP_NET_ADMIN")
     ip("netns", "add", f"sct{os.getpid()}b")
