@@ -22,7 +22,6 @@ from dicomnode.errors import ConfigError
 from dicomnode.plain import Check, between, build, kind, nearest, plain, said
 from dicomnode.trust import EVERYONE, NO_TLS, Admission, ClientTls, Tls
 from dicomnode.values import (
-    addresses,
     ae_title,
     database_url,
     description,
@@ -31,6 +30,7 @@ from dicomnode.values import (
     host_names,
     hu_range,
     image_type,
+    networks,
     not_empty,
     plain_name,
     spacing,
@@ -79,7 +79,7 @@ class Web:
     key: Path | None = None
     key_password: Secret | None = None
     plain: bool = False
-    proxies: tuple[str, ...] = _checked((), addresses)
+    proxies: tuple[str, ...] = _checked((), networks)
     names: tuple[str, ...] = _checked((), host_names)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ and one address holds no more than `PER_ADDRESS` connections, so that slow calle
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 import threading
@@ -75,7 +76,7 @@ class Impatient(H11Protocol):
     def _of_this_address(self) -> int:
         """Connections from where this one comes; a proxy of the configuration brings those of many."""
         address = self.client[0] if self.client else ""
-        if address in (self.config.forwarded_allow_ips or ()):
+        if _within(address, self.config.forwarded_allow_ips or ()):
             return 0
         others = (one.client for one in self.connections if isinstance(one, Impatient))
         return sum(client is not None and client[0] == address for client in others)
@@ -122,6 +123,14 @@ class Certificate:
         context.options |= ssl.OP_NO_RENEGOTIATION
         self._files.load(context)
         return context
+
+
+def _within(address: str, networks: Sequence[str]) -> bool:
+    """Whether an address lies in one of some networks."""
+    if not address or not networks:
+        return False
+    found = ipaddress.ip_address(address)
+    return any(found in ipaddress.ip_network(one) for one in networks)
 
 
 def server(

@@ -89,19 +89,6 @@ def database_url(value: str) -> str | None:
     return None
 
 
-def addresses(value: tuple[str, ...]) -> str | None:
-    """IP addresses."""
-    return None if all(_is_address(one) for one in value) else "must be a list of IP addresses"
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def host_names(value: tuple[str, ...]) -> str | None:
     """Names of a host in lower case, without a port (RFC 952, RFC 1123)."""
     plain = all(one and set(one) <= _HOST_NAME and len(one) <= 253 for one in value)

@@ -80,9 +80,9 @@ class Person:
         self.url = url
         self.cookies: dict[str, str] = {}
 
-    def get(self, path: str, method: str = "GET") -> Answer:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Load a page; no redirect is followed."""
-        return self._kept(asked(self.url + path, method, headers=self._headers()))
+        return self._kept(asked(self.url + path, headers=self._headers() | dict(headers or {})))
 
     def send(self, path: str, fields: Mapping[str, str] | list[tuple[str, str]], **headers: str) -> Answer:
         """Send a form; `headers` replace a browser's own (an empty one is left out)."""
@@ -197,6 +197,10 @@ class House(Site):
         if name:
             assert made.sign_in(name).status == 303
         return made
+
+    def person_at(self, url: str) -> Person:
+        """Somebody new who comes by another address."""
+        return Person(url)
 
     def records(self) -> list[dict[str, Any]]:
         """The audit trail so far."""

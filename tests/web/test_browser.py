@@ -1,5 +1,6 @@
 """The page of people who sign in, in a real browser, and over TLS."""
 
+import re
 import socket
 import ssl
 import subprocess
@@ -194,6 +195,24 @@ def test_over_tls_cookies_are_bound_to_it_and_a_changed_certificate_is_taken_up(
         while shown(port, any_one)[1] != "second":
             assert time.monotonic() < until
             time.sleep(0.1)
+
+
+def test_behind_a_proxy_that_ends_tls_forms_are_taken_and_cookies_are_bound_to_it(
+    house: Any, running: Any, free_port: Callable[[], int]
+) -> None:
+    page = {"host": "sct.example", "origin": "https://sct.example", "x_forwarded_proto": "https"}
+    forwarded = {name.replace("_", "-"): value for name, value in page.items()}
+    proxied = replace(house.config, web=Web(proxies=("127.0.0.0/8",), names=("sct.example",)))
+    for config, status in ((proxied, 303), (replace(house.config, web=Web(names=("sct.example",))), 403)):
+        with running(listener.server(web.app(config), "127.0.0.1", free_port(), config.web.proxies)) as url:
+            person = house.person_at(url)
+            form = person.get("/sign-in", headers=forwarded)
+            [nonce] = [line for line in form.cookies if "sct_form=" in line]
+            assert nonce.startswith("__Host-sct_form=") == (status == 303)
+            token = re.search(r'name="token" value="([^"]+)"', form.text)
+            assert token
+            answer = person.send("/sign-in", {"name": "vic", "password": PASSWORD, "token": token[1]}, **page)
+            assert answer.status == status
 
 
 def secured(port: int, context: ssl.SSLContext, request: str) -> str:
