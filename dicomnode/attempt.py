@@ -118,7 +118,8 @@ class Deliveries:
         if folder is None:
             raise FileNotFoundError(f"out/{row.job}/ is missing, although its synthesis is on record")
         paths = sorted(folder.glob("*.dcm"))
-        transfer = Transfer(self._trail, row, destination, paths)
+        already = self._ledger.taken(row.job, name)
+        transfer = Transfer(self._trail, row, destination, paths, len(paths) - len(already))
         offer.begins = transfer.begins
         with metrics.STAGE_SECONDS.labels(stage="deliver").time(), transfer:
             send(
@@ -126,7 +127,7 @@ class Deliveries:
                 destination,
                 self._config.node.ae_title,
                 lambda receipt: self._ledger.answered(row.job, name, [transfer.noted(receipt)], delivery.attempt),
-                already=self._ledger.taken(row.job, name),
+                already=already,
                 before=offer,
             )
 
@@ -191,19 +192,22 @@ class Deliveries:
 class Transfer:
     """The audit records of one attempt: an association that brings instances of one job to one destination."""
 
-    def __init__(self, trail: Trail, row: JobRow, destination: Destination, paths: Sequence[Path]) -> None:
+    def __init__(
+        self, trail: Trail, row: JobRow, destination: Destination, paths: Sequence[Path], instances: int
+    ) -> None:
         self._trail = trail
         self._job = row.job
         self._destination = destination
         self._series = [row.ct_series_uid] if row.ct_series_uid else []
         self._paths = paths
+        self._instances = instances
         self._begun = False
         self._stored = 0
 
     def begins(self) -> None:
         """The first instance is about to be sent."""
         self._begun = True
-        self._record(Event.BEGIN_TRANSFERRING, len(self._paths))
+        self._record(Event.BEGIN_TRANSFERRING, self._instances)
 
     def noted(self, receipt: Receipt) -> Receipt:
         """The receipt, counted."""

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from dicomnode import config as configuration
+from dicomnode.errors import NodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,16 @@ TOLD: Final = {
 """Command -> its summary and details."""
 
 
+PAST: Final = {
+    "release": "RELEASED",
+    "reject": "REJECTED",
+    "retry": "RETRIED",
+    "cancel": "CANCELLED",
+    "resend": "RESENT",
+}
+"""Command -> the event of the audit trail (`audit.Event`)."""
+
+
 def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands of `TOLD`; `add` makes a command with its help."""
     for name, (summary, details) in TOLD.items():
@@ -49,12 +60,20 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
 
 
 def _decide(given: argparse.Namespace) -> int:
-    from dicomnode import engine, listing
+    from dicomnode import audit, engine, listing
     from dicomnode.ledger import existing
 
     config = configuration.load(given.config)
     ledger = existing(config)
-    row = _row(ledger, engine.Queues(ledger), given)
+    by = f"cli:{given.by or getpass.getuser()}"
+    trail = audit.Trail(config.audit, config.node.data, config.node.ae_title)
+    event = audit.Event[PAST[given.decision]]
+    try:
+        row = _row(ledger, engine.Queues(ledger), given, by)
+    except NodeError as error:
+        trail.record(event, by=by, job=given.job, failed=str(error), words=given.reason)
+        raise
+    trail.record(event, by=by, job=row.job, series=[row.source_series_uid], words=given.reason)
     if given.json:
         print(json.dumps(listing.job(row), indent=2, default=str))
     else:
@@ -62,11 +81,11 @@ def _decide(given: argparse.Namespace) -> int:
     return 0
 
 
-def _row(ledger: Ledger, queues: Queues, given: argparse.Namespace) -> JobRow:
+def _row(ledger: Ledger, queues: Queues, given: argparse.Namespace, by: str) -> JobRow:
     """The job after the decision."""
     from dicomnode import review
 
-    said = {"by": f"cli:{given.by or getpass.getuser()}", "reason": given.reason}
+    said = {"by": by, "reason": given.reason}
     if given.decision == "release":
         return review.release(ledger, queues, given.job, use=given.use, **said)
     if given.decision == "resend":

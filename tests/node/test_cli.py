@@ -148,6 +148,10 @@ def test_every_decision_is_kept_with_who_took_it_and_why(
         ("retried", "cli:jane", "now"),
         ("cancelled", "cli:jane", "wrong scan"),
     ]
+    (trail,) = (site.parent / "data" / "audit").glob("*.jsonl")
+    records = [json.loads(line)["EventIdentification"] for line in trail.read_text().splitlines()]
+    assert [one["EventOutcomeIndicator"] for one in records] == ["0", "0", "4"]
+    assert [one["EventTypeCode"][0]["csd-code"] for one in records] == ["retried", "cancelled", "resent"]
 
 
 def test_a_contradiction_needs_a_choice_and_jobs_says_which_job_took_the_place_of_which(
