@@ -341,7 +341,8 @@ class TlsServer(Server):
             secured = self._agreed(request)
         except OSError as error:
             metrics.TLS_HANDSHAKES.labels(outcome="refused").inc()
-            self._refused(str(client_address[0]), reason(error))
+            if not isinstance(error, ssl.SSLEOFError | ConnectionError):  # a probe that goes again is no attack
+                self._refused(str(client_address[0]), reason(error))
             self.shutdown_request(request)
             return
         metrics.TLS_HANDSHAKES.labels(outcome="agreed").inc()

@@ -12,6 +12,7 @@ import yaml
 from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Output, Receive, Rule, Settle, dump, load
 from dicomnode.errors import ConfigError
 from dicomnode.rules import settings_of
+from dicomnode.trust import Caller, ClientTls
 from pipeline.choice import Choice
 from pipeline.ct import Equipment, Labels
 from pipeline.stack import Tolerances
@@ -66,6 +67,12 @@ def test_every_key_of_a_rule_is_shown_in_a_comment() -> None:
     text = SHIPPED.read_text()
     for one in (*dataclasses.fields(Rule), *dataclasses.fields(Convert)):
         assert re.search(rf"^#\s+(?:- )?{one.name}:", text, re.MULTILINE), one.name
+
+
+def test_every_key_of_a_caller_and_of_tls_towards_a_peer_is_explained_in_a_comment() -> None:
+    text = SHIPPED.read_text()
+    for one in (*dataclasses.fields(Caller), *dataclasses.fields(ClientTls)):
+        assert re.search(rf"^ *# +(?:- )?{one.name}: .*\S +# ", text, re.MULTILINE), one.name
 
 
 def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.metrics import REGISTRY
 from dicomnode.trust import ClientTls, Tls
 from tests.security.authority import Pair
-from tests.security.conftest import Pki, Site, shown
+from tests.security.conftest import Pki, Site, eventually, shown
 
 Start = Callable[..., Site]
 Run = Callable[..., int]
@@ -189,6 +189,17 @@ def test_handshakes_that_stall_keep_nobody_waiting_and_are_ended(site: Start, pk
                     pass
             except ConnectionError:
                 continue
+
+
+def test_a_probe_that_connects_and_goes_again_is_no_alert(secured: Site) -> None:
+    def refused() -> float:
+        return REGISTRY.get_sample_value("sct_node_tls_handshakes_total", {"outcome": "refused"}) or 0.0
+
+    before, alerts = refused(), secured.alerts()
+    for _ in range(3):
+        socket.create_connection(("127.0.0.1", secured.receiver.tls_port), timeout=5).close()
+    assert eventually(lambda: refused() == before + 3)
+    assert secured.alerts() == alerts
 
 
 def drip(slow: socket.socket) -> None:
