@@ -3,6 +3,9 @@
 #   make demo INPUT=folder    the demo with your own MR series
 #   make test ARGS="-k ..."   pytest arguments; TEST_WORKERS=0 runs one test at a time
 #   make fuzz ARGS="--count 1000 --seed 2"    malformed PDUs and DIMSE messages at a running node (100,000; half an hour)
+#   make faults               500 random SIGKILLs, outages, crashes of the database, power failures (half an hour and more)
+#   make soak                 10,000 associations, 10,000 bare connects, 100,000 instances; the samples in build/soak.csv
+#   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -26,7 +29,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz faults blackout soak senders lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -34,6 +37,25 @@ demo: $(VENV)/installed
 # The installed wheel is tested: PYTHONSAFEPATH keeps the source folder off the path, of pytest and of what it starts.
 test: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+
+CAMPAIGNS := sqlite-forked-170 postgresql-forked-170 sqlite-serve-80 postgresql-serve-80
+SEED ?= 4
+TRY := PYTHONSAFEPATH=1 PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python tests/faults
+
+faults: $(CAMPAIGNS:%=campaign-%) blackout
+
+campaign-%: $(VENV)/installed $(VENV)/test-tools
+	$(TRY)/campaign.py --seed $(SEED) --database $(word 1,$(subst -, ,$*)) --start $(word 2,$(subst -, ,$*)) \
+	    --kills $(word 3,$(subst -, ,$*))
+
+blackout: $(VENV)/installed $(VENV)/test-tools
+	$(TRY)/blackout.py --seed $(SEED) $(ARGS)
+
+soak: $(VENV)/installed $(VENV)/test-tools
+	$(TRY)/soak.py --csv build/soak.csv $(ARGS)
+
+senders: $(VENV)/installed $(VENV)/test-tools
+	$(TRY)/senders.py $(ARGS)
 
 fuzz: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 PYTHONPATH=tests/fuzz $(BIN)/python tests/fuzz/attack.py build/fuzz $(ARGS)

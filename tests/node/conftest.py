@@ -17,7 +17,7 @@ from typing import Any
 
 import pydicom
 import pytest
-import torch
+import tiny
 
 from dicomnode import archive, config, engine, hosts, metrics
 from dicomnode.attempt import Deliveries
@@ -31,44 +31,19 @@ from dicomnode.schema import DeliveryRow, JobRow, Plan
 from dicomnode.settings import Settings
 from dicomnode.spool import Spool
 from dicomnode.states import State
-from models.card import ModelCard
-from models.latent_diffusion import LatentDiffusion
-from models.weights import load_model, save_model
+from models.weights import load_model
 from pipeline.phantom import axial_grid, thigh
 from pipeline.phantom_series import write_mr_series
 from pipeline.run import convert
 from pipeline.series import Series, read_instance
 
-ARCHITECTURE: dict[str, Any] = {
-    "autoencoder": {"channels": (8, 8), "latent": 4, "strides": ((1, 2, 2),), "groups": 4},
-    "mr_features": 4,
-    "mr_channels": (8, 8),
-    "denoiser_channels": (8, 8),
-    "groups": 4,
-}
 SLICES = 12
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with card and weights of a model that nobody trained."""
-    torch.manual_seed(0)
-    card = ModelCard(
-        name="tiny",
-        version="0.0.1",
-        digest="0" * 64,
-        architecture=ARCHITECTURE,
-        modality="MR",
-        anatomy=("THIGH",),
-        contrast="T1",
-        spacing_mm=(6.0, 3.0, 3.0),
-        hu_range=(-1024.0, 3071.0),
-        training_data="none",
-        limits="no meaning at all: for tests",
-    )
-    folder = tmp_path_factory.mktemp("tiny")
-    save_model(LatentDiffusion(**ARCHITECTURE), card, folder)
-    return folder
+    return tiny.write_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
