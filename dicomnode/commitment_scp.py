@@ -11,6 +11,7 @@ the sender's next request for the answer.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import queue
@@ -37,6 +38,7 @@ from dicomnode.errors import LedgerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from pynetdicom.events import Event
 
@@ -292,11 +294,21 @@ class Provider:
             files = own_files(self._config.admission, row.requestor, self._spool.find(row.listed.keys()))
             if len(files) < len(row.listed) and time.time() - row.asked_at.timestamp() < self._config.commitment.wait_s:
                 continue
+            files = self._promised(files)
             failed = failures(row.listed, files, SOP_CLASSES)
             now = self._commitments.begun(row, time.time() + 2 * self._config.commitment.timeout_s)
             if now is not None:
                 begun.append((now, failed))
         return begun
+
+    def _promised(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+        """The files after their series were marked as promised, so that none is deleted (`dicomnode.retention`)."""
+        kept: dict[str, list[Path]] = {}
+        for uid, paths in files.items():
+            with contextlib.suppress(FileNotFoundError):  # deleted this moment: it is not there, and so it is reported
+                self._spool.promise(paths)
+                kept[uid] = list(paths)
+        return kept
 
     def _answered(self, row: CommitmentRow, failed: Mapping[str, int], status: int) -> None:
         """The sender answered a report (PS3.7 10.1.1.1.8)."""

@@ -33,6 +33,7 @@ from dicomnode.values import (
     networks,
     not_empty,
     plain_name,
+    seconds_or_never,
     spacing,
     syslog_address,
     title,
@@ -64,6 +65,7 @@ class Node:
     bind: str = _checked("127.0.0.1", not_empty)
     port: int = _checked(11112, between(1, 65535))
     data: Path = Path("sct-data")
+    hang_timeout_s: float = _checked(300.0, between(1, 86_400))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,14 @@ class Commitment:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """What is deleted, and when."""
+
+    delivered_after_s: float | None = _checked(None, seconds_or_never)
+    promised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """When a series counts as complete."""
 
@@ -152,6 +162,7 @@ class Synthesize:
 
     workers: int = _checked(1, between(1, 64))
     tries: int = _checked(3, between(1, 10))
+    timeout_s: float = _checked(7200.0, between(1, 604_800))
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +352,7 @@ class Config:
     tls: Tls = NO_TLS
     admission: Admission = EVERYONE
     settle: Settle = Settle()
+    retention: Retention = Retention()
     model: str = _checked("limb-t1-ldm", not_empty)
     device: str = _checked("auto", device_name)
     anatomy_check: AnatomyCheck = "hold"

@@ -134,7 +134,7 @@ file, which is read again), and its SOP class is the one referenced. Otherwise i
 $failures
 
 A Transaction UID that a sender repeats is reported again; with another list, the last list counts. Committed instances
-are kept in the folder `in/`, from which the node deletes nothing; they cannot be retrieved by DICOM. Storage Media File
+are kept in the folder `in/` unless `retention.promised` is true; they cannot be retrieved by DICOM. Storage Media File
 Set, Retrieve AE Title and Referenced Performed Procedure Step Sequence are neither used nor sent.
 
 ### 2.4 Storage Commitment asked of destinations

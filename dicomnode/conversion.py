@@ -9,6 +9,7 @@ fact is missing from the ledger.
     Implausible, or a result that says held    held; a person releases or rejects
     the model is missing or not what it says,  held at once: trying again would not cure it
     or the job's settings are unknown
+    longer than `synthesize.timeout_s`         the worker ends; tried again, and held, as what follows
     anything else                              tried again, and held with its traceback after `synthesize.tries`
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
 from dicomnode.rules import settings_of
 from dicomnode.settings import Settings
 from dicomnode.states import State
+from dicomnode.watchdog import AtWork
 from models.card import BadCard, UnknownModel
 from models.weights import Model, WrongDigest, load_model
 from pipeline.errors import Implausible, Unsuitable
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 REPORT: Final = "report.json"
 STAGES: Final = {"read": "volume"}
 """The report's name of a stage -> the metric's, where they differ."""
+HUNG: Final = 75
+"""Exit status of a worker that ended itself because an attempt hung."""
 RETRY_FIRST_S: Final = 2.0
 RETRY_MAX_S: Final = 60.0
 MODELS_KEPT: Final = 2
@@ -120,6 +125,7 @@ class Conversions:
         self._queues = queues
         self._spool = spool
         self._models: dict[tuple[str, str], Model] = {}
+        self._at_work: AtWork[JobRow] = AtWork()
 
     def attempt(self, job: str, attempt: int) -> None:
         """Convert, and write the fact. Nothing happens when this attempt is not due (any more)."""
@@ -127,7 +133,8 @@ class Conversions:
         if row.state is not State.RECEIVED or row.held is not None or row.attempt != attempt:
             return
         try:
-            self._attempt(row)
+            with self._at_work.on(row):
+                self._attempt(row)
         except WrongState as error:
             log.event("job went on without this attempt", level="warning", job=job, attempt=attempt, reason=str(error))
 
@@ -150,6 +157,20 @@ class Conversions:
             self._failed(row, f"{type(error).__name__}: {error}", traceback.format_exc())
         else:
             self._synthesized(row, made)
+
+    def end_what_hangs(self) -> None:
+        """End this process when an attempt takes longer than `synthesize.timeout_s`; the attempt counts as failed."""
+        limit_s = self._config.synthesize.timeout_s
+        row = self._at_work.longer_than(limit_s)
+        if row is None:
+            return
+        sentence = f"the attempt took longer than {limit_s:g} s (synthesize.timeout_s); its process was ended"
+        log.event("synthesis hangs, process ended", level="error", job=row.job, attempt=row.attempt, limit_s=limit_s)
+        try:
+            self._failed(row, sentence, "")
+        except (WrongState, LedgerUnreachable) as error:
+            log.event("hanging attempt not noted", level="warning", job=row.job, reason=str(error))
+        os._exit(HUNG)
 
     def reconcile(self) -> None:
         """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress."""

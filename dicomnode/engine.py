@@ -256,9 +256,8 @@ class Executor:
         host = hosts.name_of(config)
         self.role = role
         self.id = f"{host}/{role}/{number}"
-        folder = config.node.data / "run"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{host}-{role}-{number}.lock"
+        self.path = lock_file(config, role, number)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _locked(self.path, self.id)
 
     def touch(self) -> None:
@@ -268,6 +267,11 @@ class Executor:
     def close(self) -> None:
         """Let the name go."""
         os.close(self._file)
+
+
+def lock_file(config: Config, role: str, number: int) -> Path:
+    """Where the executor's lock lies; its time says when the process was last alive."""
+    return config.node.data / "run" / f"{hosts.name_of(config)}-{role}-{number}.lock"
 
 
 def _locked(path: Path, name: str) -> int:

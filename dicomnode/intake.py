@@ -111,12 +111,21 @@ class Intake:
         if job is not None and list(job.sop_instance_uids) == names:
             self._let_go(own)
             return
+        if job is not None and not {name.partition("~")[0] for name in job.sop_instance_uids} <= set(sop_uids):
+            self._keep_apart(arrival, job)
+            return
         self._note(arrival, len(names))
         paths = [self._spool.series_folder(uid) / f"{name}.dcm" for name in names]
         reason = self._settled(arrival, paths) if told_at > arrival.last_at else None
         if reason is not None:
             self._hand_over(arrival, names, self._evidence.decision(uid, arrival.calling_ae, paths), reason)
             self._let_go(own)
+
+    def _keep_apart(self, arrival: Arrival, job: JobRow) -> None:
+        """Images of a series whose job had others that are deleted by now: they are kept, and make no smaller CT."""
+        told = {"series": arrival.series_uid, "job": job.job, "instances": len(arrival.sop_uids)}
+        log.event("images of a deleted series are kept, no job is made of them", level="warning", **told)
+        self._let_go(arrival)
 
     def _settled(self, arrival: Arrival, paths: Sequence[Path]) -> Reason | None:
         """Why the series is complete, or None."""

@@ -305,6 +305,10 @@ class Ledger:
             delivered_by_all(connection, job)
             then(connection)
 
+    def deleted(self, job: str, words: str) -> None:
+        """Files of a delivered job are about to be deleted. Raises WrongState when it is not DELIVERED, or is held."""
+        self._one(Fact.DELETED, job, words, {})
+
     def refused(self, job: str, reason: str, by: str | None = None) -> None:
         """A person rejected a held job."""
         self._one(Fact.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)

@@ -36,6 +36,7 @@ from dicomnode.ledger import Ledger, connect, database_url
 from dicomnode.rules import models_of
 from dicomnode.spool import Spool
 from dicomnode.steps import reaching
+from dicomnode.watchdog import Pulse
 from models.card import BadCard, UnknownModel, find
 
 if TYPE_CHECKING:
@@ -221,13 +222,14 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
     conversions = Conversions(config, ledger, queues, spool)
     engine.work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
-    _each_tick(executor, stop, others, _now_and_then(conversions.reconcile))
+    _each_tick(executor, stop, conversions.end_what_hangs, others, _now_and_then(conversions.reconcile))
 
 
 def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.attempt import Deliveries
     from dicomnode.commitment_scu import Asking
     from dicomnode.proof_ledger import Proofs
+    from dicomnode.retention import Retention
 
     ledger = _open(config, executor, stop)
     if ledger is None:
@@ -238,7 +240,9 @@ def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -
     engine.work_deliver(ledger, executor.id, deliveries.attempt)
     others = _among_others(config, ledger, queues, executor)
     prune = _now_and_then(lambda: queues.prune(engine.REMEMBERED_S), PRUNE_S)
-    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, prune)
+    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    delete = _now_and_then(Retention(config, ledger, spool, trail).run, PRUNE_S)
+    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, prune, delete)
 
 
 def _check_page(config: Config) -> None:
@@ -333,6 +337,7 @@ class Child:
     role: str
     number: int
     process: subprocess.Popen[bytes]
+    pulse: Pulse
     started_at: float = field(default_factory=time.monotonic)
     failures: int = 0
     restart_at: float | None = None
@@ -356,11 +361,11 @@ def serve(config: Config) -> None:
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)
-    children = [_started(role, number, path) for role, number in _wanted(config)]
+    children = [_started(role, number, config, path) for role, number in _wanted(config)]
     log.event("node started", data=str(config.node.data), destinations=len(config.destinations))
     while not stop.wait(0.2):
         for child in children:
-            _watch(child, path)
+            _watch(child, config, path)
     _end(children)
     trail.record(Event.APPLICATION_STOPPED, by="node")
     trail.close()
@@ -433,19 +438,30 @@ def _serving_file(config: Config) -> Path:
     return path
 
 
-def _started(role: str, number: int, config_path: Path) -> Child:
+def _started(role: str, number: int, config: Config, config_path: Path) -> Child:
     """A new process; its standard input is a pipe whose only other end is ours."""
     command = [sys.executable, "-m", "dicomnode.cli", role, "--config", str(config_path), "--supervised"]
     if role == "synthesize":
         command += ["--number", str(number)]
-    return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE))  # noqa: S603, our own command
+    pulse = Pulse(engine.lock_file(config, role, number))
+    return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE), pulse)  # noqa: S603, our own command
 
 
-def _watch(child: Child, config_path: Path) -> None:
-    """Start a child that has ended again, after a delay that grows while it keeps ending."""
+def _kill_if_hanging(child: Child, limit_s: float) -> None:
+    """SIGKILL for a child that ticks no more; it is found ended at the next look."""
+    silent_s = child.pulse.silent_s()
+    if silent_s > limit_s:
+        log.event("role hangs, killed", level="error", hanging=child.role, silent_s=round(silent_s))
+        child.process.kill()
+        child.process.wait()
+
+
+def _watch(child: Child, config: Config, config_path: Path) -> None:
+    """Start a child that has ended again, after a delay that grows while it keeps ending; kill one that hangs."""
     if child.restart_at is None:
         code = child.process.poll()
         if code is None:
+            _kill_if_hanging(child, config.node.hang_timeout_s)
             return
         lived_s = time.monotonic() - child.started_at
         child.failures = 1 if lived_s > HEALTHY_S else child.failures + 1
@@ -454,8 +470,9 @@ def _watch(child: Child, config_path: Path) -> None:
         metrics.ROLE_RESTARTS.labels(role=child.role).inc()
         log.event("role ended, started again", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))
     elif time.monotonic() >= child.restart_at:
-        fresh = _started(child.role, child.number, config_path)
+        fresh = _started(child.role, child.number, config, config_path)
         child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
+        child.pulse = fresh.pulse
 
 
 def _end(children: list[Child]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from dicomnode.errors import WrongState
-from dicomnode.schema import DeliveryRow, deliveries, receipts
+from dicomnode.schema import DeliveryRow, deliveries, events, receipts
 from dicomnode.states import Fact, State
 from dicomnode.steps import Then, locked, step
 
@@ -53,6 +53,9 @@ def anew(connection: sa.Connection, job: str, to: Collection[str], reason: str, 
     row = locked(connection, job)
     if row.superseded_by is not None:
         raise WrongState(f"job {row.superseded_by[:12]} took the place of job {job[:12]}; resend that one")
+    gone = sa.select(events.c.id).where(events.c.job == job, events.c.fact == Fact.DELETED)
+    if connection.execute(gone).first() is not None:
+        raise WrongState(f"the CT of job {job[:12]} is deleted (retention.delivered_after_s)")
     chosen = _chosen(connection, row, to)
     words = f"{reason} (all of it once more to {', '.join(one.destination for one in chosen)})"
     step(connection, Fact.RESENT, job, words, by=by)

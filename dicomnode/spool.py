@@ -3,6 +3,8 @@
     in/<SeriesInstanceUID>/<SOPInstanceUID>.dcm           bytes as received, never changed
     in/<SeriesInstanceUID>/<SOPInstanceUID>~<sha12>.dcm   the same UID again with other bytes: kept, flagged, not used
     in/<SeriesInstanceUID>/<SOPInstanceUID>.<writer>.part being written
+    in/<SeriesInstanceUID>/.promised                      a storage commitment was given for some of it
+    in/.<SeriesInstanceUID>.<writer>.part/                being deleted
     out/<job>/                                            finished objects, made by one rename
     out/.<job>.<writer>.part/                             being built
     .writers/<writer>.lock                                held (flock) by each living process that writes
@@ -45,6 +47,7 @@ _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _JOB: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PREAMBLE: Final = b"\0" * 128 + b"DICM"
 _DIGEST_BYTES: Final = 32
+_PROMISED: Final = ".promised"
 
 
 def checked_uid(uid: str, what: str) -> str:
@@ -175,6 +178,31 @@ class Spool:
         """Files that came later under a SOP Instance UID already there, with other bytes."""
         return [path for path in _dicom_files(self.series_folder(series_uid)) if "~" in path.name]
 
+    def series_files(self, series_uid: str) -> list[Path]:
+        """Every file of a series, contradictions included."""
+        return list(_dicom_files(self.series_folder(series_uid)))
+
+    def promise(self, paths: Collection[Path]) -> None:
+        """Mark the series of these files as promised by storage commitment; durable when this returns.
+
+        Raises OSError when a series is not there any more.
+        """
+        for folder in {path.parent for path in paths}:
+            (folder / _PROMISED).touch()
+            _sync_folder(folder)
+
+    def promised(self, series_uid: str) -> bool:
+        """Whether an instance of the series was promised by storage commitment."""
+        return (self.series_folder(series_uid) / _PROMISED).exists()
+
+    def discard_series(self, series_uid: str, *, even_promised: bool = False) -> bool:
+        """Remove a series, unless it is promised by now; False when it stays or is not there."""
+        return self._discarded(self.series_folder(series_uid), even_promised=even_promised)
+
+    def discard_result(self, job: str) -> bool:
+        """Remove out/<job>/; False when it is not there."""
+        return self._discarded(self.outbox / _checked_job(job), even_promised=True)
+
     def find(self, sop_uids: Collection[str]) -> dict[str, list[Path]]:
         """SOP Instance UID -> its files, of those that are on disk, whatever their series; conflicting ones included.
 
@@ -233,7 +261,7 @@ class Spool:
 
     def sweep(self) -> list[Path]:
         """Remove what dead writers left half done, and say what it was. Safe while others write."""
-        leftovers = [*self.inbox.glob("*/*.part"), *self.outbox.glob(".*.part")]
+        leftovers = [*self.inbox.glob("*/*.part"), *self.inbox.glob(".*.part"), *self.outbox.glob(".*.part")]
         dead = [path for path in leftovers if not self._alive(_writer_of(path))]
         for path in dead:
             if path.is_dir():
@@ -245,6 +273,20 @@ class Spool:
         return dead
 
     # Steps
+
+    def _discarded(self, folder: Path, *, even_promised: bool) -> bool:
+        """Take a folder out of sight by one rename, then remove it; what a kill leaves is swept."""
+        part = folder.parent / f".{folder.name}.{self._mark()}.part"
+        try:
+            folder.rename(part)
+        except FileNotFoundError:
+            return False
+        if not even_promised and (part / _PROMISED).exists():
+            _rename_once(part, folder)
+            return False
+        _sync_folder(folder.parent)
+        shutil.rmtree(part, ignore_errors=True)
+        return True
 
     def _series_folders(self) -> Iterator[Path]:
         """The folder of each series on disk."""

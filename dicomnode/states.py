@@ -43,6 +43,7 @@ class Fact(StrEnum):
     ALARMED = "alarmed"
     COMMITTED = "committed"
     UNCOMMITTED = "uncommitted"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ TRANSITIONS: Final = (
     Transition(Fact.RESENT, State.SYNTHESIZED, State.SYNTHESIZED, False, "the same, for one destination of several"),
     Transition(Fact.ALARMED, State.SYNTHESIZED, State.SYNTHESIZED, None, "undelivered or unproven for too long"),
     Transition(Fact.ALARMED, State.DELIVERED, State.DELIVERED, None, "unproven for too long"),
+    Transition(Fact.DELETED, State.DELIVERED, State.DELIVERED, False, "delivered long ago: its files are deleted"),
     Transition(Fact.COMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination keeps all it got"),
     Transition(Fact.COMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination keeps all it got"),
     Transition(Fact.UNCOMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination lost some of it"),

@@ -115,6 +115,11 @@ def device_name(value: str) -> str | None:
     return None if value in ("auto", "cpu") or cuda else "must be 'auto', 'cpu' or 'cuda:0' (or another GPU's number)"
 
 
+def seconds_or_never(value: float | None) -> str | None:
+    """Nothing, or at least a minute: what was just delivered may still have to be looked at."""
+    return None if value is None or 60 <= value <= 3_155_760_000 else "must be null, or from 60 to 3155760000"
+
+
 def spacing(value: float | tuple[float, ...] | None) -> str | None:
     """Nothing, one distance for all axes, or (slice, row, column) with square pixels."""
     if value is None:

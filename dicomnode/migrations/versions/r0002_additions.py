@@ -13,7 +13,7 @@ from dicomnode.migrations.versions.r0001_tables import FACTS, events
 revision = "0002"
 down_revision = "0001"
 
-NEW_FACTS: Final = ("retried", "cancelled", "resent", "alarmed", "committed", "uncommitted")
+NEW_FACTS: Final = ("retried", "cancelled", "resent", "alarmed", "committed", "uncommitted", "deleted")
 
 
 def upgrade() -> None:
