@@ -175,5 +175,5 @@ def test_a_job_whose_ct_is_deleted_cannot_be_sent_once_more(
     later(monkeypatch)
     k.deleting.run()
     with transaction(k.ledger.engine) as connection, pytest.raises(WrongState, match="is deleted"):
-        resending.anew(connection, job, [], "again", "cli:jane", lambda *_: nothing)  # type: ignore[arg-type, return-value]
+        resending.anew(connection, job, [], "again", "cli:jane", lambda *_: nothing)  # type: ignore[arg-type]
     assert k.ledger.job(job).state is State.DELIVERED
