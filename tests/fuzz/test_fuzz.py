@@ -11,7 +11,7 @@ ATTACK = Path(__file__).with_name("attack.py")
 
 def test_a_running_node_stands_malformed_pdus_and_messages(tmp_path: Path, program: Callable[[str], str]) -> None:
     program("storescu")
-    command = [sys.executable, str(ATTACK), str(tmp_path), "--count", os.environ.get("SCT_ATTACKS", "400")]
+    command = [sys.executable, str(ATTACK), str(tmp_path), "--count", os.environ.get("SCT_ATTACKS", "200")]
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ATTACK.parent), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)

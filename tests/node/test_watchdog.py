@@ -45,7 +45,7 @@ def test_a_synthesis_that_hangs_is_ended_and_the_next_attempt_delivers_what_it_s
     content = weights.read_bytes()
     weights.unlink()
     os.mkfifo(weights)  # to open it waits for a writer that never comes
-    running = node(model=str(model), synthesize=Synthesize(timeout_s=15.0))
+    running = node(model=str(model), synthesize=Synthesize(timeout_s=10.0))
     running.start()
     running.push(thigh_series)
     running.until(lambda: "synthesis hangs, process ended" in running.log(), "the attempt is ended")
@@ -54,7 +54,7 @@ def test_a_synthesis_that_hangs_is_ended_and_the_next_attempt_delivers_what_it_s
     row = running.job(State.SYNTHESIZED)
     words = [event.words for event in running.ledger.events(row.job) if event.fact == "failed"]
     assert words
-    assert all("longer than 15 s (synthesize.timeout_s)" in one for one in words)
+    assert all("longer than 10 s (synthesize.timeout_s)" in one for one in words)
 
 
 def test_a_process_that_ticks_no_more_is_killed_and_started_again(node: Callable[..., "Running"]) -> None:
