@@ -194,6 +194,45 @@ def node(tmp_path: Path, make_node: Callable[..., Running]) -> Iterator[Callable
         running.end()
 
 
+@dataclass(frozen=True)
+class Disk:
+    """A file system of 24 MiB that is full when a test wants it to be."""
+
+    folder: Path
+
+    def under(self, running: Running) -> Running:
+        """The node, not started yet, with its data on this disk."""
+        (self.folder / "data").mkdir()
+        running.config = dataclasses.replace(
+            running.config, node=dataclasses.replace(running.config.node, data=self.folder / "data")
+        )
+        running.ledger.close()
+        running.ledger = Ledger(database_url(running.config))
+        return running
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with (self.folder / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+
+    def clear(self) -> None:
+        """Leave room again."""
+        (self.folder / "ballast").unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    """Skips where no file system may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("no file system may be mounted here (needs the rights of root)")
+    yield Disk(folder)
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
 @dataclass
 class Planning:
     """A planning system to be: an archive in a process of its own, that may be up or down."""

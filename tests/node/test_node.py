@@ -1,11 +1,10 @@
 """The whole node, as processes: what is bad gets its named error in the right place, and the next goes through."""
 
-import contextlib
 import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,40 +92,15 @@ def test_a_late_slice_makes_a_second_job_for_the_larger_set(node: Node, thigh_se
     assert second.ct_series_uid != first.ct_series_uid
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MiB; skips where none may be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("no file system may be mounted here (needs the rights of root)")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(path: Path) -> None:
-    """A file that leaves no room on its disk."""
-    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-
-
 def test_a_full_disk_refuses_instances_and_the_next_series_goes_through_when_there_is_room(
-    node: Node, small_disk: Path, thigh_series: list[Path]
+    node: Node, small_disk: Any, thigh_series: list[Path]
 ) -> None:
-    running = node()
-    running.config = dataclasses.replace(
-        running.config, node=dataclasses.replace(running.config.node, data=small_disk / "data")
-    )
-    running.ledger.close()
-    running.ledger = type(running.ledger)(f"sqlite:///{small_disk / 'data' / 'node.sqlite'}")
+    running = small_disk.under(node())
     running.start()
-    ballast = small_disk / "ballast"
-    fill(ballast)
+    small_disk.fill()
     with pytest.raises(Undelivered, match="refused 12 with status 0xA700"):
         running.push(thigh_series)
-    ballast.unlink()
+    small_disk.clear()
     running.push(thigh_series)
     running.job(State.SYNTHESIZED)
     assert "The disk is full" in running.log()
