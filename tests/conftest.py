@@ -49,7 +49,10 @@ class Orthanc:
             return bytes(answer.read())
 
     def know(self, name: str, ae_title: str, port: int) -> None:
-        """Tell it of a DICOM peer on this machine."""
+        """Tell it of a DICOM peer on this machine, the only one of its AE title: it reports to the first it finds."""
+        for other, known in json.loads(self.rest("GET", "/modalities?expand")).items():
+            if known["AET"] == ae_title:
+                self.rest("DELETE", f"/modalities/{other}")
         peer = {"AET": ae_title, "Host": "127.0.0.1", "Port": port, "Timeout": 20}
         self.rest("PUT", f"/modalities/{name}", json.dumps(peer).encode())
 

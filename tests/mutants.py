@@ -57,13 +57,13 @@ from pydicom.uid import (
 
 from dicomnode.errors import NodeError
 from dicomnode.incoming import identity
+from models.card import ModelCard
 from pipeline import phantom
-from pipeline.ct import write_ct
+from pipeline.ct import Provenance, Sampling, write_ct
 from pipeline.errors import Unsuitable
 from pipeline.instance import DAMAGE
 from pipeline.series import only_series, read_series, stack_complete
 from pipeline.volume import read_volume
-from tests.provenance import PROVENANCE
 
 SAME_MM = 0.05
 """The largest tolerance of the stack (`pipeline.stack.TOLERANCES`): a slice may lie this far from the grid."""
@@ -505,6 +505,21 @@ def apart_mm(a: VolumeGeometry | Volume, b: VolumeGeometry | Volume | None) -> f
     return float(np.linalg.norm(moved[:3], axis=0).max())
 
 
+CARD = ModelCard(
+    name="none",
+    version="1",
+    digest="ab" * 32,
+    architecture={},
+    modality="MR",
+    anatomy=("THIGH",),
+    contrast="T1",
+    spacing_mm=(3.0, 1.0, 1.0),
+    hu_range=(-1024.0, 3071.0),
+    training_data="none",
+    limits="none",
+)
+SAMPLING = Sampling(seed=7, steps=4, samples=2, to_model="linear", to_ct="linear", model_spacing_mm=(3.0, 1.0, 1.0))
+PROVENANCE = Provenance(CARD, SAMPLING, (), "cd" * 32, (), "0.1.0")
 HU = phantom.axial_grid((2, 8, 8), (5.0, 20.0, 20.0)).with_array(np.zeros((2, 8, 8), np.float32))
 
 

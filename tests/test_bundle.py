@@ -28,7 +28,7 @@ def test_monai_runs_the_bundle_and_makes_the_same_ct(tmp_path: Path) -> None:
     predict_nifti(tmp_path / "mr.nii.gz", tmp_path / "ours.nii.gz", load_model("limb-t1-ldm", "cpu"))
     made, ours = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / name)))
                   for name in ("ct.nii.gz", "ours.nii.gz"))  # fmt: skip
-    np.testing.assert_array_equal(made, ours)
+    np.testing.assert_allclose(made, ours, atol=0.01)  # the order of a sum depends on the number of threads
 
 
 def test_the_metadata_say_what_the_card_says(tmp_path: Path) -> None:

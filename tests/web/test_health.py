@@ -31,7 +31,7 @@ def test_the_metrics_count_the_jobs_of_the_ledger(site: Any, ask: Ask) -> None:
     assert now["REJECTED", "no"] == 1
     waiting = {s.labels["destination"]: s.value for s in families["sct_node_delivery_waiting_seconds"].samples}
     assert set(waiting) == {"planning", "archive"}
-    assert all(0 < age_s < 300 for age_s in waiting.values())
+    assert all(0 < age_s < 7200 for age_s in waiting.values())
 
 
 def test_healthz_answers(site: Any, ask: Ask) -> None:
