@@ -14,6 +14,7 @@ an unreadable file of our own is our fault and stays an OSError or InvalidDicomE
 from __future__ import annotations
 
 import datetime
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from pydicom.filereader import dcmread, read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
@@ -198,19 +200,35 @@ def associated(
         (evt.EVT_PDU_RECV, _heard, [rejections]),
         *handlers,
     ]
+    with _none_left(ae):
+        try:
+            association = ae.associate(*called, ext_neg=list(roles), tls_args=tls, evt_handlers=watched)
+        except OSError as error:
+            raise Lost(f"cannot be reached ({error.strerror})") from error
+        if not association.is_established:
+            failure = getattr(tls[0], "failure", "") if tls else ""
+            if failure:
+                raise Lost(f"cannot be called over TLS ({failure})")
+            raise Lost(_why_not(association, rejections, connected=bool(opened)))
+        try:
+            yield association
+        finally:
+            association.release()
+
+
+@contextmanager
+def _none_left(ae: AE) -> Iterator[None]:
+    """End what is left of an association when anything goes wrong.
+
+    A signal may come while pynetdicom negotiates or releases: its reactor would keep the process from ending for ever.
+    """
     try:
-        association = ae.associate(*called, ext_neg=list(roles), tls_args=tls, evt_handlers=watched)
-    except OSError as error:
-        raise Lost(f"cannot be reached ({error.strerror})") from error
-    if not association.is_established:
-        failure = getattr(tls[0], "failure", "") if tls else ""
-        if failure:
-            raise Lost(f"cannot be called over TLS ({failure})")
-        raise Lost(_why_not(association, rejections, connected=bool(opened)))
-    try:
-        yield association
-    finally:
-        association.release()
+        yield
+    except BaseException:
+        for thread in threading.enumerate():
+            if isinstance(thread, DULServiceProvider) and thread.assoc.ae is ae:
+                thread.assoc.abort()
+        raise
 
 
 def _connected(event: Event, opened: list[bool]) -> None:

@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -335,3 +336,31 @@ def test_an_archive_that_cannot_listen_says_so(tmp_path: Path) -> None:
     with serving(tmp_path) as destination, pytest.raises(RuntimeError, match="did not start"):  # noqa: SIM117
         with serving(tmp_path / "second", port=destination.port):
             pass
+
+
+STOPPED = """
+import os, signal, sys
+from dicomnode.config import Destination
+from dicomnode.deliver import associated
+from pynetdicom import evt
+from pynetdicom.pdu import A_ASSOCIATE_RQ, A_RELEASE_RQ
+from pynetdicom.presentation import build_context
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+moment = {"request": A_ASSOCIATE_RQ, "release": A_RELEASE_RQ}[sys.argv[2]]
+
+def sent(event):
+    if isinstance(event.pdu, moment):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+there = Destination("there", "ARCHIVE", "127.0.0.1", int(sys.argv[1]))
+with associated(there, "X", [build_context("1.2.840.10008.1.1")], handlers=[(evt.EVT_PDU_SENT, sent)]):
+    pass
+"""
+
+
+@pytest.mark.parametrize("moment", ["request", "release"])
+def test_a_process_that_is_stopped_within_an_association_ends(tmp_path: Path, moment: str) -> None:
+    with serving(tmp_path) as there:
+        command = [sys.executable, "-c", STOPPED, str(there.port), moment]
+        assert subprocess.run(command, timeout=60).returncode == 143
