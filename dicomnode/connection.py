@@ -51,7 +51,7 @@ class Connection(socket.socket):
             super().shutdown(how)
 
 
-class Handler(RequestHandler):
+class Accepted(RequestHandler):
     """Gives each connection an association with the node's own parts: stream, messages, reactor."""
 
     server: Server
@@ -97,7 +97,7 @@ class Server(ThreadedAssociationServer):
         self.room = Room(limits.max_receiving_bytes)
         self.waiting = Waiting(limits.max_associations)
         super().__init__(*arguments, **named)
-        self.RequestHandlerClass = Handler
+        self.RequestHandlerClass = Accepted
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection, with a limit for a peer that stops within a PDU."""

@@ -7,6 +7,7 @@ and one address holds no more than `PER_ADDRESS` connections, so that slow calle
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
@@ -167,9 +168,7 @@ def run_beside(app: ASGIApp, bind: str, port: int, stop: threading.Event) -> thr
     def beside() -> None:
         while not stop.is_set():
             listening = _bound(bind, port)
-            if listening is None:
-                log.event("metrics and health are served by another process", level="debug", port=port)
-            else:
+            if listening is not None:
                 with listening:
                     _serve_until(server(app, bind, port), listening, stop)
             stop.wait(ANOTHER_S)
@@ -185,8 +184,12 @@ def _bound(bind: str, port: int) -> socket.socket | None:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((bind, port))
-    except OSError:
+    except OSError as error:
         made.close()
+        if error.errno == errno.EADDRINUSE:
+            log.event("metrics and health are served by another process", level="debug", port=port)
+        else:
+            log.event("metrics and health cannot be served", level="error", bind=bind, port=port, reason=error.strerror)
         return None
     return made
 

@@ -4,15 +4,17 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dicomnode import health
+from dicomnode import health, listener
 from dicomnode.config import Config, Hosts, Metrics, Node, Receive, Web, dump
 from dicomnode.hosts import beat
 from dicomnode.ledger import Ledger, database_url
@@ -121,3 +123,14 @@ def wait_for(look: Callable[[], dict[str, str]], good: Callable[[dict[str, str]]
         assert time.monotonic() < deadline, seen
         time.sleep(0.2)
     return seen
+
+
+def test_an_address_that_is_not_this_machine_s_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+    thread = listener.run_beside(health.app(Config()), "192.0.2.1", 8081, stop)
+    deadline = time.monotonic() + 30
+    while "metrics and health cannot be served" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    thread.join()
+    assert "metrics and health cannot be served" in caplog.text
