@@ -197,8 +197,11 @@ def keep_in(folder: Path, role: str) -> None:
         raise ValueError(f"a role's name cannot be {role!r}: no underscore, not empty")
     folder.mkdir(parents=True, exist_ok=True)
     for kind in ("counter", "gauge_max", "histogram"):
-        with (folder / f"{kind}_{role}.db").open("ab") as file:
+        path = folder / f"{kind}_{role}.db"
+        target = path if path.exists() else path.with_suffix(".making")  # an empty *.db is an error to its readers
+        with target.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+        target.replace(path)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     values.ValueClass = values.MultiProcessValue(lambda: role)
 

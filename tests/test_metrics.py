@@ -54,6 +54,27 @@ def test_the_files_have_their_blocks_before_anything_is_counted(tmp_path: Path) 
     assert all(size == metrics.FILE_BYTES and blocks >= size for size, blocks in sizes)
 
 
+def test_the_folder_can_be_read_while_a_role_makes_its_files(tmp_path: Path) -> None:
+    looks = f"""
+    import os
+    from pathlib import Path
+    from dicomnode import metrics
+
+    folder, allocate = Path({str(tmp_path)!r}), os.posix_fallocate
+
+    def watched(*arguments):
+        metrics.exposition(folder, metrics.Now({{}}, {{}}, 0))
+        allocate(*arguments)
+        print("looked")
+
+    os.posix_fallocate = watched
+    metrics.keep_in(folder, "receive")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(looks)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "looked\n" * 3), ended.stderr
+
+
 def test_a_histogram_counts_over_processes(tmp_path: Path) -> None:
     for role in ("synthesize", "deliver"):
         count_in_a_process(tmp_path, role, "metrics.STAGE_SECONDS.labels(stage='volume').observe(0.3)")
