@@ -24,9 +24,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
-from dicomnode.config import Destination
 from dicomnode.contexts import VERIFICATION
 from dicomnode.deliver import outcome
+from dicomnode.destination import Destination
 from dicomnode.spool import checked_uid
 
 START_TIMEOUT_S: Final = 30.0

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from dicomnode.config import Config, Destination
+    from dicomnode.config import Config
     from dicomnode.deliver import Receipt
+    from dicomnode.destination import Destination
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
     from dicomnode.schema import DeliveryRow, JobRow

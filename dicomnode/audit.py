@@ -29,7 +29,7 @@ from dicomnode.errors import OutOfResources
 from dicomnode.syslog import Syslog, line
 
 if TYPE_CHECKING:
-    from dicomnode.config import Audit
+    from dicomnode.sections import Audit
 
 __all__ = ["Event", "Trail"]
 

@@ -21,7 +21,8 @@ from models.card import card_path, find
 from pipeline.profile import load_profile
 
 if TYPE_CHECKING:
-    from dicomnode.config import Config, Destination
+    from dicomnode.config import Config
+    from dicomnode.destination import Destination
 
 
 @dataclass(frozen=True, slots=True)

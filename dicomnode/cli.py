@@ -173,9 +173,9 @@ def _config(given: argparse.Namespace) -> Config:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    from dicomnode import node
+    from dicomnode import supervisor
 
-    node.serve(_config(given))
+    supervisor.serve(_config(given))
     return OK
 
 

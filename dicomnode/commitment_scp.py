@@ -30,9 +30,9 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 from dicomnode import log, metrics
 from dicomnode.admission import own_files
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE, Request, Unacceptable, failures, report, request_of
-from dicomnode.config import Destination
 from dicomnode.contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.deliver import Lost, answer, associated
+from dicomnode.destination import Destination
 from dicomnode.engine import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
 

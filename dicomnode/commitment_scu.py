@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
 
-    from dicomnode.config import Config, Destination, Proof
+    from dicomnode.config import Config
+    from dicomnode.destination import Destination, Proof
     from dicomnode.proof_ledger import Proofs
     from dicomnode.schema import ProofRow
     from dicomnode.spool import Spool

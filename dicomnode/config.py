@@ -11,240 +11,37 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Final, Literal, TypeVar
 
 import yaml
 
 from dicomnode.conditions import When
 from dicomnode.credentials import Secret
+from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError
-from dicomnode.plain import Check, between, build, kind, nearest, plain, said
-from dicomnode.trust import EVERYONE, NO_TLS, Admission, ClientTls, Tls
-from dicomnode.values import (
-    ae_title,
-    database_url,
-    description,
-    device_name,
-    host_name,
-    host_names,
-    hu_range,
-    image_type,
-    networks,
-    not_empty,
-    plain_name,
-    seconds_or_never,
-    spacing,
-    syslog_address,
-    title,
-    web_address,
+from dicomnode.plain import build, checked, kind, nearest, plain, said
+from dicomnode.sections import (
+    Audit,
+    Commitment,
+    Hosts,
+    Log,
+    Metrics,
+    Node,
+    Output,
+    Peer,
+    Receive,
+    Retention,
+    Settle,
+    Synthesize,
+    Web,
 )
+from dicomnode.trust import EVERYONE, NO_TLS, Admission, ClientTls, Tls
+from dicomnode.values import database_url, device_name, not_empty, title
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.profile import BadProfile, load_profile
-from pipeline.provenance import DESCRIPTION, NODE_EQUIPMENT, Equipment
 from pipeline.stack import TOLERANCES, Tolerances
 
 AnatomyCheck = Literal["hold", "warn"]
-
-
-def _checked(default: Any, check: Check) -> Any:
-    """A dataclass field with a default and a rule."""
-    return field(default=default, metadata={"check": check})
-
-
-def _required(check: Check) -> Any:
-    """A dataclass field without a default, only sensible inside a list's entries."""
-    return field(metadata={"check": check})
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Who the node is on the network, and the folder for all it keeps."""
-
-    ae_title: str = _checked("SCTNODE", ae_title)
-    bind: str = _checked("127.0.0.1", not_empty)
-    port: int = _checked(11112, between(1, 65535))
-    data: Path = Path("sct-data")
-    hang_timeout_s: float = _checked(300.0, between(1, 86_400))
-
-
-@dataclass(frozen=True, slots=True)
-class Web:
-    """Where the jobs page is served, and to whom."""
-
-    bind: str = _checked("127.0.0.1", not_empty)
-    port: int = _checked(8080, between(1, 65535))
-    users: Path | None = None
-    session_idle_s: float = _checked(1800.0, between(60, 86_400))
-    session_max_s: float = _checked(28_800.0, between(60, 604_800))
-    certificate: Path | None = None
-    key: Path | None = None
-    key_password: Secret | None = None
-    plain: bool = False
-    proxies: tuple[str, ...] = _checked((), networks)
-    names: tuple[str, ...] = _checked((), host_names)
-
-    def __post_init__(self) -> None:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key are named together or not at all")
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """Where the metrics and the answers of health and readiness are served."""
-
-    bind: str = _checked("127.0.0.1", not_empty)
-    port: int = _checked(8081, between(1, 65535))
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Where an AE that sends to the node can be called back."""
-
-    ae_title: str = _required(ae_title)
-    host: str = _required(not_empty)
-    port: int = _required(between(1, 65535))
-    tls: ClientTls | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Receive:
-    """Limits of the C-STORE SCP."""
-
-    max_associations: int = _checked(64, between(1, 10_000))
-    max_associations_per_ae: int = _checked(32, between(1, 10_000))
-    max_pdu_bytes: int = _checked(1_048_576, between(0, 16_777_216))
-    max_object_bytes: int = _checked(1_073_741_824, between(1, 2**40))
-    max_receiving_bytes: int = _checked(4_294_967_296, between(1, 2**40))
-    min_bytes_per_s: float = _checked(1000.0, between(0, 1e9))
-    request_timeout_s: float = _checked(10.0, between(0.1, 3600))
-    idle_timeout_s: float = _checked(60.0, between(1, 3600))
-    disk_reserve_bytes: int = _checked(1_073_741_824, between(0, 2**50))
-    check_called_ae: bool = False
-    accept_lossy: bool = False
-    peers: tuple[Peer, ...] = ()
-
-    def peer(self, ae_title: str) -> Peer | None:
-        """The peer of that AE title, or None."""
-        return next((one for one in self.peers if one.ae_title.strip() == ae_title), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """How storage commitments are reported."""
-
-    wait_s: float = _checked(10.0, between(0, 3600))
-    timeout_s: float = _checked(30.0, between(1, 3600))
-    retry_first_s: float = _checked(10.0, between(0.1, 86_400))
-    retry_max_s: float = _checked(1800.0, between(0.1, 604_800))
-    give_up_after_s: float = _checked(259_200.0, between(1, 31_536_000))
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """What is deleted, and when."""
-
-    delivered_after_s: float | None = _checked(None, seconds_or_never)
-    promised: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """When a series counts as complete."""
-
-    quiet_s: float = _checked(30.0, between(0.1, 86_400))
-    grace_s: float = _checked(10.0, between(0.1, 86_400))
-
-
-@dataclass(frozen=True, slots=True)
-class Synthesize:
-    """The workers that compute."""
-
-    workers: int = _checked(1, between(1, 64))
-    tries: int = _checked(3, between(1, 10))
-    timeout_s: float = _checked(7200.0, between(1, 604_800))
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What is written into the CT objects, and on which grid."""
-
-    research_label: bool = True
-    spacing_mm: float | tuple[float, ...] | None = _checked(None, spacing)
-    orientation: Literal["axial", "source"] = "axial"
-    field: Literal["mr", "body"] = "mr"
-    body_margin_mm: float = _checked(10.0, between(0, 500))
-    hu_range: tuple[int, ...] = _checked((-1024, 3071), hu_range)
-    image_type: tuple[str, ...] = _checked(("DERIVED", "SECONDARY", "AXIAL"), image_type)
-    series_description: str = _checked(DESCRIPTION, description)
-    equipment: Equipment = NODE_EQUIPMENT
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """How a destination is asked to prove, by storage commitment, that it keeps what it took."""
-
-    ae_title: str | None = _checked(None, lambda value: None if value is None else ae_title(value))
-    host: str | None = _checked(None, lambda value: None if value is None else not_empty(value))
-    port: int | None = _checked(None, lambda value: None if value is None else between(1, 65535)(value))
-    wait_s: float = _checked(10.0, between(0, 86_400))
-    linger_s: float = _checked(5.0, between(0, 600))
-    ask_again_s: float = _checked(43_200.0, between(1, 2_592_000))
-    alarm_after_s: float = _checked(86_400.0, between(1, 2_592_000))
-
-    def address_of(self, destination: Destination) -> Destination:
-        """Where it is asked: the destination itself, but for what is set here."""
-        return dataclasses.replace(
-            destination,
-            ae_title=self.ae_title or destination.ae_title,
-            host=self.host or destination.host,
-            port=self.port or destination.port,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Stow:
-    """A DICOMweb STOW-RS service, and what the node shows to it. Raises ValueError for a secret sent in clear."""
-
-    url: str = _required(web_address)
-    user: str | None = None
-    password: Secret | None = None
-    token: Secret | None = None
-
-    def __post_init__(self) -> None:
-        if (self.user is None) != (self.password is None) or (self.user and self.token):
-            raise ValueError("shows half of what it should, or too much; write user and password, or token")
-        parts = urlsplit(self.url)
-        if (self.user or self.token) and parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
-            raise ValueError("a secret would be sent in clear; use https")
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One C-STORE SCP, or STOW-RS service, that gets every CT series, with its own retries."""
-
-    name: str = _required(plain_name)
-    ae_title: str = _checked("", lambda value: ae_title(value) if value else None)  # "" and 0: not set, beside stow
-    host: str = _checked("", lambda value: not_empty(value) if value else None)
-    port: int = _checked(0, between(0, 65535))
-    timeout_s: float = _checked(30.0, between(1, 3600))
-    retry_first_s: float = _checked(10.0, between(0.1, 86_400))
-    retry_max_s: float = _checked(1800.0, between(0.1, 604_800))
-    alarm_after_s: float = _checked(3600.0, between(1, 2_592_000))
-    profile: str = _checked("generic", not_empty)
-    tls: ClientTls | None = None
-    commitment: Proof | None = None
-    stow: Stow | None = None
-
-    @property
-    def where(self) -> str:
-        """Its address, for people."""
-        return self.stow.url if self.stow is not None else f"{self.ae_title} at {self.host}:{self.port}"
-
-    @property
-    def machine(self) -> str:
-        """The host that is called."""
-        return (urlsplit(self.stow.url).hostname or "") if self.stow is not None else self.host
 
 
 def _volume(value: object, path: str) -> Choice:
@@ -265,7 +62,7 @@ VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: plain
 class Convert:
     """What a rule has made of a series; what it leaves out is the node's own setting."""
 
-    model: str | None = _checked(None, not_empty)
+    model: str | None = checked(None, not_empty)
     destinations: tuple[str, ...] | None = None
     volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
     anatomy_check: AnatomyCheck | None = None
@@ -311,33 +108,6 @@ def _database(value: object, path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """The audit trail (PS3.15 A.5)."""
-
-    source: str = ""
-    site: str = ""
-    patients: bool = False
-    required: bool = False
-    syslog: str | None = _checked(None, syslog_address)
-    syslog_tls: ClientTls | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """Several machines on one PostgreSQL database."""
-
-    name: str | None = _checked(None, host_name)
-    dead_after_s: float = _checked(60.0, between(10, 86_400))
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """How much is logged."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-@dataclass(frozen=True, slots=True)
 class Config:
     """Everything a site may set; `Config()` is the node without a file."""
 
@@ -353,8 +123,8 @@ class Config:
     admission: Admission = EVERYONE
     settle: Settle = Settle()
     retention: Retention = Retention()
-    model: str = _checked("limb-t1-ldm", not_empty)
-    device: str = _checked("auto", device_name)
+    model: str = checked("limb-t1-ldm", not_empty)
+    device: str = checked("auto", device_name)
     anatomy_check: AnatomyCheck = "hold"
     synthesize: Synthesize = Synthesize()
     output: Output = Output()

@@ -20,10 +20,12 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRL
 
 from dicomnode.commitment import FAILURES, PUSH_MODEL, STATUSES
 from dicomnode.commitment_scu import STATUSES as REPORT_STATUSES
-from dicomnode.config import Commitment, Config, Destination, Proof, load
+from dicomnode.config import Config, load
 from dicomnode.conformance_security import security
 from dicomnode.contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
+from dicomnode.destination import Destination, Proof
 from dicomnode.receive import STATUS
+from dicomnode.sections import Commitment
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
 from pipeline.candidate import CONTRAST, REPETITION

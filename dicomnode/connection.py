@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
 
-    from dicomnode.config import Receive
+    from dicomnode.sections import Receive
 
 _config.LOG_HANDLER_LEVEL = "none"
 """pynetdicom would describe each PDU and message in words that nobody hears, and stumble over malformed ones."""

@@ -17,7 +17,7 @@ from pydicom.uid import (
 from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES
 
 if TYPE_CHECKING:
-    from dicomnode.config import Receive
+    from dicomnode.sections import Receive
 
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
 """The SOP class of C-ECHO (PS3.4 A.4)."""

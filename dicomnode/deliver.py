@@ -34,9 +34,9 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
-from dicomnode.config import Destination
 from dicomnode.connection import Connection
 from dicomnode.contexts import VERIFICATION
+from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnode.tls import TlsConnection, client_arguments

@@ -25,8 +25,9 @@ from typing import Final, TypeVar
 import numpy as np
 import yaml
 
-from dicomnode.config import Config, Destination, load
+from dicomnode.config import Config, load
 from dicomnode.deliver import send
+from dicomnode.destination import Destination
 from dicomnode.errors import LedgerUnreachable, NodeError
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import JobRow

@@ -25,7 +25,7 @@ from dicomnode.errors import ConfigError
 from dicomnode.tls import SUITES, Files
 
 if TYPE_CHECKING:
-    from dicomnode.config import Web
+    from dicomnode.sections import Web
 
 HEADER_S: Final = 10.0
 """Time for a request's header to come, from the connection or from its first byte."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.pdu_primitives import P_DATA
 
-    from dicomnode.config import Receive
+    from dicomnode.sections import Receive
 
 LONGEST_COMMAND: Final = 65_536
 """Bytes of a command set (PS3.7 6.3); the longest that the standard knows have a few hundred."""

@@ -1,4 +1,4 @@
-"""The node: its roles as processes, and `serve`, which runs them all on one machine.
+"""The roles of a node, each a process: what it opens, and what it does about every second until it is stopped.
 
     role         does                                                   imports torch
     receive      C-ECHO, C-STORE, commitment; settles, opens jobs       no
@@ -6,9 +6,8 @@
     deliver      sends CT series to the destinations                    no
     web          the jobs page; /metrics, /healthz, /readyz             no
 
-`serve` starts them in this order and stops them in reverse. One that ends is started again, with a growing delay. When
-`serve` itself is killed, its children see their standard input close and end too. Any of them may be killed at any
-moment: what they had begun is found and done when they are back.
+Any of them may be killed at any moment: what it had begun is found and done when it is back. `supervisor` runs
+them all.
 """
 
 from __future__ import annotations
@@ -17,26 +16,21 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dicomnode import config as configuration
 from dicomnode import engine, hosts, log, metrics, tls
 from dicomnode.audit import Event, Trail
 from dicomnode.config import Config
-from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError, PortTaken, RoleTaken
+from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError
 from dicomnode.ledger import Ledger, connect, database_url
 from dicomnode.rules import models_of
 from dicomnode.spool import Spool
 from dicomnode.steps import reaching
-from dicomnode.watchdog import Pulse
 from models.card import BadCard, UnknownModel, find
 
 if TYPE_CHECKING:
@@ -48,9 +42,6 @@ RECONCILE_S: Final = 30.0
 PRUNE_S: Final = 3600.0
 GRACE_S: Final = 8.0
 """How long a role may take to end after SIGTERM; then it ends all the same, which is safe at any point."""
-RESTART_FIRST_S: Final = 0.5
-RESTART_MAX_S: Final = 30.0
-HEALTHY_S: Final = 60.0
 
 
 def ready(config: Config) -> Ledger:
@@ -61,7 +52,7 @@ def ready(config: Config) -> Ledger:
     _models_found(config)
     ledger = Ledger(database_url(config))
     try:
-        with _alone(_run_folder(config) / f"{hosts.name_of(config)}-ready.lock"), reaching():
+        with _alone(run_folder(config) / f"{hosts.name_of(config)}-ready.lock"), reaching():
             ledger.create()
             engine.prepare(ledger)
     except NodeError:
@@ -78,7 +69,8 @@ def _models_found(config: Config) -> None:
             raise ConfigError(path, str(error), "run sct-node models to see what is installed") from error
 
 
-def _run_folder(config: Config) -> Path:
+def run_folder(config: Config) -> Path:
+    """The folder of locks and of what is served now, made. Raises ConfigError."""
     folder = config.node.data / "run"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +100,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     """
     name = role if number == 0 else f"{role}{number}"
     log.start(name, config.log.level)
-    _run_folder(config)
+    run_folder(config)
     stop = _stop_on_signals()
     if supervised:
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
@@ -245,7 +237,8 @@ def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -
     _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, prune, delete)
 
 
-def _check_page(config: Config) -> None:
+def check_page(config: Config) -> None:
+    """The page may be served where it is asked to be. Raises ConfigError."""
     from dicomnode.users import check_reachable
 
     check_reachable(config)
@@ -254,7 +247,7 @@ def _check_page(config: Config) -> None:
 def _web(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode import web
 
-    _check_page(config)
+    check_page(config)
     if _open(config, executor, stop) is not None:
         web.serve(config)
 
@@ -325,166 +318,3 @@ def _now_and_then(work: Callable[[], object], every_s: float = RECONCILE_S) -> C
             work()
 
     return maybe
-
-
-# All roles
-
-
-@dataclass
-class Child:
-    """A role's process under supervision."""
-
-    role: str
-    number: int
-    process: subprocess.Popen[bytes]
-    pulse: Pulse
-    started_at: float = field(default_factory=time.monotonic)
-    failures: int = 0
-    restart_at: float | None = None
-
-
-def serve(config: Config) -> None:
-    """Run every role until SIGTERM or SIGINT.
-
-    Raises ConfigError, PortTaken, RoleTaken before anything is started.
-    """
-    log.start("serve", config.log.level)
-    stop = _stop_requested()
-    _run_folder(config)
-    _check_page(config)
-    lock = engine.Executor(config, "serve", 0)
-    ready(config).close()
-    wait_for_orphans(config)
-    check_ports(config)
-    tls.check(config)
-    metrics.keep_in(hosts.metrics_folder(config), "serve")
-    trail = Trail(config.audit, config.node.data, config.node.ae_title)
-    trail.record(Event.APPLICATION_STARTED, by="node")
-    path = _serving_file(config)
-    children = [_started(role, number, config, path) for role, number in _wanted(config)]
-    log.event("node started", data=str(config.node.data), destinations=len(config.destinations))
-    while not stop.wait(0.2):
-        for child in children:
-            _watch(child, config, path)
-    _end(children)
-    trail.record(Event.APPLICATION_STOPPED, by="node")
-    trail.close()
-    log.event("node stopped")
-    lock.close()
-
-
-def _stop_requested() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
-def _wanted(config: Config) -> list[tuple[str, int]]:
-    """Every process: role and number, in the order of start."""
-    counts = {"synthesize": config.synthesize.workers}
-    return [(role, number) for role in ROLES for number in range(counts.get(role, 1))]
-
-
-def wait_for_orphans(config: Config) -> None:
-    """Give the children of a killed predecessor the time to end. Raises RoleTaken when one stays."""
-    deadline = time.monotonic() + 2 * GRACE_S
-    for role, number in _wanted(config):
-        while True:
-            try:
-                engine.Executor(config, role, number).close()
-                break
-            except RoleTaken:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-
-
-def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
-    """Every TCP port that the node listens on: its key, address and number."""
-    if config.tls.plain:
-        yield "node.port", config.node.bind, config.node.port
-    if config.tls.port is not None:
-        yield "tls.port", config.node.bind, config.tls.port
-    yield "web.port", config.web.bind, config.web.port
-    yield "metrics.port", config.metrics.bind, config.metrics.port
-
-
-def check_ports(config: Config) -> None:
-    """Raise PortTaken, or ConfigError for an address that is not this machine's, before anything is started."""
-    for key, bind, port in _wanted_ports(config):
-        with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((bind, port))
-            except PermissionError as error:
-                raise ConfigError(key, f"port {port} needs more rights", "choose a port above 1023") from error
-            except socket.gaierror as error:
-                raise ConfigError(
-                    key.replace("port", "bind"), f"{bind!r} is no address", "use 0.0.0.0 for all"
-                ) from error
-            except OSError as error:
-                if error.errno == 98:
-                    raise PortTaken(key, bind, port) from error
-                raise ConfigError(key.replace("port", "bind"), f"{bind!r}: {error.strerror}", "use 0.0.0.0") from error
-
-
-def _serving_file(config: Config) -> Path:
-    """The configuration as this run of the node uses it, whatever happens to the file it came from."""
-    path = _run_folder(config) / f"{hosts.name_of(config)}-serving.yaml"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(configuration.dump(config))
-    return path
-
-
-def _started(role: str, number: int, config: Config, config_path: Path) -> Child:
-    """A new process; its standard input is a pipe whose only other end is ours."""
-    command = [sys.executable, "-m", "dicomnode.cli", role, "--config", str(config_path), "--supervised"]
-    if role == "synthesize":
-        command += ["--number", str(number)]
-    pulse = Pulse(engine.lock_file(config, role, number))
-    return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE), pulse)  # noqa: S603, our own command
-
-
-def _kill_if_hanging(child: Child, limit_s: float) -> None:
-    """SIGKILL for a child that ticks no more; it is found ended at the next look."""
-    silent_s = child.pulse.silent_s()
-    if silent_s > limit_s:
-        log.event("role hangs, killed", level="error", hanging=child.role, silent_s=round(silent_s))
-        child.process.kill()
-        child.process.wait()
-
-
-def _watch(child: Child, config: Config, config_path: Path) -> None:
-    """Start a child that has ended again, after a delay that grows while it keeps ending; kill one that hangs."""
-    if child.restart_at is None:
-        code = child.process.poll()
-        if code is None:
-            _kill_if_hanging(child, config.node.hang_timeout_s)
-            return
-        lived_s = time.monotonic() - child.started_at
-        child.failures = 1 if lived_s > HEALTHY_S else child.failures + 1
-        delay_s = engine.back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
-        child.restart_at = time.monotonic() + delay_s
-        metrics.ROLE_RESTARTS.labels(role=child.role).inc()
-        log.event("role ended, started again", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))
-    elif time.monotonic() >= child.restart_at:
-        fresh = _started(child.role, child.number, config, config_path)
-        child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
-        child.pulse = fresh.pulse
-
-
-def _end(children: list[Child]) -> None:
-    """SIGTERM in reverse order, a grace, then SIGKILL: safe at any point, only less polite."""
-    for child in reversed(children):
-        child.process.terminate()
-    deadline = time.monotonic() + GRACE_S + 2
-    for child in reversed(children):
-        try:
-            child.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
-        if child.process.stdin is not None:
-            child.process.stdin.close()

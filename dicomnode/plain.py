@@ -11,6 +11,7 @@ import difflib
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,3 +154,13 @@ def _tuple(kinds: tuple[Any, ...], value: object, path: str) -> tuple[Any, ...]:
     if len(kinds) != len(value):
         raise ConfigError(path, f"holds {len(value)} values", f"write {len(kinds)} here")
     return tuple(_typed(kind, one, f"{path}[{at}]") for at, (kind, one) in enumerate(zip(kinds, value, strict=True)))
+
+
+def checked(default: Any, check: Check) -> Any:
+    """A dataclass field with a default and a rule."""
+    return field(default=default, metadata={"check": check})
+
+
+def required(check: Check) -> Any:
+    """A dataclass field without a default, only sensible inside a list's entries."""
+    return field(metadata={"check": check})

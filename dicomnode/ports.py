@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pynetdicom import AE, evt
 
     from dicomnode.admission import Door
-    from dicomnode.config import Node, Receive
+    from dicomnode.sections import Node, Receive
     from dicomnode.trust import Tls
 
 

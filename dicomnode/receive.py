@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.audit import Trail
-    from dicomnode.config import Node, Receive
+    from dicomnode.sections import Node, Receive
     from dicomnode.settle import Arrival
     from dicomnode.spool import Spool, Stored
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    from dicomnode.config import Destination
     from dicomnode.deliver import Receipt
+    from dicomnode.destination import Destination
 
 
 def send(

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicomnode.config import VOLUME, AnatomyCheck, Output
+from dicomnode.config import VOLUME, AnatomyCheck
 from dicomnode.plain import build, plain
+from dicomnode.sections import Output
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.ct import Labels
 from pipeline.grid import OutputGrid

@@ -25,9 +25,9 @@ from pydicom.filereader import dcmread
 from requests.adapters import HTTPAdapter
 
 from dicomnode import metrics
-from dicomnode.config import Destination, Stow
 from dicomnode.credentials import read_secret
 from dicomnode.deliver import ACCEPTED, Lost, Parcel, Receipt, concluded, outcome, parcel
+from dicomnode.destination import Destination, Stow
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.tls import client_context
 

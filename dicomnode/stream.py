@@ -18,7 +18,7 @@ from dicomnode import log, metrics
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
-    from dicomnode.config import Receive
+    from dicomnode.sections import Receive
 
 LONGEST_REQUEST: Final = 1_048_576
 """Bytes of an A-ASSOCIATE-RQ: one of 128 presentation contexts with 30 transfer syntaxes each has about 130,000."""

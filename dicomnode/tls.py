@@ -31,8 +31,9 @@ from dicomnode.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dicomnode.config import Config, Destination
+    from dicomnode.config import Config
     from dicomnode.credentials import Secret
+    from dicomnode.destination import Destination
     from dicomnode.trust import ClientTls, Tls, Version
 
 SUITES: Final = (

@@ -29,11 +29,13 @@ from pynetdicom.association import Association
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE
 from dicomnode.commitment_ledger import Commitments
 from dicomnode.commitment_scp import Provider
-from dicomnode.config import Commitment, Config, Destination, Node, Peer, Receive
+from dicomnode.config import Config
 from dicomnode.deliver import send
+from dicomnode.destination import Destination
 from dicomnode.ledger import Ledger
 from dicomnode.receive import Receiver
 from dicomnode.schema import CommitmentRow
+from dicomnode.sections import Commitment, Node, Peer, Receive
 from dicomnode.spool import Spool
 from pipeline import phantom
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Output, Receive, Rule, Settle, dump, load
+from dicomnode.config import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError
 from dicomnode.rules import settings_of
+from dicomnode.sections import Output, Receive, Settle
 from dicomnode.trust import Caller, ClientTls
 from pipeline.choice import Choice
 from pipeline.ct import Equipment, Labels

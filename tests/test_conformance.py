@@ -17,11 +17,13 @@ from pynetdicom.presentation import build_context
 
 from dicomnode.commitment_ledger import Commitments
 from dicomnode.commitment_scp import Provider
-from dicomnode.config import Config, Destination, Node, Receive
+from dicomnode.config import Config
 from dicomnode.conformance import statement
 from dicomnode.deliver import send
+from dicomnode.destination import Destination
 from dicomnode.ledger import Ledger, connect, database_url
 from dicomnode.receive import Receiver
+from dicomnode.sections import Node, Receive
 from dicomnode.spool import Spool
 from pipeline import phantom
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
 from dicomnode.archive import serving
-from dicomnode.config import Destination
 from dicomnode.deliver import Receipt, echo, outcome, send
+from dicomnode.destination import Destination
 from dicomnode.errors import Undelivered
 from dicomnode.metrics import REGISTRY
 from pipeline import phantom
@@ -340,7 +340,7 @@ def test_an_archive_that_cannot_listen_says_so(tmp_path: Path) -> None:
 
 STOPPED = """
 import os, signal, sys
-from dicomnode.config import Destination
+from dicomnode.destination import Destination
 from dicomnode.deliver import associated
 from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ, A_RELEASE_RQ

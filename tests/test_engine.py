@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnode import engine
-from dicomnode.config import Config, Node
+from dicomnode.config import Config
 from dicomnode.engine import back_off_s, delivery_id, synthesis_id
 from dicomnode.errors import RoleTaken
 from dicomnode.ledger import Ledger
+from dicomnode.sections import Node
 
 
 @pytest.fixture

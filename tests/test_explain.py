@@ -9,8 +9,9 @@ import pydicom
 import pytest
 
 from dicomnode.conditions import When
-from dicomnode.config import Config, Convert, Receive, Rule
+from dicomnode.config import Config, Convert, Rule
 from dicomnode.explain import explain, sentences
+from dicomnode.sections import Receive
 from pipeline.choice import Choice
 from pipeline.phantom import axial_grid, thigh
 from pipeline.phantom_series import write_mr_series

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from dicomnode import cli, engine, hosts
-from dicomnode.config import Config, Destination, Node, Receive
-from dicomnode.config import Hosts as Settings
-from dicomnode.config import Settle as SettleSettings
+from dicomnode.config import Config
 from dicomnode.deliver import Receipt, send
+from dicomnode.destination import Destination
 from dicomnode.errors import StillAlive, UnknownHost
 from dicomnode.hosts import Hosts
 from dicomnode.intake import Intake
@@ -20,6 +19,9 @@ from dicomnode.ledger import Ledger
 from dicomnode.receive import Receiver
 from dicomnode.receivers import Others
 from dicomnode.schema import JobRow, Plan, processes
+from dicomnode.sections import Hosts as Settings
+from dicomnode.sections import Node, Receive
+from dicomnode.sections import Settle as SettleSettings
 from dicomnode.settle import Arrival
 from dicomnode.spool import Spool
 from pipeline.phantom import axial_grid, thigh

@@ -21,14 +21,16 @@ from pynetdicom.presentation import build_role
 
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE, report_of
 from dicomnode.commitment_scu import Asking, Hearing
-from dicomnode.config import Config, Destination, Node, Proof, Receive
+from dicomnode.config import Config
 from dicomnode.deliver import Receipt, parcel, send
+from dicomnode.destination import Destination, Proof
 from dicomnode.ledger import Ledger
 from dicomnode.listing import proof_sentence, whole
 from dicomnode.metrics import REGISTRY
 from dicomnode.proof_ledger import Proofs
 from dicomnode.receive import Receiver
 from dicomnode.schema import Plan, ProofRow
+from dicomnode.sections import Node, Receive
 from dicomnode.spool import Spool
 from dicomnode.web import delivery_sentence
 from pipeline import phantom

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicomnode.config import Node, Receive
 from dicomnode.contexts import VERIFICATION
 from dicomnode.messages import Messages
 from dicomnode.reactor import LONGEST_REST_S, SHORTEST_REST_S, Reactor, rest_s
 from dicomnode.receive import Receiver
+from dicomnode.sections import Node, Receive
 from dicomnode.spool import Spool
 
 

@@ -37,12 +37,12 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicomnode.arrivals import Arrivals
-from dicomnode.config import Node, Receive
 from dicomnode.connection import Connection
 from dicomnode.contexts import VERIFICATION
 from dicomnode.errors import NotStorable, PortTaken
 from dicomnode.incoming import identity
 from dicomnode.receive import Receiver
+from dicomnode.sections import Node, Receive
 from dicomnode.settle import Arrival
 from dicomnode.spool import Spool
 from pipeline import phantom
@@ -571,7 +571,7 @@ def test_a_full_disk_is_answered_with_out_of_resources_and_recovers_by_itself(
 RECEIVER = """
 import sys, time
 from pathlib import Path
-from dicomnode.config import Node, Receive
+from dicomnode.sections import Node, Receive
 from dicomnode.receive import Receiver
 from dicomnode.spool import Spool
 data = Path(sys.argv[1])

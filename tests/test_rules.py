@@ -19,7 +19,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from dicomnode.conditions import When
-from dicomnode.config import AS_CONFIGURED, Config, Convert, Destination, Rule, dump, load
+from dicomnode.config import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError
 from dicomnode.rules import OTHERWISE, choose, models_of, settings_of, unreachable
 from dicomnode.settings import Settings

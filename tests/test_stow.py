@@ -23,9 +23,10 @@ from highdicom import VolumeGeometry
 from pydicom.uid import CTImageStorage
 
 from dicomnode import sending
-from dicomnode.config import Destination, Stow, dump, load
+from dicomnode.config import dump, load
 from dicomnode.credentials import Secret
 from dicomnode.deliver import Receipt, parcel
+from dicomnode.destination import Destination, Stow
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.trust import ClientTls
 from pipeline import phantom

@@ -35,9 +35,9 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
-from dicomnode.config import Node, Receive
 from dicomnode.contexts import VERIFICATION
 from dicomnode.receive import Receiver
+from dicomnode.sections import Node, Receive
 from dicomnode.spool import Spool
 from pipeline import phantom
 from pipeline.errors import Unsuitable

@@ -37,10 +37,11 @@ from pydicom import dcmread
 from verdict import UNFINISHED, Case
 
 from dicomnode import cli, config
-from dicomnode.config import Config, Log, Metrics, Node, Receive, Settle, Web
+from dicomnode.config import Config
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.node import ROLES
+from dicomnode.sections import Log, Metrics, Node, Receive, Settle, Web
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres

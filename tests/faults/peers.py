@@ -23,8 +23,8 @@ from typing import Final
 
 from pydicom.filereader import read_file_meta_info
 
-from dicomnode.config import Destination
 from dicomnode.deliver import send
+from dicomnode.destination import Destination
 from dicomnode.errors import Undelivered
 
 TIMEOUT_S: Final = 10

@@ -45,7 +45,8 @@ from pynetdicom.presentation import build_context
 from soak import Template, await_answer
 
 from dicomnode import config
-from dicomnode.config import Config, Metrics, Node, Receive, Settle, Web
+from dicomnode.config import Config
+from dicomnode.sections import Metrics, Node, Receive, Settle, Web
 
 PDU_BYTES: Final = 16_384
 ACCEPTED: Final = 2

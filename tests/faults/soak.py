@@ -43,7 +43,8 @@ from pydicom import dcmread
 
 from dicomnode import config
 from dicomnode.conditions import When
-from dicomnode.config import AS_CONFIGURED, Config, Metrics, Node, Receive, Rule, Settle, Web
+from dicomnode.config import AS_CONFIGURED, Config, Rule
+from dicomnode.sections import Metrics, Node, Receive, Settle, Web
 
 SENDERS: Final = 4
 CONVERTED_EACH: Final = 50

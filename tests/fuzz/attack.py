@@ -32,7 +32,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is loaded
 
 from dicomnode import config
-from dicomnode.config import Config, Log, Metrics, Node, Receive, Settle, Web
+from dicomnode.config import Config
+from dicomnode.sections import Log, Metrics, Node, Receive, Settle, Web
 from pipeline.phantom import axial_grid, thigh
 from pipeline.phantom_series import write_mr_series
 

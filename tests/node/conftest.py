@@ -21,13 +21,15 @@ import tiny
 
 from dicomnode import archive, config, engine, hosts, metrics
 from dicomnode.attempt import Deliveries
-from dicomnode.config import Config, Destination, Metrics, Node, Receive, Settle, Web
+from dicomnode.config import Config
 from dicomnode.conversion import options_of
 from dicomnode.deliver import send
+from dicomnode.destination import Destination
 from dicomnode.engine import Queues
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import DeliveryRow, JobRow, Plan
+from dicomnode.sections import Metrics, Node, Receive, Settle, Web
 from dicomnode.settings import Settings
 from dicomnode.spool import Spool
 from dicomnode.states import State

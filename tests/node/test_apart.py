@@ -18,10 +18,11 @@ import pytest
 
 from dicomnode import config as configuration
 from dicomnode import engine
-from dicomnode.config import Config, Metrics, Node
+from dicomnode.config import Config
 from dicomnode.engine import back_off_s
 from dicomnode.metrics import REGISTRY
 from dicomnode.schema import Plan
+from dicomnode.sections import Metrics, Node
 
 if TYPE_CHECKING:
     from tests.node.conftest import Bench

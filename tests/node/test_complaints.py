@@ -28,8 +28,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 
-from dicomnode.config import Commitment, Destination, Peer, Receive, Settle
+from dicomnode.destination import Destination
 from dicomnode.schema import JobRow
+from dicomnode.sections import Commitment, Peer, Receive, Settle
 from dicomnode.spool import Spool, sop_class_of_intact
 from dicomnode.states import Fact, State
 from pipeline.phantom import Phantom, axial_grid, thigh

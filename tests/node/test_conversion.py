@@ -13,15 +13,17 @@ import pydicom
 import pytest
 
 from dicomnode import engine, review
-from dicomnode.config import AS_CONFIGURED, Config, Destination, Node, Output
+from dicomnode.config import AS_CONFIGURED, Config
 from dicomnode.conflicts import Conflicts
 from dicomnode.conversion import MODELS_KEPT, Conversions
+from dicomnode.destination import Destination
 from dicomnode.engine import Queues, delivery_id, synthesis_id
 from dicomnode.errors import WrongState
 from dicomnode.intake import plan_of
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.rules import OTHERWISE, decision, settings_of
 from dicomnode.schema import JobRow
+from dicomnode.sections import Node, Output
 from dicomnode.spool import Incoming, Spool
 from dicomnode.states import State
 from models.card import find

@@ -24,9 +24,11 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicomnode import archive, config, engine
-from dicomnode.config import Config, Destination, Hosts, Node, Receive, Settle
+from dicomnode.config import Config
+from dicomnode.destination import Destination
 from dicomnode.hosts import Hosts as Others
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.sections import Hosts, Node, Receive, Settle
 from dicomnode.states import State
 from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES
 

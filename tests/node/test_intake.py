@@ -13,7 +13,7 @@ import pytest
 from pydicom.uid import UID
 
 from dicomnode import engine, metrics, review
-from dicomnode.config import Config, Node, Receive, Settle
+from dicomnode.config import Config
 from dicomnode.conflicts import Conflicts
 from dicomnode.engine import Queues, synthesis_id
 from dicomnode.errors import WrongState
@@ -21,6 +21,7 @@ from dicomnode.intake import Intake
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.receive import Receiver
 from dicomnode.schema import JobRow
+from dicomnode.sections import Node, Receive, Settle
 from dicomnode.settle import LINGER_S
 from dicomnode.spool import Spool
 from dicomnode.states import State

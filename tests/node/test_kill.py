@@ -10,9 +10,10 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicomnode.config import AS_CONFIGURED, Settle
+from dicomnode.config import AS_CONFIGURED
 from dicomnode.conversion import options_of
 from dicomnode.rules import settings_of
+from dicomnode.sections import Settle
 from dicomnode.states import State
 from models.weights import load_model
 from pipeline.run import convert

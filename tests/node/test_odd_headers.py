@@ -13,10 +13,11 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
-from dicomnode.config import Destination, Node, Receive
 from dicomnode.conversion import options_of
 from dicomnode.deliver import send
+from dicomnode.destination import Destination
 from dicomnode.receive import Receiver
+from dicomnode.sections import Node, Receive
 from dicomnode.settings import Settings
 from dicomnode.spool import Spool
 from models.weights import Model, load_model

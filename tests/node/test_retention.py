@@ -11,13 +11,14 @@ import pytest
 
 from dicomnode import resending
 from dicomnode.audit import Trail
-from dicomnode.config import Config, Retention
-from dicomnode.config import Node as NodeSettings
+from dicomnode.config import Config
 from dicomnode.deliver import Receipt
 from dicomnode.errors import WrongState
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.retention import Retention as Deleting
 from dicomnode.schema import Plan
+from dicomnode.sections import Node as NodeSettings
+from dicomnode.sections import Retention
 from dicomnode.spool import Incoming, Spool
 from dicomnode.states import State
 from dicomnode.steps import transaction

@@ -13,9 +13,10 @@ import pydicom
 import pytest
 import torch
 
-from dicomnode import cli, config
+from dicomnode import cli
 from dicomnode.conditions import When
 from dicomnode.config import Config, Convert, Rule
+from dicomnode.destination import Destination
 from dicomnode.explain import explain
 from dicomnode.ledger import IGNORED_BY_RULE
 from dicomnode.states import State
@@ -56,7 +57,7 @@ def test_one_series_goes_to_one_destination_by_one_model_and_another_is_ignored(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wanted, scout = described(another_series(1), "T1 thigh"), described(another_series(2), "Scout 3 planes")
-    archive = config.Destination("archive", "NOBODY", "127.0.0.1", 1)
+    archive = Destination("archive", "NOBODY", "127.0.0.1", 1)
     rules = (
         Rule("scouts", When.of({"SeriesDescription": "scout*"}, "when"), None),
         Rule(

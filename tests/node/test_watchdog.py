@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicomnode import engine
-from dicomnode.config import Synthesize
+from dicomnode.sections import Synthesize
 from dicomnode.states import State
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from highdicom import VolumeGeometry
 from pynetdicom import evt
 
 from dicomnode.audit import Trail
-from dicomnode.config import Audit, Node, Receive
 from dicomnode.connection import Connection
 from dicomnode.receive import Receiver
+from dicomnode.sections import Audit, Node, Receive
 from dicomnode.spool import Spool
 from dicomnode.trust import Tls
 from pipeline import phantom

@@ -38,9 +38,10 @@ from pynetdicom.presentation import build_context
 from dicomnode import log
 from dicomnode.commitment_ledger import Commitments
 from dicomnode.commitment_scp import Provider
-from dicomnode.config import Commitment, Config, Node
+from dicomnode.config import Config
 from dicomnode.ledger import Ledger
 from dicomnode.receive import Receiver
+from dicomnode.sections import Commitment, Node
 from dicomnode.spool import Spool
 from dicomnode.trust import Admission, Caller
 from tests.security.conftest import LIMITS, Site, closable, eventually

@@ -18,9 +18,10 @@ import pytest
 
 from dicomnode.audit import Event, Trail
 from dicomnode.audit_message import TRANSFERS, xml
-from dicomnode.config import Audit, load
+from dicomnode.config import load
 from dicomnode.errors import ConfigError, OutOfResources
 from dicomnode.metrics import REGISTRY
+from dicomnode.sections import Audit
 from dicomnode.trust import ClientTls, Tls
 from tests.security.conftest import Pki, Site, eventually
 from tests.security.senders import answered, associated, encoded

@@ -14,9 +14,10 @@ import pytest
 from pynetdicom import AE
 
 from dicomnode import certificates, tls
-from dicomnode.config import Config, Destination
+from dicomnode.config import Config
 from dicomnode.credentials import Secret
 from dicomnode.deliver import echo
+from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.metrics import REGISTRY
 from dicomnode.trust import ClientTls, Tls

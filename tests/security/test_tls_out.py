@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import Destination, load
+from dicomnode.config import load
 from dicomnode.deliver import echo, send
+from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.trust import ClientTls, Tls
 from tests.security.authority import Pair

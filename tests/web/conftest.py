@@ -25,10 +25,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dicomnode import engine, health, listener, users, web
-from dicomnode.config import Config, Destination, Node
+from dicomnode.config import Config
 from dicomnode.deliver import Receipt
+from dicomnode.destination import Destination
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.schema import Plan
+from dicomnode.sections import Node
 
 PASSWORD = "correct horse battery"
 NOW = datetime.datetime.now(datetime.UTC)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dicomnode import listener, web
-from dicomnode.config import Web
 from dicomnode.errors import ConfigError
+from dicomnode.sections import Web
 
 PASSWORD = "correct horse battery"
 

@@ -15,9 +15,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import health, listener
-from dicomnode.config import Config, Hosts, Metrics, Node, Receive, Web, dump
+from dicomnode.config import Config, dump
 from dicomnode.hosts import beat
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.sections import Hosts, Metrics, Node, Receive, Web
 from dicomnode.steps import transaction
 
 Ask = Callable[..., Any]

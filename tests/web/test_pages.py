@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dicomnode import pages, web
-from dicomnode.config import Config, Node
+from dicomnode.config import Config
 from dicomnode.guard import SECURITY_HEADERS
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.sections import Node
 
 Ask = Callable[..., Any]
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from dicomnode import cli, web
-from dicomnode.config import Config, Node, Web
+from dicomnode.config import Config
 from dicomnode.errors import BadPassword, ConfigError, UsersUnreadable
+from dicomnode.sections import Node, Web
 from dicomnode.sessions import OF_ONE_USER, Sessions
 from dicomnode.states import State
 from dicomnode.throttle import ADDRESS_MAX_S, FORGET_S, FREE, KEPT, USER_MAX_S, Throttle
