@@ -219,6 +219,26 @@ proofs: Final = sa.Table(
     sa.CheckConstraint("asked_at IS NULL OR listed IS NOT NULL", name="asked_for_something"),
 )
 
+# One row something that people are to be told, and from `divided` on one for each channel (`dicomnode.notices`).
+notices: Final = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(16), nullable=False),  # an `outbox.Kind`
+    sa.Column("job", sa.String(64), nullable=True),  # NULL: it is about the node
+    sa.Column("code", sa.String(64), nullable=False),  # reason code, or the fact in capitals
+    sa.Column("words", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("channel", sa.String(16), nullable=True),  # mail or webhook; NULL: not divided yet
+    sa.Column("attempt", sa.Integer, nullable=False),  # the next one, due at due_at
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, nullable=True, index=True),  # sent, or given up
+    sa.Column("sent", sa.Boolean, nullable=False),
+    sa.Column("sentence", sa.Text, nullable=False),  # why the last attempt was not the last
+    sa.CheckConstraint("channel IS NOT NULL OR ended_at IS NULL", name="ended_on_a_channel"),
+    sa.CheckConstraint("NOT sent OR ended_at IS NOT NULL", name="sent_is_ended"),
+)
+
 
 Made = TypeVar("Made", bound="Row")
 

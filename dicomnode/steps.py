@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from dicomnode import outbox
 from dicomnode.errors import LedgerUnreachable, WrongState
 from dicomnode.schema import JobRow, events, jobs
 from dicomnode.states import TRANSITIONS, Fact, State
@@ -55,7 +56,7 @@ def step(
     besides: sa.ColumnElement[bool] | None = None,
     by: str | None = None,
 ) -> None:
-    """Take a step of TRANSITIONS if the job is where one begins, and write its event; else WrongState.
+    """Take a step of TRANSITIONS if the job is where one begins, and write event and notice; else WrongState.
 
     `values` are changed with it; `besides` is what else must hold; `by` is who decided it. The compare and the change
     are one UPDATE, so two processes can never both take the step.
@@ -69,6 +70,7 @@ def step(
         change = sa.update(jobs).where(guard).values(state=one.after, updated_at=time.time(), **(values or {}))
         source = connection.execute(change.returning(jobs.c.series_instance_uid)).scalar_one_or_none()
         if source is not None:
+            outbox.note(connection, fact, job, words, values or {})
             return event(connection, fact, source, job, one.after, words, by)
     raise WrongState(f"job {job[:12]} is not where '{fact}' can happen; see sct-node show {job[:12]}")
 

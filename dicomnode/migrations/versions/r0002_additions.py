@@ -1,4 +1,4 @@
-"""What this version adds: decisions of people, proof by storage commitment, several machines.
+"""What this version adds: decisions of people, proof by storage commitment, several machines, notices.
 
 Only additions: processes of the version before can go on working beside those of this one.
 """
@@ -25,6 +25,7 @@ def upgrade() -> None:
     op.add_column("receipts", sa.Column("commitment", sa.Integer, nullable=True))
     _proofs()
     _machines()
+    _notices()
 
 
 def _more_facts() -> None:
@@ -78,4 +79,25 @@ def _machines() -> None:
         sa.Column("associations", sa.Integer, nullable=False),
         sa.Column("interrupted", sa.Boolean, nullable=False),
         sa.Column("pause_s", sa.Float, nullable=False),
+    )
+
+
+def _notices() -> None:
+    """What people are to be told."""
+    op.create_table(
+        "notices",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("job", sa.String(64), nullable=True),
+        sa.Column("code", sa.String(64), nullable=False),
+        sa.Column("words", sa.Text, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("channel", sa.String(16), nullable=True),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("due_at", sa.Float, nullable=False),
+        sa.Column("ended_at", sa.Float, nullable=True, index=True),
+        sa.Column("sent", sa.Boolean, nullable=False),
+        sa.Column("sentence", sa.Text, nullable=False),
+        sa.CheckConstraint("channel IS NOT NULL OR ended_at IS NULL", name="ended_on_a_channel"),
+        sa.CheckConstraint("NOT sent OR ended_at IS NOT NULL", name="sent_is_ended"),
     )
