@@ -78,7 +78,7 @@ dose-test: $(VENV)/installed $(VENV)/test-tools $(DOSE_VENV)/installed
 	    $(BIN)/python -m pytest -m dose -o timeout=1800 $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DOSE_VENV) dist build
+	rm -rf $(VENV) $(DOSE_VENV) dist build dicomnode/static/niivue.*
 
 $(VENV)/venv:
 	@test -n "$(PYTHON)" || { echo "sct-node needs Python 3.11 or later; say which with make PYTHON=..."; exit 1; }
@@ -95,7 +95,7 @@ $(VENV)/torch: | $(VENV)/venv
 	fi
 	touch $@
 
-$(VENV)/wheel: $(SOURCES) pyproject.toml README.md | $(VENV)/venv
+$(VENV)/wheel: $(SOURCES) pyproject.toml hatch_build.py README.md | $(VENV)/venv
 	rm -rf dist/*.whl
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
 	touch $@

@@ -1,6 +1,6 @@
 """What stands before every page, whoever asks: each is a small ASGI middleware that refuses, or passes on.
 
-SecurityHeaders   every answer tells browsers what they may do with it: no script, no frame, no copy kept
+SecurityHeaders   every answer tells browsers what they may do with it: scripts of ours alone, no frame, no copy kept
 KnownHosts        400 unless the Host header is an address, this machine or a name of `web.names` (DNS rebinding)
 SameOrigin        403 for what changes something unless its Origin is this page (cross-site request forgery)
 Bounded           413 for a body over `BODY_BYTES`, 408 for one that takes longer than `BODY_S`
@@ -19,8 +19,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
@@ -29,7 +29,10 @@ SECURITY_HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
-"""Of every answer. With referrer-policy `no-referrer` browsers would send `Origin: null` with our own forms."""
+"""Of every answer. With referrer-policy `no-referrer` browsers would send `Origin: null` with our own forms.
+
+Scripts are files of this page, never a line within one; pictures in an address (data:) are the viewer's own letters.
+"""
 
 UNDER_TLS: Final = {"strict-transport-security": "max-age=31536000"}
 
@@ -43,7 +46,7 @@ READING: Final = ("GET", "HEAD")
 
 
 class SecurityHeaders:
-    """Adds `SECURITY_HEADERS` to every answer."""
+    """Adds `SECURITY_HEADERS` to every answer; one that the answer has already stays as it is."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -54,8 +57,10 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                own = list(message.get("headers", ()))
+                given = {name.lower() for name, _ in own}
                 more = [(name.encode(), value.encode()) for name, value in extra.items()]
-                message["headers"] = [*message.get("headers", ()), *more]
+                message["headers"] = [*own, *(one for one in more if one[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from dicomnode.config import Config
 
 FOR_ALL: Final = ("/sign-in", "/style.css")
-"""Pages before the door."""
+"""Pages before the door, and what lies below `SCRIPTS`."""
+
+SCRIPTS: Final = "/static/"
 
 HOW_TO_ADD: Final = "On the node's machine: sct-node user add NAME --role physicist"
 
@@ -107,7 +109,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, lead to the sign-in, or refuse."""
-        if scope["type"] != "http" or scope["path"] in FOR_ALL:
+        if scope["type"] != "http" or scope["path"] in FOR_ALL or scope["path"].startswith(SCRIPTS):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)

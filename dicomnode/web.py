@@ -4,8 +4,9 @@
     GET /jobs/{job}     one job: its events and what each destination answered
 
 Who may come in is said in `sign_in`, the buttons in `buttons`, what every request must fulfil in `guard`. No page holds
-a patient's name or ID: the ledger has none. The pages need no JavaScript; `guard` allows none. A page that reads itself
-again says so by `auto`: nobody acts then, so the session ends all the same, and the audit trail is silent.
+a patient's name or ID: the ledger has none. Without JavaScript every page says and does the same, with still pictures;
+the scripts are files below /static/. A page that reads itself again says so by `auto`: nobody acts then, so the session
+ends all the same, and the audit trail is silent.
 """
 
 import asyncio
@@ -16,13 +17,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from dicomnode import buttons, guard, health, listener, log, metrics, sign_in
@@ -72,6 +74,16 @@ class Seen:
     ledger: Ledger
 
 
+class Scripts(StaticFiles):
+    """The scripts of the pages; a browser keeps them, and asks each time whether they are still the same."""
+
+    def file_response(self, *args: Any, **named: Any) -> Response:
+        """A script, or that it is the same."""
+        answer = super().file_response(*args, **named)
+        answer.headers["cache-control"] = "no-cache"
+        return answer
+
+
 def app(config: Config) -> ASGIApp:
     """The web page of a node, as an ASGI application."""
     entry = sign_in.Entry(config)
@@ -81,6 +93,7 @@ def app(config: Config) -> ASGIApp:
         *buttons.routes(),
         *sign_in.routes(),
         Route("/style.css", _style, methods=["GET"]),
+        Mount("/static", Scripts(packages=[("dicomnode", "static")])),
     ]
     before = [
         Middleware(guard.KnownHosts, names=config.web.names),

@@ -44,3 +44,11 @@ def test_every_model_is_shipped_as_weights_of_at_most_10_mb_with_their_card() ->
     assert weights
     assert {path.stem for path in weights} == {path.stem for path in shipped if path.suffix == ".json"}
     assert all(path.stat().st_size <= 10_000_000 for path in weights)
+
+
+def test_the_picture_viewer_comes_with_the_wheel_and_with_its_licence() -> None:
+    static = installed("dicomnode") / "static"
+    if not (static / "niivue.js").exists() and os.environ.get("SCT_TEST_INSTALLED") != "1":
+        pytest.skip("no NiiVue in this checkout: python hatch_build.py")
+    assert b"niivue" in (static / "niivue.js").read_bytes()
+    assert "Copyright (c) 2021, Niivue" in (static / "niivue.LICENSE.txt").read_text()

@@ -83,6 +83,18 @@ def test_every_answer_carries_the_security_headers(site: Any, ask: Ask, path: st
     assert {name: headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
+def test_a_script_is_kept_by_the_browser_and_asked_about_each_time(site: Any, ask: Ask) -> None:
+    first = ask(f"{site.url}/static/viewer.js")
+    assert (first.status, first.headers["cache-control"]) == (200, "no-cache")
+    assert first.headers["content-type"].startswith("text/javascript")
+    assert first.headers["x-content-type-options"] == "nosniff"
+    again = ask(f"{site.url}/static/viewer.js", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status, again.text) == (304, "")
+    assert [ask(f"{site.url}/static/{name}").status for name in ("", "none.js", "../web.py", "%2e%2e/web.py")] == [
+        404
+    ] * 4
+
+
 def test_metrics_and_health_are_not_on_the_page(site: Any, ask: Ask) -> None:
     assert [ask(f"{site.url}/{path}").status for path in ("metrics", "healthz", "readyz")] == [404, 404, 404]
 
