@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
+import markupsafe
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -31,7 +32,7 @@ class Pages:
         made = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_shown
         )
-        made.filters |= {"span": span, "utc": utc}
+        made.filters |= {"span": span, "utc": utc, "ticks": ticks}
         version = importlib.metadata.version("sct-node")
         made.globals |= {"node": config.node.ae_title, "version": version, "refresh": None}
         self._templates = made
@@ -40,7 +41,8 @@ class Pages:
         """A template filled with `values`, for who asks."""
         now = datetime.datetime.now(datetime.UTC)
         visitor = getattr(request.state, "visitor", None)
-        return HTMLResponse(self._templates.get_template(template).render(now=now, visitor=visitor, **values), status)
+        given = {"now": now, "visitor": visitor, "path": request.url.path, **values}
+        return HTMLResponse(self._templates.get_template(template).render(given), status)
 
     def problem(self, request: Request, title: str, sentence: str, status: int) -> HTMLResponse:
         """A page that says what is wrong."""
@@ -63,6 +65,13 @@ def _shown(value: object) -> object:
 def _steers(character: str) -> bool:
     """Whether a character is not shown but changes how others are: Unicode's categories Cc, Cf and Cs."""
     return character not in LAYOUT and unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def ticks(text: str) -> markupsafe.Markup:
+    """Our own words, with what stands in `backticks` as code; everything is escaped."""
+    parts = [markupsafe.escape(part) for part in str(_shown(text)).split("`")]
+    marked = [markupsafe.Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)]
+    return markupsafe.Markup("").join(marked)
 
 
 def span(length: datetime.timedelta) -> str:

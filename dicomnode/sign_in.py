@@ -44,7 +44,7 @@ SCRIPTS: Final = "/static/"
 
 HOW_TO_ADD: Final = "On the node's machine: sct-node user add NAME --role physicist"
 
-OURS: Final = re.compile(r"/(jobs/[0-9a-f]{6,64})?(\?state=[A-Za-z]{1,20})?")
+OURS: Final = re.compile(r"/(jobs/[0-9a-f]{6,64}|system|help)?(\?state=[A-Za-z]{1,20})?")
 """Where a sign-in may lead; anything else leads to the first page."""
 
 

@@ -27,7 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from dicomnode import buttons, guard, health, listener, log, metrics, sign_in
+from dicomnode import buttons, guard, health, help_page, listener, log, metrics, sign_in
 from dicomnode.audit import Event
 from dicomnode.config import Config
 from dicomnode.deliver import DUPLICATE
@@ -91,6 +91,7 @@ def app(config: Config) -> ASGIApp:
         Route("/", _jobs, methods=["GET"]),
         Route("/jobs/{job:str}", _job, methods=["GET"]),
         *buttons.routes(),
+        *help_page.routes(),
         *sign_in.routes(),
         Route("/style.css", _style, methods=["GET"]),
         Mount("/static", Scripts(packages=[("dicomnode", "static")])),
@@ -255,7 +256,9 @@ def _closed(request: Request, error: Exception) -> Response:
 
 
 def _not_found(request: Request, _: Exception) -> Response:
-    return pages_of(request).problem(request, "No such page", "There are a page of jobs and one of each job.", 404)
+    return pages_of(request).problem(
+        request, "No such page", "There are the pages of cases, of each case, of the system, and help.", 404
+    )
 
 
 _PROBLEMS: Final = {

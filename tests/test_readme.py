@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import conformance, metrics
+from dicomnode import advice, conformance, metrics
 from dicomnode.cli import parser
 from dicomnode.states import state_picture
 from pipeline.errors import REASONS
@@ -62,12 +62,22 @@ def test_each_answer_names_something_that_is_in_the_file_it_points_to() -> None:
     assert [name for name, path in rows if name not in (PROJECT / path).read_text()] == []
 
 
-def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
+def runbook_rows(section: str, code: str) -> dict[str, str]:
+    """First column -> the others, of the table in a section of RUNBOOK."""
     runbook = (PROJECT / "deploy" / "RUNBOOK.md").read_text()
-    section = runbook.split("## Why a series is rejected\n")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| ([A-Z_]+) \| (.+) \|$", section, re.MULTILINE))
-    assert list(rows) == list(REASONS)
-    assert [code for code, advice in rows.items() if len(advice) < 20] == []
+    text = runbook.split(f"## {section}\n")[1].split("\n## ")[0]
+    return dict(re.findall(rf"^\| ({code}) \| (.+) \|$", text, re.MULTILINE))
+
+
+def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
+    assert list(advice.REJECTED) == list(REASONS)
+    assert runbook_rows("Why a series is rejected", "[A-Z_]+") == dict(advice.REJECTED)
+    own = {code: f"{one.means} | {one.do}" for code, one in advice.OWN.items()}
+    assert runbook_rows("The node's own reason codes", "[A-Z_]+") == own
+    assert runbook_rows("Why a CT is held before sending", "[a-z_ ]+") == {
+        "rule": "the key that cures it",
+        **advice.HELD_BEFORE_SENDING,
+    }
 
 
 def test_every_metric_that_the_documents_name_exists() -> None:
