@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from dicomnode.credentials import Secret
 from dicomnode.plain import between, checked, required
 from dicomnode.trust import ClientTls
-from dicomnode.values import ae_title, not_empty, plain_name, web_address
+from dicomnode.values import ae_title, each_once, not_empty, plain_name, web_address
+from pipeline.companion_kinds import CompanionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Destination:
     tls: ClientTls | None = None
     commitment: Proof | None = None
     stow: Stow | None = None
+    companions: tuple[CompanionKind, ...] = checked((), each_once)
 
     @property
     def where(self) -> str:

@@ -135,6 +135,8 @@ deliveries: Final = sa.Table(
     sa.Column("withdrawn_at", sa.Float, nullable=True),  # a job of more instances took its place before it began
     sa.Column("resent_from", sa.Integer, nullable=True),  # the attempt from which all is sent once more; NULL: never
     sa.Column("alarmed_at", sa.Float, nullable=True),  # when it had waited too long; NULL: it has not
+    # how many objects it is to get, CT and companions, as the last attempt found; NULL: none began, or the CT alone
+    sa.Column("instances", sa.Integer, nullable=True),
     sa.CheckConstraint("attempt > 0", name="attempts_count_from_one"),
     sa.CheckConstraint("withdrawn_at IS NULL OR delivered_at IS NULL", name="what_is_delivered_stays"),
 )
@@ -365,6 +367,7 @@ class DeliveryRow(Row):
     """How far one destination is with a job: the attempt that is due at `due_at`, or `delivered_at`, or `withdrawn_at`.
 
     From `begun_at` on, an instance may be there. From the attempt `resent_from` on, everything is sent once more.
+    `instances` is how many objects it is to get, CT and companions; None before the first attempt.
     """
 
     job: str
@@ -378,6 +381,7 @@ class DeliveryRow(Row):
     withdrawn_at: datetime.datetime | None
     resent_from: int | None
     alarmed_at: datetime.datetime | None
+    instances: int | None
 
     @property
     def open(self) -> bool:

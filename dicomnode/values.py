@@ -54,6 +54,11 @@ def not_empty(value: str) -> str | None:
     return None if value.strip() else "must not be empty"
 
 
+def each_once(value: tuple[str, ...]) -> str | None:
+    """No word stands twice."""
+    return None if len(set(value)) == len(value) else "names one twice"
+
+
 def plain_name(value: str) -> str | None:
     """A name that is safe in a file name, a metric label and a command line."""
     plain = all(character.isascii() and (character.isalnum() or character in "-_.") for character in value)

@@ -7,9 +7,7 @@ clock, so that computing again or sending again is harmless. The rules of the ou
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -18,16 +16,14 @@ import numpy as np
 from highdicom import Volume
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, generate_uid
 
 from pipeline import ct_modules
 from pipeline.ct_modules import RESCALE_INTERCEPT, ImageGrid
 from pipeline.elements import Elements, data_set, elements, raw_bytes
 from pipeline.instance import intact
 from pipeline.loss import loss_of
+from pipeline.output_file import file_bytes, write_whole
 from pipeline.part10 import read_file
 from pipeline.provenance import (
     DESCRIPTION,
@@ -56,8 +52,6 @@ __all__ = [
 HU_RANGE = (-1024, 3071)
 """Lowest and highest HU that are written unless a site configures otherwise."""
 INT16 = np.iinfo(np.int16)
-IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["sct-node", "implementation class"])
-IMPLEMENTATION_VERSION_NAME = "SCT_NODE"
 
 
 @dataclass(frozen=True)
@@ -113,8 +107,8 @@ def write_ct(
     stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
     uid = _series_uid(stored, grid, source, header, provenance, labels)
     shared = _shared(header, source, grid, uid, provenance, clock, labels)
-    slices = (_slice(shared, grid, stored[index], index, uid) for index in range(grid.shape[0]))
-    return _write_whole(slices, into)
+    slices = ((f"{index + 1:04d}", _slice(shared, grid, stored[index], index, uid)) for index in range(grid.shape[0]))
+    return write_whole(slices, into)
 
 
 def check_source(source: Series) -> None:
@@ -251,54 +245,8 @@ def _size(header: Dataset, source: Series) -> str:
 
 
 def _slice(shared: Elements, grid: ImageGrid, stored: NDArray[np.int16], index: int, series_uid: str) -> bytes:
-    """One whole file (PS3.10 section 7): file meta information and data set of slice `index`."""
+    """The whole file of slice `index`."""
     uid = generate_uid(entropy_srcs=[series_uid, str(index)])
     own = elements(SOPInstanceUID=uid, InstanceNumber=index + 1)
     plane, pixel = ct_modules.image_plane(grid, index), ct_modules.image_pixel(stored)
-    return b"\0" * 128 + b"DICM" + _file_meta(uid) + data_set(shared, own, plane, pixel)
-
-
-def _file_meta(uid: str) -> bytes:
-    """File Meta Information (PS3.10 section 7.1)."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(uid)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    buffer = DicomBytesIO()
-    write_file_meta_info(buffer, meta)
-    return buffer.getvalue()
-
-
-def _write_whole(files: Iterable[bytes], into: Path) -> list[Path]:
-    """Write `0001.dcm`, `0002.dcm` ...: every `.part` is on disk before the first gets its name."""
-    into.mkdir(parents=True, exist_ok=True)
-    parts: list[Path] = []
-    try:
-        for number, content in enumerate(files, start=1):
-            parts.append(into / f"{number:04d}.part")
-            _write_durably(parts[-1], content)
-        paths = [part.rename(part.with_suffix(".dcm")) for part in parts]
-    except BaseException:
-        for part in parts:
-            part.unlink(missing_ok=True)
-            part.with_suffix(".dcm").unlink(missing_ok=True)
-        raise
-    _sync_folder(into)
-    return paths
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return file_bytes(CTImageStorage, uid, shared, own, plane, pixel)

@@ -21,6 +21,7 @@ def upgrade() -> None:
     _more_facts()
     op.add_column("deliveries", sa.Column("resent_from", sa.Integer, nullable=True))
     op.add_column("deliveries", sa.Column("alarmed_at", sa.Float, nullable=True))
+    op.add_column("deliveries", sa.Column("instances", sa.Integer, nullable=True))
     op.add_column("receipts", sa.Column("attempt", sa.Integer, nullable=True))
     op.add_column("receipts", sa.Column("commitment", sa.Integer, nullable=True))
     _proofs()
