@@ -11,10 +11,9 @@ ends all the same, and the audit trail is silent.
 
 import asyncio
 import contextlib
-import datetime
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -30,31 +29,19 @@ from starlette.types import ASGIApp
 from dicomnode import buttons, guard, health, help_page, listener, log, metrics, sign_in
 from dicomnode.audit import Event
 from dicomnode.config import Config
-from dicomnode.deliver import DUPLICATE
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.listing import proof_sentence
 from dicomnode.pages import Pages, pages_of
 from dicomnode.proof_ledger import Proofs
-from dicomnode.schema import DeliveryRow, JobRow, ReceiptRow
+from dicomnode.schema import JobRow
+from dicomnode.sentences import answers, delivery_sentence, reason
 from dicomnode.states import State
 
 SHOWN: Final = 200
 """Jobs on the page; the command line lists all."""
 
 REFRESH_S: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a destination said, equal for `instances` instances of a job."""
-
-    destination: str
-    status: int
-    comment: str
-    meaning: str
-    instances: int
-    last_at: datetime.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,52 +107,6 @@ def serve(config: Config) -> None:
     page.run()
     stop.set()
     watched.join(listener.STOP_S + 1)
-
-
-def reason(job: JobRow) -> str:
-    """Why a job is held or rejected, with its code, or what took its place; empty when nothing is to be said."""
-    sentence = job.held or job.reason_sentence
-    if sentence is None and job.superseded_by is not None:
-        return f"more instances came late; the CT series of job {job.superseded_by[:12]} replaces this one"
-    return f"{job.reason_code}: {sentence}" if sentence and job.reason_code else sentence or ""
-
-
-def meaning(receipt: ReceiptRow) -> str:
-    """A receipt in one word; the statuses of C-STORE are in PS3.4 Table B.2-1."""
-    if receipt.status == DUPLICATE:
-        return "taken, it had it already"
-    if receipt.warning:
-        return "taken, with a warning"
-    return "taken" if receipt.taken else "refused"
-
-
-def answers(receipts: Iterable[ReceiptRow]) -> list[Answer]:
-    """The receipts of a job, equal ones counted, by destination and status."""
-    groups: dict[tuple[str, int, str, str], list[ReceiptRow]] = {}
-    for receipt in receipts:
-        key = (receipt.destination, receipt.status, receipt.comment, meaning(receipt))
-        groups.setdefault(key, []).append(receipt)
-    return [Answer(*key, len(group), max(one.at for one in group)) for key, group in sorted(groups.items())]
-
-
-def delivery_sentence(delivery: DeliveryRow, receipts: Sequence[ReceiptRow], instances: int) -> str:
-    """How far a destination is with a job's `instances`, in one sentence."""
-    own = [receipt for receipt in receipts if receipt.destination == delivery.destination]
-    counting = [receipt for receipt in own if (receipt.attempt or 0) >= (delivery.resent_from or 0)]
-    taken, warned = sum(one.taken for one in counting), sum(one.warning for one in counting)
-    kept, lost = sum(one.commitment == 0 for one in counting), sum(bool(one.commitment) for one in counting)
-    text = f"{delivery.destination}: {taken} of {instances}"
-    if warned:
-        text += f", {warned} with a warning"
-    if kept:
-        text += f", {kept} proved to be kept"
-    if lost:
-        text += f", {lost} LOST THERE"
-    if delivery.open and delivery.alarmed_at is not None:
-        text += "; ALARM: undelivered for too long"
-    if delivery.open and delivery.attempt > 1:
-        text += f"; attempt {delivery.attempt} at {delivery.due_at:%H:%M:%S} UTC. {delivery.sentence}"
-    return text
 
 
 @contextlib.asynccontextmanager

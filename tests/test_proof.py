@@ -31,8 +31,8 @@ from dicomnode.proof_ledger import Proofs
 from dicomnode.receive import Receiver
 from dicomnode.schema import Plan, ProofRow
 from dicomnode.sections import Node, Receive
+from dicomnode.sentences import delivery_sentence
 from dicomnode.spool import Spool
-from dicomnode.web import delivery_sentence
 from pipeline import phantom
 
 if TYPE_CHECKING:
