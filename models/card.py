@@ -47,6 +47,7 @@ class ModelCard:
         findings: limits by finding name, `{"low": .., "high": ..}`; outside them the case is held.
         licence: licence of the weights.
         method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
+        doubt: keyword arguments of `doubt.Doubt`, where the weights hold one.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ModelCard:
     findings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     licence: str = ""
     method: str = "ldm"
+    doubt: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if len(self.digest) != 64 or set(self.digest) - set("0123456789abcdef"):

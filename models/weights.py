@@ -18,6 +18,7 @@ from torch import nn
 
 from models.body import Mask, outline
 from models.card import BadCard, ModelCard, card_path, read_card, write_card
+from models.doubt import Doubt
 from models.intensity import AIR_HU, normalise_mr
 from models.methods import build
 from models.translator import Translator
@@ -44,13 +45,16 @@ class Prediction:
 
     Attributes:
         hu: HU, float32; exactly AIR_HU outside the body.
-        sd: SD of the samples in HU; 0 where one sample was drawn.
         body: the MR's outline.
+        sd: SD of the error to be expected, in HU, 0 outside the body; of several samples, where the model has no
+            `Doubt`; None for one sample of such a model, or without a body.
+        novelty: how strange the MR is to the model, about 1 for one as in its training; None where it cannot say.
     """
 
     hu: NDArray[np.float32]
-    sd: NDArray[np.float32]
     body: Mask
+    sd: NDArray[np.float32] | None = None
+    novelty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Model:
     card: ModelCard
     networks: Translator
     device: torch.device
+    doubt: Doubt | None = None
 
     def predict(
         self, mr: NDArray[np.float32], seed: int, steps: int | None = None, samples: int | None = None
@@ -73,18 +78,23 @@ class Model:
             samples: samples averaged; the card's where None.
         """
         body = outline(mr)
-        hu, sd = np.full(mr.shape, AIR_HU, dtype=np.float32), np.zeros(mr.shape, dtype=np.float32)
+        hu = np.full(mr.shape, AIR_HU, dtype=np.float32)
         if not body.any():
-            return Prediction(hu, sd, body)
+            return Prediction(hu, body)
         box = bounding_box(body, CROP_MARGIN)
         inside = torch.from_numpy(normalise_mr(mr.astype(np.float32), body)[box])
-        mean, spread = self.networks.synthesize(
-            inside, seed, steps or self.card.sampling["steps"], samples or self.card.sampling["samples"]
-        )
+        drawn = samples or self.card.sampling["samples"]
+        mean, spread = self.networks.synthesize(inside, seed, steps or self.card.sampling["steps"], drawn)
         kept = ndimage.binary_dilation(body[box], iterations=SKIN)
         hu[box] = np.where(kept, np.clip(mean.cpu().numpy(), *self.card.hu_range), AIR_HU)
+        novelty = None
+        if self.doubt is not None:
+            spread, novelty = self.doubt.judge(inside, torch.from_numpy(hu[box]), torch.from_numpy(body[box]))
+        elif drawn == 1:
+            return Prediction(hu, body)
+        sd = np.zeros(mr.shape, dtype=np.float32)
         sd[box] = np.where(kept, spread.cpu().numpy(), 0.0)
-        return Prediction(hu, sd, body)
+        return Prediction(hu, body, sd, novelty)
 
 
 def bounding_box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
@@ -119,9 +129,13 @@ def load_model(name: str, device: str = "auto") -> Model:
     if found != card.digest:
         raise WrongDigest(card.name, card.digest, found)
     networks = build(card.method, card.architecture)
-    fill(networks, load(content), card.name)
+    doubt = None if card.doubt is None else Doubt(**card.doubt)
+    fill(named_weights(networks, doubt), load(content), card.name)
     where = pick_device(device)
-    return Model(card, networks.eval().requires_grad_(False).to(where), where)
+    for network in (networks, doubt):
+        if network is not None:
+            network.eval().requires_grad_(False).to(where)
+    return Model(card, networks, where, doubt)
 
 
 def weights_of(networks: nn.Module) -> dict[str, torch.Tensor]:
@@ -130,14 +144,19 @@ def weights_of(networks: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in named if value.is_floating_point()}
 
 
+def named_weights(networks: nn.Module, doubt: nn.Module | None) -> dict[str, torch.Tensor]:
+    """All that a weights file holds: the networks' weights, and those of the doubt under `doubt.`."""
+    named = {} if doubt is None else {f"doubt.{name}": value for name, value in weights_of(doubt).items()}
+    return weights_of(networks) | named
+
+
 @torch.no_grad()
-def fill(networks: nn.Module, weights: Mapping[str, torch.Tensor], name: str) -> None:
-    """Copy weights into the networks of a card.
+def fill(mine: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], name: str) -> None:
+    """Copy weights into those of a card's networks.
 
     Raises:
         BadCard: they are not the weights of these networks, by name or by shape.
     """
-    mine = weights_of(networks)
     wrong = set(mine) ^ set(weights) or {key for key, value in mine.items() if value.shape != weights[key].shape}
     if wrong:
         raise BadCard(f"model card {name}: its architecture does not fit its weights at {', '.join(sorted(wrong)[:3])}")
@@ -145,9 +164,9 @@ def fill(networks: nn.Module, weights: Mapping[str, torch.Tensor], name: str) ->
         value.copy_(weights[key])
 
 
-def save_model(networks: nn.Module, card: ModelCard, folder: Path) -> ModelCard:
+def save_model(networks: nn.Module, card: ModelCard, folder: Path, doubt: nn.Module | None = None) -> ModelCard:
     """Write `<name>.safetensors` in float16 and `<name>.json`; returns the card with the digest of what was written."""
-    state = {key: value.detach().cpu().half().contiguous() for key, value in weights_of(networks).items()}
+    state = {key: value.detach().cpu().half().contiguous() for key, value in named_weights(networks, doubt).items()}
     content = save(state)
     described = dataclasses.replace(card, digest=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)

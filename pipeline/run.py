@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import pydicom
 from highdicom import Volume
 
@@ -25,8 +26,11 @@ from pipeline.profile import Profile
 from pipeline.provenance import Provenance
 from pipeline.series import Selection, Series, select
 from pipeline.stack import TOLERANCES, Tolerances
-from pipeline.synthesize import Synthesis, seed_of, synthesize
+from pipeline.synthesize import Synthesis, seed_of, synthesize, write_nifti
 from pipeline.volume import read_stack
+
+UNCERTAINTY: Final = "uncertainty.nii.gz"
+"""Beside the CT files, where the model says how sure it is: SD in HU of the error to be expected, on the CT's grid."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
     )
     with clock("write"):
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
+        if made.sd is not None:
+            write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
     told = complaints(files, options.profiles)
     held = hold_of(findings, bool(warned), told)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)

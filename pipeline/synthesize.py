@@ -34,12 +34,17 @@ class Synthesis:
         body: 1 in the MR's outline, 0 elsewhere, uint8, on the model's grid.
         on_model_grid: HU on the model's grid.
         sampling: how it came about.
+        sd: float32 SD in HU of the error to be expected, on the grid of `hu`, 0 outside the body; None where the model
+            cannot say.
+        novelty: how strange the MR is to the model, about 1 for one as in its training; None where it cannot say.
     """
 
     hu: Volume
     body: Volume
     on_model_grid: Volume
     sampling: Sampling
+    sd: Volume | None = None
+    novelty: float | None = None
 
 
 def seed_of(source: Series, card: ModelCard) -> int:
@@ -69,7 +74,9 @@ def synthesize(
     body = grid.with_array(prediction.body.astype(np.uint8))
     output = onto or output_geometry(mr, asked, body)
     hu = resample(there, output, fill=AIR_HU)
-    return Synthesis(hu, body, there, _sampling(mr, grid, output, model.card, seed, asked))
+    sd = None if prediction.sd is None else resample(grid.with_array(prediction.sd), output, fill=0.0)
+    sampling = _sampling(mr, grid, output, model.card, seed, asked)
+    return Synthesis(hu, body, there, sampling, sd, prediction.novelty)
 
 
 def _sampling(
@@ -97,10 +104,14 @@ def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) ->
         OSError: the result cannot be written.
     """
     mr = read_nifti(mr_path)
-    made = synthesize(mr, model, seed, onto=mr.get_geometry())
+    write_nifti(synthesize(mr, model, seed, onto=mr.get_geometry()).hu, out_path)
+
+
+def write_nifti(volume: Volume, out_path: Path) -> None:
+    """A volume as a NIfTI file, there whole or not at all. Raises OSError."""
     part = out_path.with_name(f".part-{out_path.name}")
     try:
-        SimpleITK.WriteImage(made.hu.to_simpleitk(), str(part))
+        SimpleITK.WriteImage(volume.to_simpleitk(), str(part))
         part.replace(out_path)
     except RuntimeError as error:
         raise OSError(f"{out_path.name} cannot be written as NIfTI; its name should end in .nii.gz") from error
