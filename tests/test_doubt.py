@@ -21,14 +21,25 @@ from pipeline.run import UNCERTAINTY, Options, convert
 from pipeline.series import only_series, read_series
 from pipeline.synthesize import read_nifti, synthesize
 
-TINY: dict[str, Any] = {"autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0}, "mr_features": 2}
-TINY |= {"mr_channels": [4, 4], "denoiser_channels": [4, 4], "groups": 0}
+TINY: dict[str, Any] = {
+    "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},
+    "mr_features": 2,
+    "mr_channels": [4, 4],
+    "denoiser_channels": [4, 4],
+    "groups": 0,
+}
 AFFINE = np.array([[0, 0, 3.0, -60], [0, 3.0, 0, -60], [5.0, 0, 0, 10], [0, 0, 0, 1]], dtype=np.float64)
 
 
 def card(**more: object) -> ModelCard:
-    values: dict[str, Any] = {"name": "tiny", "version": "0.0.1", "digest": "0" * 64, "architecture": TINY, "modality": "MR"}
-    values |= {"anatomy": ("THIGH",), "contrast": "T1", "spacing_mm": (3.0, 2.0, 2.0), "hu_range": (-1024, 3071)}
+    values: dict[str, Any] = {"name": "tiny", "version": "0.0.1", "digest": "0" * 64, "architecture": TINY}
+    values |= {
+        "modality": "MR",
+        "anatomy": ("THIGH",),
+        "contrast": "T1",
+        "spacing_mm": (3.0, 2.0, 2.0),
+        "hu_range": (-1024, 3071),
+    }
     return ModelCard(**{**values, "training_data": "none", "limits": "a test", **more})
 
 
