@@ -242,6 +242,25 @@ notices: Final = sa.Table(
 )
 
 
+# One row a run of the phantom through the whole chain, compared with the reference of that model and device. Both
+# deviations are NULL where nothing could be compared.
+constancy: Final = sa.Table(
+    "constancy",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("executor", sa.String(160), nullable=False),  # host/role/number, or cli:NAME
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("model_digest", sa.String(64), nullable=False),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("passed", sa.Boolean, nullable=False),
+    sa.Column("deviation_hu", sa.Float, nullable=True),  # the largest of any tissue
+    sa.Column("deviation_mm", sa.Float, nullable=True),  # the largest of grid, body and bone
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.Column("measured", sa.Text, nullable=True),  # JSON: `pipeline.constancy.Measured`
+    sa.Column("seconds", sa.Float, nullable=False),
+)
+
 Made = TypeVar("Made", bound="Row")
 
 

@@ -54,6 +54,7 @@ ONLY_IN = {
         "dicomnode.proof_ledger",
         "dicomnode.resending",
         "dicomnode.commitment_ledger",
+        "dicomnode.constancy_ledger",
         "dicomnode.migration",
         "dicomnode.hosts",
         "dicomnode.receivers",

@@ -1,4 +1,4 @@
-"""What this version adds: decisions of people, proof by storage commitment, several machines, notices.
+"""What this version adds: decisions of people, proof by storage commitment, several machines, notices, constancy.
 
 Only additions: processes of the version before can go on working beside those of this one.
 """
@@ -27,6 +27,7 @@ def upgrade() -> None:
     _proofs()
     _machines()
     _notices()
+    _constancy()
 
 
 def _more_facts() -> None:
@@ -101,4 +102,23 @@ def _notices() -> None:
         sa.Column("sentence", sa.Text, nullable=False),
         sa.CheckConstraint("channel IS NOT NULL OR ended_at IS NULL", name="ended_on_a_channel"),
         sa.CheckConstraint("NOT sent OR ended_at IS NOT NULL", name="sent_is_ended"),
+    )
+
+
+def _constancy() -> None:
+    """Runs of the phantom through the whole chain."""
+    op.create_table(
+        "constancy",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("at", sa.Float, nullable=False, index=True),
+        sa.Column("executor", sa.String(160), nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("model_digest", sa.String(64), nullable=False),
+        sa.Column("device", sa.Text, nullable=False),
+        sa.Column("passed", sa.Boolean, nullable=False),
+        sa.Column("deviation_hu", sa.Float, nullable=True),
+        sa.Column("deviation_mm", sa.Float, nullable=True),
+        sa.Column("sentence", sa.Text, nullable=False),
+        sa.Column("measured", sa.Text, nullable=True),
+        sa.Column("seconds", sa.Float, nullable=False),
     )
