@@ -24,10 +24,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from dicomnode import log, metrics
+from dicomnode import hosts, log, metrics
 from dicomnode.config import AS_CONFIGURED
 from dicomnode.engine import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
+from dicomnode.last_case import Cases
 from dicomnode.rules import settings_of
 from dicomnode.settings import Settings
 from dicomnode.states import State
@@ -124,6 +125,7 @@ class Conversions:
         self._ledger = ledger
         self._queues = queues
         self._spool = spool
+        self._cases = Cases(hosts.metrics_folder(config))
         self._models: dict[tuple[str, str], Model] = {}
         self._at_work: AtWork[JobRow] = AtWork()
 
@@ -208,6 +210,7 @@ class Conversions:
             raise WrongState(f"job {row.job[:12]} was superseded while it was computed")
         for stage, seconds in result.report["seconds"].items():
             metrics.STAGE_SECONDS.labels(stage=STAGES.get(stage, stage)).observe(seconds)
+        self._cases.count(result.report)
 
     def _settings(self, row: JobRow) -> Settings:
         """What the job was told when it was made; a job older than rules goes by the configuration."""

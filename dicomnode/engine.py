@@ -274,6 +274,16 @@ def lock_file(config: Config, role: str, number: int) -> Path:
     return config.node.data / "run" / f"{hosts.name_of(config)}-{role}-{number}.lock"
 
 
+def touched(config: Config) -> list[tuple[str, float]]:
+    """Role of every process that ever ran on this machine, and when (Unix time) it last touched its lock file."""
+    found = []
+    for path in (config.node.data / "run").glob(f"{hosts.name_of(config)}-*-*.lock"):
+        role, number = path.stem.rsplit("-", 2)[-2:]
+        if number.isdigit():
+            found.append((role, path.stat().st_mtime))
+    return found
+
+
 def _locked(path: Path, name: str) -> int:
     """An open file descriptor with the exclusive lock; the kernel lets it go when the process ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -23,11 +23,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dicomnode import hosts, metrics
+from dicomnode import engine, hosts, metrics
 from dicomnode.config import Config
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.guard import SecurityHeaders
 from dicomnode.ledger import Ledger, database_url
+from dicomnode.standing import standing
 
 ROLES: Final = ("receive", "synthesize", "deliver")
 """Roles that must have been heard from for the node to be ready."""
@@ -88,6 +89,14 @@ def disk_free_bytes(config: Config) -> int:
         return 0
 
 
+def disk_bytes(config: Config) -> int:
+    """Size of that disk; 0 while there is no such folder."""
+    try:
+        return shutil.disk_usage(config.node.data).total
+    except FileNotFoundError:
+        return 0
+
+
 def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
     """Each of `ROLES` -> `ok` or for how long it is silent; `heard` has the role and the silence of each process."""
     silent_s: dict[str, float] = {}
@@ -102,25 +111,32 @@ def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
 
 
 def _metrics(request: Request) -> Response:
-    """GET /metrics; without the gauges of the ledger while that cannot be read."""
+    """GET /metrics; without what the ledger says while that cannot be read."""
     watched = _watched(request)
-    free = disk_free_bytes(watched.config)
-    try:
-        now = metrics.Now(*_from_ledger(watched.ledger, time.time()), free)
-    except LedgerUnreachable:
-        now = metrics.Now({}, {}, free)
-    text = metrics.exposition(hosts.metrics_folder(watched.config), now)
+    text = metrics.exposition(hosts.metrics_folder(watched.config), now(watched.config, watched.ledger, time.time()))
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _from_ledger(ledger: Ledger, now: float) -> tuple[dict[tuple[str, bool], int], dict[str, float]]:
-    """Jobs by (state, held), and the age in seconds of the oldest delivery that is due by destination."""
-    jobs = Counter((str(job.state), job.held is not None) for job in ledger.jobs())
-    ages: dict[str, float] = {}
-    for delivery in ledger.to_deliver():
-        age_s = now - delivery.since.timestamp()
-        ages[delivery.destination] = max(age_s, ages.get(delivery.destination, 0.0))
-    return dict(jobs), ages
+def now(config: Config, ledger: Ledger, at: float) -> metrics.Now:
+    """What ledger, disk and processes say at a Unix time."""
+    free, size = disk_free_bytes(config), disk_bytes(config)
+    try:
+        return metrics.Now(at, standing(ledger.engine), free, size, workers(config, ledger, at))
+    except LedgerUnreachable:
+        return metrics.Now(at, None, free, size)
+
+
+def workers(config: Config, ledger: Ledger, at: float) -> dict[str, int]:
+    """Role -> how many of its processes were heard from lately: of this machine, or on PostgreSQL of all machines.
+
+    Raises LedgerUnreachable.
+    """
+    if config.database == "sqlite":
+        heard = [(role, at - ticked) for role, ticked in engine.touched(config)]
+    else:
+        heard = [(one.role, one.silent_s) for one in hosts.known(ledger.engine)]
+    counts = Counter(role for role, silence_s in heard if silence_s < SILENT_S)
+    return {role: counts[role] for role in ROLES}
 
 
 def _healthz(_: Request) -> Response:

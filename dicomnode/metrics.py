@@ -15,20 +15,27 @@ Every metric has a label, because a metric without labels creates its value when
 label ever holds a UID, a name, a path or an address; `LABEL_VALUES` says what each label can hold, so that the number
 of time series is bounded.
 
+What waits, and for how long, is not counted by anybody: the ledger is asked when ``/metrics`` is (`Now`).
+
     which metric says that the planning system refuses?
     sct_node_delivered_instances_total{destination="...",outcome="refused"}
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from dicomnode.standing import Line, Standing
 
 STAGE_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 JOURNEY_BUCKETS_S: Final = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 3600, 14400, 86400)
@@ -50,12 +57,20 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "outcome": "of an instance: accepted, duplicate, warning, refused, unsent; of an attempt: delivered, postponed; "
     "of a commitment: committed, failures, refused, given_up; of a TLS handshake: agreed, refused; "
     "of TLS files: loaded, failed; "
-    "of a sign-in: accepted, refused, throttled",
+    "of a sign-in: accepted, refused, throttled; of a message: sent, postponed, given_up",
     "role": "receive, synthesize, deliver, web",
     "held": "yes, no",
+    "finding": "the name of a finding",
+    "verdict": "pass, review, reject",
+    "scanner": "ManufacturerModelName of one of the first `PAIRS` pairs of scanner and protocol, or `other`",
+    "protocol": "ProtocolName of such a pair, or `other`",
+    "channel": "mail, webhook",
     "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
     "where": "of an audit record: file, syslog",
     "what": "undelivered, unproven",
+    "queue": "settle, synthesize, person, deliver, proof, notice (dicomnode.standing)",
+    "model": "the name of an installed model",
+    "device": "what a model runs on: cpu, or the name of a GPU",
 }
 """Label -> what it can hold."""
 
@@ -112,6 +127,51 @@ HELD: Final = Counter("sct_node_held_total", "Jobs held for a person to look at.
 STAGE_SECONDS: Final = Histogram(
     "sct_node_stage_seconds", "Time a stage took.", ["stage"], registry=REGISTRY, buckets=STAGE_BUCKETS_S
 )
+CASES: Final = Counter(
+    "sct_node_cases_total",
+    "Synthetic CT made, by the scanner and the protocol of the MR.",
+    ["scanner", "protocol"],
+    registry=REGISTRY,
+)
+FINDINGS: Final = Counter(
+    "sct_node_findings_total", "Checks of cases by their verdict.", ["finding", "verdict"], registry=REGISTRY
+)
+FINDING_HU: Final = Gauge(
+    "sct_node_finding_hounsfield",
+    "What a check that is in HU measured of the last case of a scanner and protocol.",
+    ["finding", "scanner", "protocol"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FINDING_RATIO: Final = Gauge(
+    "sct_node_finding_ratio",
+    "What a check that is a part of a whole (0 to 1) measured of the last case of a scanner and protocol.",
+    ["finding", "scanner", "protocol"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FINDING_METERS: Final = Gauge(
+    "sct_node_finding_meters",
+    "What a check that is a length measured of the last case of a scanner and protocol.",
+    ["finding", "scanner", "protocol"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FINDING_VALUE: Final = Gauge(
+    "sct_node_finding_value",
+    "What a check that is a number without a unit measured of the last case of a scanner and protocol.",
+    ["finding", "scanner", "protocol"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FINDING_BY_UNIT: Final[Mapping[str, tuple[Gauge, float]]] = {
+    "[hnsf'U]": (FINDING_HU, 1.0),
+    "%": (FINDING_RATIO, 0.01),
+    "mm": (FINDING_METERS, 0.001),
+    "1": (FINDING_VALUE, 1.0),
+    "": (FINDING_VALUE, 1.0),
+}
+"""UCUM unit of a finding -> the gauge that shows it, and the factor to the gauge's unit."""
 DELIVERED_INSTANCES: Final = Counter(
     "sct_node_delivered_instances_total",
     "Instances offered to a destination, by its answer.",
@@ -165,6 +225,12 @@ PROOFS: Final = Counter(
     ["destination", "outcome"],
     registry=REGISTRY,
 )
+NOTICES: Final = Counter(
+    "sct_node_notices_total",
+    "Notices offered to a channel, by what came of it.",
+    ["channel", "outcome"],
+    registry=REGISTRY,
+)
 ROLE_RESTARTS: Final = Counter(
     "sct_node_role_restarts_total", "Times a role's process ended and was started again.", ["role"], registry=REGISTRY
 )
@@ -180,9 +246,8 @@ FILE_BYTES: Final = 1 << 18
 """Size of each of a process's files, allocated when they are made: a write to a hole of a mapped file on a full disk is
 SIGBUS, and would end the process. Enough for about 1,500 values."""
 
-JOBS_NOW: Final = "sct_node_jobs_current"
-DISK_FREE: Final = "sct_node_disk_free_bytes"
-WAITING: Final = "sct_node_delivery_waiting_seconds"
+KINDS: Final = ("counter", "gauge_max", "gauge_mostrecent", "histogram")
+"""The files of a process, by what they hold."""
 
 
 def keep_in(folder: Path, role: str) -> None:
@@ -196,7 +261,7 @@ def keep_in(folder: Path, role: str) -> None:
     if "_" in role or not role:
         raise ValueError(f"a role's name cannot be {role!r}: no underscore, not empty")
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("counter", "gauge_max", "histogram"):
+    for kind in KINDS:
         path = folder / f"{kind}_{role}.db"
         target = path if path.exists() else path.with_suffix(".making")  # an empty *.db is an error to its readers
         with target.open("ab") as file:
@@ -221,17 +286,39 @@ def last_ticks(folder: Path) -> dict[str, float]:
     return {sample.labels["role"]: sample.value for sample in samples}
 
 
+def seen(folder: Path, family: str, labels: Sequence[str]) -> set[tuple[str, ...]]:
+    """The values of labels that any process has counted under the name of a metric, from the files in `folder`."""
+    if not folder.is_dir():
+        return set()
+    families = MultiProcessCollector(None, path=str(folder)).collect()
+    samples = [sample for one in families if one.name == family for sample in one.samples]
+    return {tuple(sample.labels[label] for label in labels) for sample in samples}
+
+
+@dataclass(frozen=True)
+class Constancy:
+    """The last run of the constancy check of a model on a device: `at` is Unix time in seconds."""
+
+    model: str
+    device: str
+    at: float
+    passed: bool
+
+
 @dataclass(frozen=True)
 class Now:
     """What the ledger and the disk say when ``/metrics`` is asked for.
 
-    `jobs` counts jobs by (state, held), `waiting_s` is the age of the oldest delivery that is due by destination, and
-    `disk_free_bytes` is what is free where the node keeps its files.
+    `standing` is None while the ledger cannot be read, `workers` are the processes heard from lately by role, and the
+    disk is the one on which the node keeps its files.
     """
 
-    jobs: Mapping[tuple[str, bool], int]
-    waiting_s: Mapping[str, float]
+    at: float
+    standing: Standing | None
     disk_free_bytes: int
+    disk_bytes: int
+    workers: Mapping[str, int] = field(default_factory=dict)
+    constancy: Sequence[Constancy] = ()
 
 
 def exposition(folder: Path, now: Now) -> bytes:
@@ -250,13 +337,63 @@ class _Gauges(Collector):
         self._now = now
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Jobs by state and hold, the oldest delivery of each destination, and the free disk."""
-        jobs = GaugeMetricFamily(JOBS_NOW, "Jobs in a state now, by whether they are held.", labels=["state", "held"])
-        for (state, held), count in sorted(self._now.jobs.items()):
-            jobs.add_metric([state, "yes" if held else "no"], count)
-        text = "Age of the oldest CT series that a destination has not taken yet."
-        waiting = GaugeMetricFamily(WAITING, text, labels=["destination"])
-        for destination, age_s in sorted(self._now.waiting_s.items()):
-            waiting.add_metric([destination], age_s)
-        text = "Free bytes where the node keeps its files."
-        yield from (jobs, waiting, GaugeMetricFamily(DISK_FREE, text, value=self._now.disk_free_bytes))
+        """What waits and for how long, the disk, the workers, and the last run of the constancy check."""
+        if self._now.standing is not None:
+            yield from _standing(self._now.standing, self._now.at)
+        yield gauge("disk_free_bytes", "Free bytes where the node keeps its files.", self._now.disk_free_bytes)
+        yield gauge("disk_size_bytes", "Size of the disk where the node keeps its files.", self._now.disk_bytes)
+        workers = labelled("workers_current", "Processes of a role that were heard from lately.", "role")
+        for role, count in sorted(self._now.workers.items()):
+            workers.add_metric([role], count)
+        yield workers
+        yield from _constancy(self._now.constancy)
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """A gauge of one value."""
+    return GaugeMetricFamily(f"sct_node_{name}", text, value=value)
+
+
+def labelled(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """A gauge with labels, of no value yet."""
+    return GaugeMetricFamily(f"sct_node_{name}", text, labels=labels)
+
+
+def _standing(standing: Standing, at: float) -> Iterable[GaugeMetricFamily]:
+    """The ledger in numbers, at a Unix time."""
+    jobs = labelled("jobs_current", "Jobs in a state now, by whether they are held.", "state", "held")
+    for (state, held), count in sorted(standing.jobs.items()):
+        jobs.add_metric([state, "yes" if held else "no"], count)
+    yield jobs
+    yield from _lines("queue_length", "How many wait in a queue.", "queue_oldest_seconds", "queue", standing.queues, at)
+    text = "CT series that a destination has not taken yet."
+    yield from _lines(
+        "delivery_waiting_jobs", text, "delivery_waiting_seconds", "destination", standing.destinations, at
+    )
+    if standing.last_instance_at is not None:
+        text = "When the last instance came (Unix time)."
+        yield gauge("last_instance_timestamp_seconds", text, standing.last_instance_at)
+
+
+def _lines(
+    length: str, text: str, oldest: str, label: str, lines: Mapping[str, Line], at: float
+) -> Iterable[GaugeMetricFamily]:
+    """Lengths of queues, and for how long the oldest of each waits; 0 for an empty one."""
+    lengths = labelled(length, text, label)
+    ages = labelled(oldest, "For how long the oldest of them waits.", label)
+    for name, line in sorted(lines.items()):
+        lengths.add_metric([name], line.length)
+        ages.add_metric([name], 0.0 if line.since is None else max(at - line.since, 0.0))
+    yield from (lengths, ages)
+
+
+def _constancy(runs: Sequence[Constancy]) -> Iterable[GaugeMetricFamily]:
+    """Whether and when the last constancy check of each model and device was good."""
+    passed = labelled("constancy_passed", "1 when the last constancy check passed, else 0.", "model", "device")
+    last = labelled(
+        "constancy_last_run_timestamp_seconds", "When the last constancy check was made (Unix time).", "model", "device"
+    )
+    for run in runs:
+        passed.add_metric([run.model, run.device], run.passed)
+        last.add_metric([run.model, run.device], run.at)
+    yield from (passed, last)

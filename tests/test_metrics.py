@@ -11,9 +11,10 @@ from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
+from dicomnode.standing import Line, Standing
 
 DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)
-NOTHING = metrics.Now({}, {}, 0)
+NOTHING = metrics.Now(0.0, None, 0, 0)
 ALL = [metric for metric in vars(metrics).values() if isinstance(metric, Counter | Gauge | Histogram)]
 
 
@@ -43,9 +44,7 @@ def test_a_restarted_role_goes_on_counting_and_leaves_no_file_behind(tmp_path: P
         count_in_a_process(tmp_path, "receive", "metrics.STORE_RESPONSES.labels(status='A700').inc()")
     found = samples(metrics.exposition(tmp_path, NOTHING))
     assert found["sct_node_store_responses_total", frozenset({("status", "A700")})] == 3
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"{k}_receive.db" for k in ("counter", "gauge_max", "histogram")
-    }
+    assert {path.name for path in tmp_path.iterdir()} == {f"{kind}_receive.db" for kind in metrics.KINDS}
 
 
 def test_the_files_have_their_blocks_before_anything_is_counted(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_the_folder_can_be_read_while_a_role_makes_its_files(tmp_path: Path) -> 
     folder, allocate = Path({str(tmp_path)!r}), os.posix_fallocate
 
     def watched(*arguments):
-        metrics.exposition(folder, metrics.Now({{}}, {{}}, 0))
+        metrics.exposition(folder, metrics.Now(0.0, None, 0, 0))
         allocate(*arguments)
         print("looked")
 
@@ -72,7 +71,7 @@ def test_the_folder_can_be_read_while_a_role_makes_its_files(tmp_path: Path) -> 
     """
     command = [sys.executable, "-c", textwrap.dedent(looks)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (0, "looked\n" * 3), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "looked\n" * len(metrics.KINDS)), ended.stderr
 
 
 def test_a_histogram_counts_over_processes(tmp_path: Path) -> None:
@@ -91,13 +90,38 @@ def test_the_last_tick_of_each_role_is_read_back(tmp_path: Path) -> None:
     assert ticks["receive"] > 1.7e9
 
 
-def test_jobs_waiting_deliveries_and_free_disk_are_as_of_now(tmp_path: Path) -> None:
-    now = metrics.Now({("RECEIVED", True): 2, ("DELIVERED", False): 1}, {"planning": 4000.0}, 12345)
-    found = samples(metrics.exposition(tmp_path / "new", now))
-    assert found["sct_node_jobs_current", frozenset({("state", "RECEIVED"), ("held", "yes")})] == 2
-    assert found["sct_node_jobs_current", frozenset({("state", "DELIVERED"), ("held", "no")})] == 1
-    assert found["sct_node_delivery_waiting_seconds", frozenset({("destination", "planning")})] == 4000
-    assert found["sct_node_disk_free_bytes", frozenset()] == 12345
+NOW = metrics.Now(
+    at=5000.0,
+    standing=Standing(
+        jobs={("RECEIVED", True): 2, ("DELIVERED", False): 1},
+        queues={"person": Line(2, 1000.0), "settle": Line(0, None)},
+        destinations={"planning": Line(3, 4000.0)},
+        last_instance_at=4900.0,
+    ),
+    disk_free_bytes=12345,
+    disk_bytes=99999,
+    workers={"synthesize": 2},
+    constancy=[metrics.Constancy("limb-t1-ldm", "cpu", 4500.0, passed=True)],
+)
+
+
+def test_what_waits_the_disk_the_workers_and_constancy_are_as_of_now(tmp_path: Path) -> None:
+    found = samples(metrics.exposition(tmp_path / "new", NOW))
+
+    def value(name: str, **labels: str) -> float:
+        return found[f"sct_node_{name}", frozenset(labels.items())]
+
+    assert value("jobs_current", state="RECEIVED", held="yes") == 2
+    assert value("jobs_current", state="DELIVERED", held="no") == 1
+    assert (value("queue_length", queue="person"), value("queue_oldest_seconds", queue="person")) == (2, 4000)
+    assert (value("queue_length", queue="settle"), value("queue_oldest_seconds", queue="settle")) == (0, 0)
+    assert value("delivery_waiting_seconds", destination="planning") == 1000
+    assert value("delivery_waiting_jobs", destination="planning") == 3
+    assert value("last_instance_timestamp_seconds") == 4900
+    assert (value("disk_free_bytes"), value("disk_size_bytes")) == (12345, 99999)
+    assert value("workers_current", role="synthesize") == 2
+    assert value("constancy_passed", model="limb-t1-ldm", device="cpu") == 1
+    assert value("constancy_last_run_timestamp_seconds", model="limb-t1-ldm", device="cpu") == 4500
 
 
 @pytest.mark.parametrize("role", ["", "synthesize_1"])
@@ -113,9 +137,11 @@ def test_every_metric_is_prefixed_documented_and_has_a_base_unit(family: Metric)
     assert not family.name.endswith(("_ms", "_milliseconds", "_minutes", "_kb", "_mb"))
 
 
-def test_every_label_is_declared_with_what_it_can_hold() -> None:
+def test_every_label_is_declared_with_what_it_can_hold(tmp_path: Path) -> None:
     used = {name for metric in ALL for name in metric._labelnames}
-    assert used | {"held"} == set(metrics.LABEL_VALUES)
+    exposed = text_string_to_metric_families(metrics.exposition(tmp_path, NOW).decode())
+    used |= {label for family in exposed for sample in family.samples for label in sample.labels}
+    assert used == set(metrics.LABEL_VALUES)
 
 
 def test_every_metric_has_a_label_so_that_none_has_a_value_before_the_process_knows_its_folder() -> None:
@@ -127,10 +153,10 @@ def test_promtool_finds_nothing_to_say_about_the_exposition(tmp_path: Path, prog
     everything = """
     for metric in list(metrics.REGISTRY._collector_to_names):
         child = metric.labels(*["x"] * len(metric._labelnames))
-        getattr(child, "observe", getattr(child, "inc", None))(1)
+        getattr(child, "observe", getattr(child, "set", getattr(child, "inc", None)))(1)
     """
     count_in_a_process(tmp_path, "web", everything)
-    text = metrics.exposition(tmp_path, metrics.Now({("RECEIVED", False): 1}, {"planning": 1.0}, 1))
+    text = metrics.exposition(tmp_path, NOW)
     assert {family.name for family in DEFINED} <= {f.name for f in text_string_to_metric_families(text.decode())}
     told = subprocess.run(
         [program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False, timeout=60
