@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from models.card import ModelCard
 from models.plausibility import MEASURES
+from pipeline.meanings import MEANINGS
+
+__all__ = ["MEANINGS", "Finding", "Verdict", "anatomy", "inspect"]
 
 Verdict = Literal["pass", "review", "reject"]
 

@@ -20,7 +20,9 @@ from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.ct import DEFAULT_LABELS, Labels, check_source, write_ct
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
+from pipeline.histogram import histogram
 from pipeline.loss import loss_warnings
+from pipeline.origin import origin_of
 from pipeline.preflight import Complaint, complaints
 from pipeline.profile import Profile
 from pipeline.provenance import Provenance
@@ -170,6 +172,8 @@ def report_of(
     """Plain values for `report.json`; UIDs, but neither name nor ID of the patient."""
     card = provenance.card
     return {
+        **dataclasses.asdict(origin_of(chosen.series)),
+        "hu_histogram": histogram(made.on_model_grid.array[made.body.array > 0]),
         "source": {
             "series_instance_uid": chosen.series.series_instance_uid,
             "instances": len(chosen.series.instances),
