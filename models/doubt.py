@@ -38,6 +38,7 @@ class Doubt(nn.Module):
 
     def __init__(self, channels: int = 16, dilations: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
+        self.arguments = {"channels": channels, "dilations": list(dilations)}
         self.first = nn.Conv3d(2, channels, (1, 3, 3), padding=(0, 1, 1))
         self.layers = nn.ModuleList(
             nn.Conv3d(channels, channels, 3, padding=(1, wide, wide), dilation=(1, wide, wide)) for wide in dilations

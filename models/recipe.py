@@ -92,6 +92,7 @@ class Recipe:
         evaluate: pairs (sampler steps, samples) that are measured at the end.
         stages: by name, in the method's order.
         card: the texts of the model's card.
+        doubt: arguments of `Doubt` and the `steps` in which it learns from the finished model's errors; None for none.
     """
 
     method: str
@@ -108,9 +109,16 @@ class Recipe:
     evaluate: tuple[tuple[int, int], ...]
     stages: Mapping[str, Stage]
     card: Mapping[str, Any]
+    doubt: Mapping[str, Any] | None
 
 
-DEFAULTS: Final[Mapping[str, Any]] = {"method": "ldm", "layout": "names", "losses": {}, "perceptual": "none"}
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "method": "ldm",
+    "layout": "names",
+    "losses": {},
+    "perceptual": "none",
+    "doubt": None,
+}
 """What a recipe need not say."""
 
 

@@ -20,6 +20,7 @@ from models import curves, pairs, plausibility, validate
 from models.card import ModelCard
 from models.checkpoint import Progress, Training
 from models.cohort import read_cohort
+from models.doubt_training import taught
 from models.latent_diffusion import LatentDiffusion
 from models.lesson import Lesson
 from models.methods import method_of
@@ -251,10 +252,14 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     folder = recipe.run / "model"
     save_model(training.average, card, folder)
     model = load_model(str(folder), str(training.device))
+    doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
     figures: dict[str, Any] = {"training": effort(training)}
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     limits = plausibility.limits_of([validate.inside(model, pair) for pair in (*plain, *kept_back)])
-    return save_model(training.average, dataclasses.replace(card, figures=figures, findings=limits), folder)
+    if doubt is not None:
+        figures |= {"doubt": doubts}
+        card = dataclasses.replace(card, doubt=doubt.arguments)
+    return save_model(training.average, dataclasses.replace(card, figures=figures, findings=limits), folder, doubt)
 
 
 def ceilings_of(training: Training) -> dict[str, validate.Translate]:

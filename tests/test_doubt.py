@@ -13,6 +13,7 @@ from torch import nn
 
 from models.card import ModelCard
 from models.doubt import Doubt
+from models.doubt_training import Example, agreement_of, factor_of
 from models.latent_diffusion import LatentDiffusion
 from models.methods import build
 from models.weights import load_model, save_model
@@ -142,3 +143,28 @@ def test_a_volume_and_its_uncertainty_share_their_geometry(folder: Path) -> None
     assert made.sd is not None
     assert np.array_equal(made.sd.affine, made.hu.affine)
     assert made.sd.spatial_shape == made.hu.spatial_shape
+
+
+def example(doubt: Doubt, scale: float) -> Example:
+    """Errors that are normally distributed with `scale` times the SD that the doubt expects."""
+    generator = np.random.default_rng(5)
+    mr = generator.uniform(0, 1, (8, 24, 24)).astype(np.float32)
+    body = np.ones(mr.shape, dtype=bool)
+    sd, _ = doubt.judge(torch.from_numpy(mr), torch.zeros(mr.shape), torch.from_numpy(body))
+    error = np.abs(scale * sd.numpy() * generator.standard_normal(mr.shape)).astype(np.float32)
+    return Example(mr, np.zeros_like(mr), error, body)
+
+
+def test_errors_as_large_as_expected_agree_and_the_factor_makes_others_do(doubt: Doubt) -> None:
+    with torch.no_grad():
+        doubt.last.weight.mul_(4)  # so that SDs differ
+        assert doubt.last.bias is not None
+        doubt.last.bias.fill_(-4)
+    assert factor_of(doubt, [example(doubt, 1.0)]) == pytest.approx(1, abs=0.05)
+    assert agreement_of(doubt, example(doubt, 1.0)).ence < 0.1
+    wrong = example(doubt, 2.5)
+    assert agreement_of(doubt, wrong).ence > 1
+    doubt.factor.fill_(factor_of(doubt, [wrong]))
+    assert float(doubt.factor) == pytest.approx(2.5, rel=0.05)
+    assert agreement_of(doubt, wrong).ence < 0.1
+    assert agreement_of(doubt, wrong).spearman > 0.3

@@ -59,6 +59,20 @@ def test_a_training_ends_with_weights_a_card_and_its_figures(recipe_path: Path, 
     assert set(card.figures) >= {"look_up_table", "autoencoder_ceiling", "steps_1_samples_1", "steps_2_samples_2"}
 
 
+def test_a_recipe_with_doubt_ends_with_a_model_that_says_it_and_what_it_was_worth(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    values = yaml.safe_load(recipe_path.read_text())
+    recipe_path.write_text(yaml.safe_dump(values | {"doubt": {"steps": 3, "channels": 4, "dilations": [1]}}))
+    card = train.main(recipe_path, device="cpu")
+    model = load_model(str(tmp_path / "run/model"), "cpu")
+    assert model.doubt is not None
+    assert float(model.doubt.factor) == pytest.approx(card.figures["doubt"]["factor"], rel=1e-3)
+    found = card.figures["doubt"]["by_patient"]["C"]
+    assert len(found["expected"]) == len(found["found"]) == 10
+    assert list(found["expected"]) == sorted(found["expected"])
+
+
 def test_an_interrupted_training_goes_on_and_ends_where_an_uninterrupted_one_ends(
     recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
