@@ -20,7 +20,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from models.intensity import AIR_HU
 from pipeline.volume import resample
 
 Plane = NDArray[np.float32]
@@ -101,13 +100,13 @@ def _view(name: str, images: Images, ct: Volume, pixel_mm: tuple[float, float]) 
     """`ct` is one plane thick along its first axis; the other volumes are resampled onto it."""
     upright = slice(None) if name == "axial" else slice(None, None, -1)
 
-    def seen(volume: Volume, fill: float) -> Plane:
-        on_plane = volume if volume is ct else resample(volume, ct.get_geometry(), fill)
+    def seen(volume: Volume) -> Plane:
+        on_plane = volume if volume is ct else resample(volume, ct.get_geometry(), fill=0.0)
         plane: Plane = on_plane.array[0, upright].astype(np.float32)
         return plane
 
-    sd = None if images.sd is None else seen(images.sd, 0.0)
-    return View(name, seen(images.mr, 0.0), seen(ct, AIR_HU), sd, pixel_mm)
+    sd = None if images.sd is None else seen(images.sd)
+    return View(name, seen(images.mr), seen(ct), sd, pixel_mm)
 
 
 def planes(images: Images) -> Figure:

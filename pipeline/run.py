@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -22,17 +22,15 @@ from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
 from pipeline.histogram import histogram
 from pipeline.loss import loss_warnings
+from pipeline.nifti import UNCERTAINTY, write_nifti
 from pipeline.origin import origin_of
 from pipeline.preflight import Complaint, complaints
 from pipeline.profile import Profile
 from pipeline.provenance import Provenance
 from pipeline.series import Selection, Series, select
 from pipeline.stack import TOLERANCES, Tolerances
-from pipeline.synthesize import Synthesis, seed_of, synthesize, write_nifti
+from pipeline.synthesize import Synthesis, seed_of, synthesize
 from pipeline.volume import read_stack
-
-UNCERTAINTY: Final = "uncertainty.nii.gz"
-"""Beside the CT files, where the model says how sure it is: SD in HU of the error to be expected, on the CT's grid."""
 
 
 @dataclass(frozen=True)

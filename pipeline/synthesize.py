@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import SimpleITK
 from highdicom import Volume, VolumeGeometry
 
 from models.card import ModelCard
 from models.intensity import AIR_HU
 from models.weights import Model
-from pipeline.errors import Unsuitable
 from pipeline.grid import WHOLE_FIELD, OutputGrid, output_geometry
+from pipeline.nifti import read_nifti, write_nifti
 from pipeline.prepare import model_grid, on_model_grid
 from pipeline.provenance import Sampling
 from pipeline.series import Series
@@ -105,31 +104,3 @@ def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) ->
     """
     mr = read_nifti(mr_path)
     write_nifti(synthesize(mr, model, seed, onto=mr.get_geometry()).hu, out_path)
-
-
-def write_nifti(volume: Volume, out_path: Path) -> None:
-    """A volume as a NIfTI file, there whole or not at all. Raises OSError."""
-    part = out_path.with_name(f".part-{out_path.name}")
-    try:
-        SimpleITK.WriteImage(volume.to_simpleitk(), str(part))
-        part.replace(out_path)
-    except RuntimeError as error:
-        raise OSError(f"{out_path.name} cannot be written as NIfTI; its name should end in .nii.gz") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_nifti(path: Path) -> Volume:
-    """A NIfTI image as a volume in LPS mm, float32, axes (slice, row, column) of the file.
-
-    Raises:
-        Unsuitable: UNREADABLE.
-    """
-    try:
-        image = SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32)
-    except RuntimeError as error:
-        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no image that SimpleITK reads") from error
-    if image.GetDimension() != 3:
-        detail = f"it has {image.GetDimension()} dimensions; 3 are needed"
-        raise Unsuitable.of("UNREADABLE", name=path.name, detail=detail)
-    return Volume.from_simpleitk(image, coordinate_system="PATIENT")

@@ -17,10 +17,11 @@ from models.doubt_training import Example, agreement_of, factor_of
 from models.latent_diffusion import LatentDiffusion
 from models.methods import build
 from models.weights import load_model, save_model
+from pipeline.nifti import UNCERTAINTY, read_nifti
 from pipeline.phantom import thigh, write_mr_series
-from pipeline.run import UNCERTAINTY, Options, convert
+from pipeline.run import Options, convert
 from pipeline.series import only_series, read_series
-from pipeline.synthesize import read_nifti, synthesize
+from pipeline.synthesize import synthesize
 
 TINY: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},

@@ -97,7 +97,14 @@ ONLY_IN = {
 }
 """Library -> the modules that may import it: a decision that could be taken back lives in one place."""
 
-WITHOUT_TORCH = ("dicomnode.receive", "dicomnode.settle", "dicomnode.spool", "dicomnode.deliver", "dicomnode.web")
+WITHOUT_TORCH = (
+    "dicomnode.receive",
+    "dicomnode.settle",
+    "dicomnode.spool",
+    "dicomnode.deliver",
+    "dicomnode.web",
+    "pipeline.report",
+)
 """Modules of processes that must start fast and stay small."""
 
 NO_HOME = ("utils", "util", "helpers", "helper", "common", "base", "core", "misc", "manager", "handler")
