@@ -78,6 +78,10 @@ OWN: Final[Mapping[str, Own]] = {
         "a rule of the configuration ignores such series; its name is in the sentence",
         "nothing, if it was meant so; else change `rules` (see `sct-node explain DIR`) and restart",
     ),
+    "ALWAYS_HELD": Own(
+        "`quality.gate` is always_hold, here or in the rule that took the series: every case waits for a person",
+        "look at it, then `release` or `reject`",
+    ),
     "SUPERSEDED": Own(
         "slices came late, or a person chose other content; another job took its place, nothing of this one was sent",
         "nothing; ask why the sender was so slow: `settle.grace_s`, `settle.quiet_s`",

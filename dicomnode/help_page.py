@@ -20,6 +20,7 @@ from dicomnode import advice
 from dicomnode.pages import pages_of
 from dicomnode.states import State
 from pipeline.errors import REASONS
+from pipeline.findings import MEANINGS
 from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
 
 STATES: Final = {
@@ -85,5 +86,5 @@ def _help(request: Request) -> Response:
     """GET /help"""
     states = [Entry(state.value, words, "") for state, words in STATES.items()] + [Entry("HELD", HELD, "")]
     return pages_of(request).page(
-        request, "help.html", {"states": states, "codes": reason_codes(), "rules": rules(), "findings": {}}
+        request, "help.html", {"states": states, "codes": reason_codes(), "rules": rules(), "findings": MEANINGS}
     )

@@ -1,6 +1,6 @@
 """The web page: the jobs, and each job with its events, what each destination answered, and buttons for a physicist.
 
-    GET /               the jobs, newest first; /?state=REJECTED only those; held ones say why
+    GET /               the list of cases: `case_list`
     GET /jobs/{job}     one job: its events and what each destination answered
 
 Who may come in is said in `sign_in`, the buttons in `buttons`, what every request must fulfil in `guard`. No page holds
@@ -12,8 +12,7 @@ ends all the same, and the audit trail is silent.
 import asyncio
 import contextlib
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -26,20 +25,17 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from dicomnode import buttons, guard, health, help_page, listener, log, metrics, sign_in
+from dicomnode import buttons, case_list, guard, health, help_page, listener, log, metrics, sign_in
 from dicomnode.audit import Event
 from dicomnode.config import Config
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
+from dicomnode.facts import Known
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.listing import proof_sentence
 from dicomnode.pages import Pages, pages_of
 from dicomnode.proof_ledger import Proofs
 from dicomnode.schema import JobRow
 from dicomnode.sentences import answers, delivery_sentence, reason
-from dicomnode.states import State
-
-SHOWN: Final = 200
-"""Jobs on the page; the command line lists all."""
 
 REFRESH_S: Final = 5
 
@@ -55,10 +51,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the routes share: the configuration and the ledger."""
+    """What the routes share: the configuration, the ledger, and what files say of jobs."""
 
     config: Config
     ledger: Ledger
+    known: Known
 
 
 class Scripts(StaticFiles):
@@ -75,7 +72,7 @@ def app(config: Config) -> ASGIApp:
     """The web page of a node, as an ASGI application."""
     entry = sign_in.Entry(config)
     routes = [
-        Route("/", _jobs, methods=["GET"]),
+        *case_list.routes(),
         Route("/jobs/{job:str}", _job, methods=["GET"]),
         *buttons.routes(),
         *help_page.routes(),
@@ -90,7 +87,7 @@ def app(config: Config) -> ASGIApp:
         Middleware(sign_in.Door, entry=entry),
     ]
     made = Starlette(routes=routes, middleware=before, exception_handlers=dict(_PROBLEMS), lifespan=_ticking)
-    made.state.seen = Seen(config, Ledger(database_url(config)))
+    made.state.seen = Seen(config, Ledger(database_url(config)), Known(config.node.data))
     made.state.pages = Pages(config)
     made.state.entry = entry
     made.router.redirect_slashes = False
@@ -121,36 +118,6 @@ async def _ticking(_: Starlette) -> AsyncIterator[None]:
     task = asyncio.create_task(tick())
     yield
     task.cancel()
-
-
-def _jobs(request: Request) -> Response:
-    """GET /"""
-    seen = _seen(request)
-    jobs, receiving = seen.ledger.jobs(), seen.ledger.receiving()
-    counted = Counter(job.state for job in jobs)
-    counts = {state.value: counted[state] for state in State} | {State.RECEIVING.value: len(receiving)}
-    counts["HELD"] = sum(job.held is not None for job in jobs)
-    shown = _shown(request, counts)
-    chosen = [job for job in jobs if shown in ("", job.state, "HELD" if job.held else "")]
-    values = {
-        "counts": counts,
-        "total": len(jobs) + len(receiving),
-        "shown": shown,
-        "receiving": receiving if shown in ("", State.RECEIVING) else [],
-        "lines": [_line(seen.ledger, job) for job in chosen[:SHOWN]],
-        "more": len(chosen) > SHOWN,
-        "port": seen.config.node.port,
-    }
-    if "auto" not in request.query_params:
-        sign_in.record(request, Event.ACCESSED, words="the list of jobs")
-    refresh = f"{REFRESH_S}; url=/?auto=1" + (f"&state={shown}" if shown else "")
-    return pages_of(request).page(request, "jobs.html", {**values, "refresh": refresh})
-
-
-def _shown(request: Request, counts: Mapping[str, int]) -> str:
-    """The state that the address asks for; empty for all, and for words that are none."""
-    asked = request.query_params.get("state", "").upper()
-    return asked if asked in counts else ""
 
 
 def _line(ledger: Ledger, job: JobRow) -> Line:

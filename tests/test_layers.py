@@ -37,13 +37,14 @@ ALLOWED = {
 }
 """Module -> what it may import although its package may not, each for a reason of its own."""
 
-WEB = ("web", "health", "guard", "listener", "pages", "sign_in", "buttons", "help_page")
+WEB = ("web", "health", "guard", "listener", "pages", "sign_in", "buttons", "help_page", "case_list")
 """Modules of dicomnode that answer HTTP."""
 
 ONLY_IN = {
     "dbos": {"dicomnode.engine"},
     "sqlalchemy": {
         "dicomnode.ledger",
+        "dicomnode.overview",
         "dicomnode.schema",
         "dicomnode.steps",
         "dicomnode.outbox",

@@ -11,6 +11,7 @@ from dicomnode import conversion, help_page, pages
 from dicomnode.ledger import IGNORED_BY_RULE
 from dicomnode.superseding import SUPERSEDED
 from pipeline.errors import REASONS
+from pipeline.findings import MEANINGS
 
 Ask = Callable[..., Any]
 
@@ -23,11 +24,13 @@ def ids(text: str) -> set[str]:
     return set(re.findall(r'id="([^"]+)"', text))
 
 
-def test_every_reason_code_that_a_job_may_carry_is_explained(site: Any, ask: Ask, project: Path) -> None:
+def test_every_finding_and_every_reason_code_that_a_job_may_carry_is_explained(
+    site: Any, ask: Ask, project: Path
+) -> None:
     sources = "\n".join(path.read_text() for path in sorted((project / "dicomnode").glob("*.py")))
     given = {*GIVEN.findall(sources), SUPERSEDED, IGNORED_BY_RULE, *conversion.HELD_AT_ONCE.values()}
     assert {"PROCESS_DIED", "IMPLAUSIBLE", "REJECTED_BY_PERSON", "DELIVERY_FAILED"} <= given
-    assert sorted({*REASONS, *given} - ids(ask(f"{site.url}/help").text)) == []
+    assert sorted({*REASONS, *given, *MEANINGS} - ids(ask(f"{site.url}/help").text)) == []
 
 
 @pytest.mark.parametrize(
