@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dicomnode import engine, hosts, metrics
+from dicomnode import constancy_ledger, engine, hosts, metrics
 from dicomnode.config import Config
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.guard import SecurityHeaders
@@ -121,9 +121,23 @@ def now(config: Config, ledger: Ledger, at: float) -> metrics.Now:
     """What ledger, disk and processes say at a Unix time."""
     free, size = disk_free_bytes(config), disk_bytes(config)
     try:
-        return metrics.Now(at, standing(ledger.engine), free, size, workers(config, ledger, at))
+        counted, runs = standing(ledger.engine), constancy_runs(ledger)
+        return metrics.Now(at, counted, free, size, workers(config, ledger, at), runs)
     except LedgerUnreachable:
         return metrics.Now(at, None, free, size)
+
+
+def constancy_runs(ledger: Ledger) -> list[metrics.Constancy]:
+    """The last constancy run of each worker and model. Raises LedgerUnreachable."""
+    return [
+        metrics.Constancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
+        for row in constancy_ledger.latest(ledger.engine)
+    ]
+
+
+def _worker(executor: str) -> str:
+    """A worker as a label shows it: commands are one, whoever gave them."""
+    return "cli" if executor.startswith("cli:") else executor
 
 
 def workers(config: Config, ledger: Ledger, at: float) -> dict[str, int]:

@@ -70,7 +70,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "what": "undelivered, unproven",
     "queue": "settle, synthesize, person, deliver, proof, notice (dicomnode.standing)",
     "model": "the name of an installed model",
-    "device": "what a model runs on: cpu, or the name of a GPU",
+    "worker": "the name of a synthesize process on its machine, or `cli` for commands",
 }
 """Label -> what it can hold."""
 
@@ -164,11 +164,26 @@ FINDING_VALUE: Final = Gauge(
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
+FINDING_LITERS: Final = Gauge(
+    "sct_node_finding_liters",
+    "What a check that is a volume measured of the last case of a scanner and protocol.",
+    ["finding", "scanner", "protocol"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+FINDING_SECONDS: Final = Gauge(
+    "sct_node_finding_seconds",
+    "What a check that is a time measured of the last case of a scanner and protocol.",
+    ["finding", "scanner", "protocol"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 FINDING_BY_UNIT: Final[Mapping[str, tuple[Gauge, float]]] = {
     "[hnsf'U]": (FINDING_HU, 1.0),
     "%": (FINDING_RATIO, 0.01),
     "mm": (FINDING_METERS, 0.001),
-    "1": (FINDING_VALUE, 1.0),
+    "mL": (FINDING_LITERS, 0.001),
+    "ms": (FINDING_SECONDS, 0.001),
     "": (FINDING_VALUE, 1.0),
 }
 """UCUM unit of a finding -> the gauge that shows it, and the factor to the gauge's unit."""
@@ -242,6 +257,9 @@ ROLE_LAST_TICK: Final = Gauge(
     multiprocess_mode="max",
 )
 
+AUDIT_PLACES: Final = ("file", "syslog")
+MR_CLASSES: Final = ("MRImageStorage", "EnhancedMRImageStorage", "LegacyConvertedEnhancedMRImageStorage")
+
 FILE_BYTES: Final = 1 << 18
 """Size of each of a process's files, allocated when they are made: a write to a hole of a mapped file on a full disk is
 SIGBUS, and would end the process. Enough for about 1,500 values."""
@@ -271,6 +289,34 @@ def keep_in(folder: Path, role: str) -> None:
     values.ValueClass = values.MultiProcessValue(lambda: role)
 
 
+def begin(role: str, destinations: Iterable[str]) -> None:
+    """Begin at 0 what alerts look at: a series that appears with its first count has not increased, to Prometheus.
+
+    `role` is that of this process, `destinations` are the names of the configuration.
+    """
+    for child in _at_zero(role, tuple(destinations)):
+        child.inc(0)
+
+
+def _at_zero(role: str, destinations: Sequence[str]) -> Iterable[Counter]:
+    """The counters that a role begins at 0."""
+    yield from (AUDIT_FAILURES.labels(where=where) for where in AUDIT_PLACES)
+    if role == "serve":
+        yield from (ROLE_RESTARTS.labels(role=one) for one in ("receive", "synthesize", "deliver", "web"))
+    if role == "receive":
+        yield from (COMMITMENTS.labels(outcome=outcome) for outcome in ("failures", "given_up"))
+        yield from (INSTANCE_CONFLICTS.labels(sop_class=keyword) for keyword in MR_CLASSES)
+        yield from (LATE_SERIES.labels(state=state) for state in ("SYNTHESIZED", "DELIVERED"))
+    if role == "synthesize":
+        yield JOBS.labels(state="SYNTHESIZED")
+    if role == "deliver":
+        yield from (ALARMS.labels(name, what) for name in destinations for what in ("undelivered", "unproven"))
+        yield from (DELIVERY_ATTEMPTS.labels(name, "delivered") for name in destinations)
+        yield from (DELIVERED_INSTANCES.labels(name, "refused") for name in destinations)
+    if role in ("receive", "deliver"):
+        yield from (PROOFS.labels(name, "failures") for name in destinations)
+
+
 def tick(role: str) -> None:
     """Say that the process of `role` is alive; each role calls it about every second."""
     ROLE_LAST_TICK.labels(role=role).set_to_current_time()
@@ -297,12 +343,13 @@ def seen(folder: Path, family: str, labels: Sequence[str]) -> set[tuple[str, ...
 
 @dataclass(frozen=True)
 class Constancy:
-    """The last run of the constancy check of a model on a device: `at` is Unix time in seconds."""
+    """The last constancy run of a worker and model, at a Unix time; no deviation where nothing was compared."""
 
+    worker: str
     model: str
-    device: str
     at: float
     passed: bool
+    deviation_hu: float | None
 
 
 @dataclass(frozen=True)
@@ -388,12 +435,15 @@ def _lines(
 
 
 def _constancy(runs: Sequence[Constancy]) -> Iterable[GaugeMetricFamily]:
-    """Whether and when the last constancy check of each model and device was good."""
-    passed = labelled("constancy_passed", "1 when the last constancy check passed, else 0.", "model", "device")
-    last = labelled(
-        "constancy_last_run_timestamp_seconds", "When the last constancy check was made (Unix time).", "model", "device"
-    )
+    """Whether and when the last constancy run of each worker and model was good."""
+    both = ("worker", "model")
+    passed = labelled("constancy_passed", "1 when the last constancy run passed, else 0.", *both)
+    last = labelled("constancy_last_run_timestamp_seconds", "When the last constancy run was (Unix time).", *both)
+    text = "Largest difference of a tissue of the phantom from the reference in the last constancy run."
+    deviation = labelled("constancy_deviation_hounsfield", text, *both)
     for run in runs:
-        passed.add_metric([run.model, run.device], run.passed)
-        last.add_metric([run.model, run.device], run.at)
-    yield from (passed, last)
+        passed.add_metric([run.worker, run.model], run.passed)
+        last.add_metric([run.worker, run.model], run.at)
+        if run.deviation_hu is not None:
+            deviation.add_metric([run.worker, run.model], run.deviation_hu)
+    yield from (passed, last, deviation)

@@ -107,6 +107,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     tls.check(config)
     executor = engine.Executor(config, role, number)
     metrics.keep_in(hosts.metrics_folder(config), name)
+    metrics.begin(role, [one.name for one in config.destinations])
     log.event("role started", pid=os.getpid())
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:

@@ -59,6 +59,7 @@ def serve(config: Config) -> None:
     check_ports(config)
     tls.check(config)
     metrics.keep_in(hosts.metrics_folder(config), "serve")
+    metrics.begin("serve", ())
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)

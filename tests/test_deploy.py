@@ -145,7 +145,7 @@ def test_compose_s_node_finds_its_neighbours() -> None:
 
 def neighbours(config: Config) -> set[str]:
     """The hosts that the node of compose.yaml, and its Prometheus, talk to."""
-    prometheus = yaml.safe_load((DEPLOY / "compose" / "prometheus.yml").read_text())
+    prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     [target] = prometheus["scrape_configs"][0]["static_configs"][0]["targets"]
     host, port = target.split(":")
     assert int(port) == config.metrics.port
@@ -154,7 +154,7 @@ def neighbours(config: Config) -> set[str]:
 
 
 def test_prometheus_takes_its_configuration(program: Callable[[str], str]) -> None:
-    path = DEPLOY / "compose" / "prometheus.yml"
+    path = DEPLOY / "prometheus" / "prometheus.yml"
     subprocess.run([program("promtool"), "check", "config", path], check=True, capture_output=True)
 
 

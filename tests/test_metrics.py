@@ -101,7 +101,7 @@ NOW = metrics.Now(
     disk_free_bytes=12345,
     disk_bytes=99999,
     workers={"synthesize": 2},
-    constancy=[metrics.Constancy("limb-t1-ldm", "cpu", 4500.0, passed=True)],
+    constancy=[metrics.Constancy("node/synthesize/0", "limb-t1-ldm", 4500.0, passed=True, deviation_hu=2.5)],
 )
 
 
@@ -120,8 +120,10 @@ def test_what_waits_the_disk_the_workers_and_constancy_are_as_of_now(tmp_path: P
     assert value("last_instance_timestamp_seconds") == 4900
     assert (value("disk_free_bytes"), value("disk_size_bytes")) == (12345, 99999)
     assert value("workers_current", role="synthesize") == 2
-    assert value("constancy_passed", model="limb-t1-ldm", device="cpu") == 1
-    assert value("constancy_last_run_timestamp_seconds", model="limb-t1-ldm", device="cpu") == 4500
+    run = {"worker": "node/synthesize/0", "model": "limb-t1-ldm"}
+    assert value("constancy_passed", **run) == 1
+    assert value("constancy_last_run_timestamp_seconds", **run) == 4500
+    assert value("constancy_deviation_hounsfield", **run) == 2.5
 
 
 @pytest.mark.parametrize("role", ["", "synthesize_1"])
