@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import advice, conformance, metrics
+from dicomnode import advice, conformance
 from dicomnode.cli import parser
 from dicomnode.states import state_picture
 from pipeline.errors import REASONS
@@ -78,16 +78,6 @@ def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
         "rule": "the key that cures it",
         **advice.HELD_BEFORE_SENDING,
     }
-
-
-def test_every_metric_that_the_documents_name_exists() -> None:
-    text = "".join(path.read_text() for path in DOCUMENTS)
-    made = {family.name for family in metrics.REGISTRY.collect()} | {
-        metrics.JOBS_NOW,
-        metrics.DISK_FREE,
-        metrics.WAITING,
-    }
-    assert {name.removesuffix("_total") for name in re.findall(r"sct_node_\w+", text)} <= made
 
 
 def test_the_conformance_statement_is_what_the_tables_say() -> None:
