@@ -5,6 +5,7 @@ Each function is one transaction that changes nothing.
 
 from __future__ import annotations
 
+import datetime
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -88,3 +89,12 @@ def _tallies(keys: Sequence[str]) -> sa.Select[Any]:
 def _number(true: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     """In how many rows that is true; NULL is not."""
     return sa.func.sum(sa.case((true, 1), else_=0))
+
+
+def last_taken(engine: sa.Engine) -> dict[str, datetime.datetime]:
+    """Destination -> when it last had every instance of a CT series."""
+    query = sa.select(deliveries.c.destination, sa.func.max(deliveries.c.delivered_at))
+    query = query.where(deliveries.c.delivered_at.is_not(None)).group_by(deliveries.c.destination)
+    with transaction(engine) as connection:
+        rows = connection.execute(query).all()
+    return {name: datetime.datetime.fromtimestamp(at, datetime.UTC) for name, at in rows}

@@ -25,7 +25,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from dicomnode import buttons, case_list, guard, health, help_page, listener, log, metrics, sign_in
+from dicomnode import buttons, case_list, guard, health, help_page, listener, log, metrics, sign_in, system_page
 from dicomnode.audit import Event
 from dicomnode.config import Config
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
@@ -76,6 +76,7 @@ def app(config: Config) -> ASGIApp:
         Route("/jobs/{job:str}", _job, methods=["GET"]),
         *buttons.routes(),
         *help_page.routes(),
+        *system_page.routes(),
         *sign_in.routes(),
         Route("/style.css", _style, methods=["GET"]),
         Mount("/static", Scripts(packages=[("dicomnode", "static")])),
@@ -90,6 +91,7 @@ def app(config: Config) -> ASGIApp:
     made.state.seen = Seen(config, Ledger(database_url(config)), Known(config.node.data))
     made.state.pages = Pages(config)
     made.state.entry = entry
+    made.state.echoes = system_page.Echoes(config.node.ae_title)
     made.router.redirect_slashes = False
     return guard.SecurityHeaders(made)
 

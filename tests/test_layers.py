@@ -37,7 +37,7 @@ ALLOWED = {
 }
 """Module -> what it may import although its package may not, each for a reason of its own."""
 
-WEB = ("web", "health", "guard", "listener", "pages", "sign_in", "buttons", "help_page", "case_list")
+WEB = ("web", "health", "guard", "listener", "pages", "sign_in", "buttons", "help_page", "case_list", "system_page")
 """Modules of dicomnode that answer HTTP."""
 
 ONLY_IN = {

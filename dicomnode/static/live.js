@@ -117,7 +117,8 @@
       if (before.get(id) === text) row.removeAttribute("data-changed");
       else changed += row.toggleAttribute("data-changed", true);
     }
-    if (changed) say(`${changed} ${changed === 1 ? "case" : "cases"} changed`);
+    const what = document.querySelector("[data-what]")?.dataset.what ?? "row";
+    if (changed) say(`${changed} ${what}${changed === 1 ? "" : "s"} changed`);
   }
 
   // What is said
