@@ -118,7 +118,9 @@ def _add_conversions(commands: Any) -> None:
     added.add_argument("folder", type=Path, metavar="DIR", help="folder with one CT series")
     text = "a name in config/profiles, or the path of your own .yaml file (default generic)"
     added.add_argument("--profile", default="generic", metavar="NAME", help=text)
-    _add(commands, "models", _models, "List the installed models from their cards", "", "json")
+    added = _add(commands, "models", _models, "List the installed models from their cards", "", "json")
+    text = "load each, and compare what it computes of a test object with its card; exit status 1 if any differs"
+    added.add_argument("--verify", action="store_true", help=text)
     details = "A folder that `python -m monai.bundle run` executes where sct-node is installed; see its docs/README.md."
     added = _add(commands, "export", _export, "Write an installed model as a MONAI Bundle", details)
     added.add_argument("name", metavar="MODEL", help="a name that `sct-node models` lists, or a folder with a model")
@@ -234,6 +236,8 @@ def _models(given: argparse.Namespace) -> int:
     _config(given)
     from models.card import installed
 
+    if given.verify:
+        return measuring.verify(given.json)
     cards = [dataclasses.asdict(card) for card in installed()]
     if given.json:
         _print_json(cards)

@@ -1,8 +1,9 @@
-"""The commands that measure synthetic against true CT: `evaluate` and `dose`."""
+"""The commands that measure: synthetic against true CT (`evaluate`, `dose`), models against their cards."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -105,3 +106,17 @@ def _patients(given: argparse.Namespace) -> tuple[str, ...]:
 def _tell(sentence: str) -> None:
     sys.stderr.write(sentence + "\n")
     sys.stderr.flush()
+
+
+def verify(as_json: bool) -> int:
+    """Try every installed model. -> the exit status, 1 if any is not what its card says."""
+    from models.card import installed
+    from models.verify import problems_of
+
+    found = {card.name: problems_of(card) for card in installed()}
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, problems in found.items():
+            print(f"{name:<20} {'; '.join(problems) or 'is what its card says, and computes as it did'}")
+    return int(any(found.values()))

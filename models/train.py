@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import curves, pairs, plausibility, validate
+from models import curves, pairs, plausibility, validate, verify
 from models.card import ModelCard
 from models.checkpoint import Progress, Training
 from models.cohort import read_cohort
@@ -253,7 +253,7 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     save_model(training.average, card, folder)
     model = load_model(str(folder), str(training.device))
     doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
-    figures: dict[str, Any] = {"training": effort(training)}
+    figures: dict[str, Any] = {"training": effort(training), "reference": verify.reference_of(model)}
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     limits = plausibility.limits_of([validate.inside(model, pair) for pair in (*plain, *kept_back)])
     if doubt is not None:
