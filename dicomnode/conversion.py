@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from dicomnode.ledger import Ledger
     from dicomnode.schema import JobRow
     from dicomnode.spool import Spool
+    from pipeline.companion_kinds import CompanionKind
 
 REPORT: Final = "report.json"
 STAGES: Final = {"read": "volume"}
@@ -102,6 +103,12 @@ def options_of(settings: Settings, device: str, profiles: Mapping[str, Profile] 
 def profiles_of(config: Config, names: Iterable[str]) -> dict[str, Profile]:
     """What destinations ask of a CT series, by their names; one that the configuration has no more asks nothing."""
     return {one.name: load_profile(one.profile) for one in config.destinations if one.name in set(names)}
+
+
+def companions_of(config: Config, names: Iterable[str]) -> frozenset[CompanionKind]:
+    """Every companion that one of these destinations asks for."""
+    wanted = [config.destination(name) for name in names]
+    return frozenset(kind for one in wanted if one is not None for kind in one.companions)
 
 
 def write_report(result: Result, into: Path) -> None:
@@ -203,7 +210,8 @@ class Conversions:
         series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
         profiles = profiles_of(self._config, self._destinations(row))
         options = options_of(self._settings(row), self._config.device, profiles)
-        options = dataclasses.replace(options, replaces=row.replaces)
+        companions = companions_of(self._config, self._destinations(row))
+        options = dataclasses.replace(options, replaces=row.replaces, companions=companions)
         result = convert(series, self._loaded(row.model, row.model_digest), into, options)
         write_report(result, into)
         if self._ledger.job(row.job).state is not State.RECEIVED:

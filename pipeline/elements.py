@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from decimal import Decimal
 
 from pydicom import Dataset
@@ -18,7 +18,7 @@ from pydicom.config import RAISE
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
 from pydicom.tag import Tag
 
 from pipeline.instance import UID_PATTERN, intact
@@ -65,6 +65,17 @@ def _uid(tag: int, value: object) -> bytes:
 def sequence(keyword: str, items: Iterable[Elements]) -> Elements:
     """Encode a sequence (SQ) of items, each of defined length (PS3.5 section 7.5.1)."""
     return {_tag(keyword): _framed(_tag(keyword), "SQ", b"".join(_item(item) for item in items))}
+
+
+def decimal_strings(keyword: str, texts: Iterable[str]) -> Elements:
+    """Encode a DS whose values are written already. Raises struct.error for more than 65534 bytes (PS3.5 7.1.2)."""
+    return {_tag(keyword): _framed(_tag(keyword), "DS", "\\".join(texts).encode("ascii"))}
+
+
+def elements_of(source: Dataset, without: Container[str] = ()) -> Elements:
+    """Encode the attributes of a data set of our own making, less those of these keywords."""
+    known = correct_ambiguous_vr(source, is_little_endian=True)
+    return {int(element.tag): _encoded(element) for element in known if element.keyword not in without}
 
 
 def copied(source: Dataset, keywords: Iterable[str]) -> Elements:

@@ -17,6 +17,8 @@ from highdicom import Volume
 
 from models.weights import Model
 from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.companion_kinds import CompanionKind
+from pipeline.companions import companions_beside
 from pipeline.ct import DEFAULT_LABELS, Labels, check_source, write_ct
 from pipeline.findings import Finding, anatomy, inspect
 from pipeline.grid import WHOLE_FIELD, OutputGrid
@@ -49,6 +51,7 @@ class Options:
         profiles: what the destinations ask, by their names; the generic profile where there is none.
         replaces: SeriesInstanceUID of a CT series, made of fewer or other instances and sent already, that this one
             takes the place of; None for none.
+        companions: what is made beside the CT, because a destination asks for it.
     """
 
     accept_lossy: bool = False
@@ -61,6 +64,7 @@ class Options:
     tolerances: Tolerances = TOLERANCES
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     replaces: str | None = None
+    companions: frozenset[CompanionKind] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,12 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
         if made.sd is not None:
             write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
+        companions = companions_beside(files, made, options.companions, into)
     told = complaints(files, options.profiles)
     held = hold_of(findings, bool(warned), told)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
     report = report_of(chosen, mr, made, provenance, clock.seconds) | preflight_of(told, options.profiles)
+    report |= {"companions": companions}
     return Result(tuple(files), uid, findings, tuple(told), held, report)
 
 

@@ -185,7 +185,8 @@ def program() -> Callable[[str], str]:
         found = shutil.which(name, path=str(checkers) if name in ("dciodvfy", "dcentvfy") else os.pathsep.join(others))
         if found is None:
             pytest.skip(
-                f"{name} is not installed (Debian packages dcmtk, openjph-tools, orthanc, prometheus, chromium-driver)"
+                f"{name} is not installed (Debian packages dcmtk, openjph-tools, orthanc, plastimatch, prometheus, "
+                "chromium-driver)"
             )
         return found
 
