@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from dicomnode import accounts, decisions, machines, measuring
+from dicomnode import accounts, assurance, decisions, machines, measuring
 from dicomnode import config as configuration
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
@@ -155,6 +155,7 @@ def _add_rest(commands: Any) -> None:
     added = _add(commands, "train", _train, "Train a model by a recipe", "Goes on from its last checkpoint.")
     added.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as config/train/limb-t1-ldm.yaml")
     measuring.add_commands(commands, _add)
+    assurance.add_commands(commands, _add)
     accounts.add_commands(commands, _add)
     details = "Starts a node and a destination, pushes a phantom or your series, shows the result. Needs no set-up."
     added = _add(commands, "demo", _demo, "Show the whole journey on this machine", details)

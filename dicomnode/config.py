@@ -23,6 +23,7 @@ from dicomnode.plain import build, checked, kind, nearest, plain, said
 from dicomnode.sections import (
     Audit,
     Commitment,
+    Constancy,
     Hosts,
     Log,
     Metrics,
@@ -132,6 +133,7 @@ class Config:
     rules: tuple[Rule, ...] = ()
     otherwise: Convert | None = field(default=AS_CONFIGURED, metadata=THEN)
     stack: Tolerances = TOLERANCES
+    constancy: Constancy = Constancy()
     audit: Audit = Audit()
     log: Log = Log()
 

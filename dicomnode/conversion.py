@@ -18,11 +18,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from dicomnode import hosts, log, metrics
 from dicomnode.config import AS_CONFIGURED
@@ -33,7 +34,7 @@ from dicomnode.rules import settings_of
 from dicomnode.settings import Settings
 from dicomnode.states import State
 from dicomnode.watchdog import AtWork
-from models.card import BadCard, UnknownModel
+from models.card import BadCard, UnknownModel, find
 from models.weights import Model, WrongDigest, load_model
 from pipeline.errors import Implausible, Unsuitable
 from pipeline.profile import Profile, load_profile
@@ -41,7 +42,7 @@ from pipeline.run import Options, Result, convert
 from pipeline.series import Series, read_instance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from dicomnode.config import Config
     from dicomnode.engine import Queues
@@ -66,6 +67,9 @@ HELD_AT_ONCE: Final[dict[type[Exception], str]] = {
     ConfigError: "UNKNOWN_SETTINGS",
 }
 """Error -> the reason code of the hold."""
+
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,19 @@ class Conversions:
         self._cases = Cases(hosts.metrics_folder(config))
         self._models: dict[tuple[str, str], Model] = {}
         self._at_work: AtWork[JobRow] = AtWork()
+        self._alone = threading.Lock()
+
+    def aside(self, name: str, work: Callable[[Model], Outcome]) -> Outcome:
+        """Do something else with an installed model, by its name, while no attempt is at work; the next one waits."""
+        with self._alone:
+            return work(self._loaded(name, find(name).digest))
 
     def attempt(self, job: str, attempt: int) -> None:
         """Convert, and write the fact. Nothing happens when this attempt is not due (any more)."""
+        with self._alone:
+            self._attempt_if_due(job, attempt)
+
+    def _attempt_if_due(self, job: str, attempt: int) -> None:
         row = self._ledger.job(job)
         if row.state is not State.RECEIVED or row.held is not None or row.attempt != attempt:
             return

@@ -204,6 +204,7 @@ def _receive(config: Config, executor: engine.Executor, stop: threading.Event) -
 
 
 def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
+    from dicomnode.constancy import Daily
     from dicomnode.conversion import Conversions
 
     ledger = _open(config, executor, stop)
@@ -215,7 +216,9 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
     conversions = Conversions(config, ledger, queues, spool)
     engine.work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
-    _each_tick(executor, stop, conversions.end_what_hangs, others, _now_and_then(conversions.reconcile))
+    daily = Daily(config, ledger.engine, executor.id, conversions.aside)
+    reconcile = _now_and_then(conversions.reconcile)
+    _each_tick(executor, stop, conversions.end_what_hangs, others, reconcile, daily.tick)
 
 
 def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:

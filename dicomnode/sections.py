@@ -21,6 +21,7 @@ from dicomnode.values import (
     seconds_or_never,
     spacing,
     syslog_address,
+    time_of_day,
 )
 from pipeline.provenance import DESCRIPTION, NODE_EQUIPMENT, Equipment
 
@@ -158,6 +159,15 @@ class Audit:
     required: bool = False
     syslog: str | None = checked(None, syslog_address)
     syslog_tls: ClientTls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Constancy:
+    """When the phantom goes through the whole chain, and how far what comes out may be from the reference."""
+
+    at: str | None = checked(None, time_of_day)
+    hu: float = checked(5.0, between(0, 1000))
+    mm: float = checked(0.5, between(0, 100))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A rule is a `plain.Check`: value -> a complaint ("must be ..."), or None when th
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -63,6 +64,13 @@ def plain_name(value: str) -> str | None:
     """A name that is safe in a file name, a metric label and a command line."""
     plain = all(character.isascii() and (character.isalnum() or character in "-_.") for character in value)
     return None if value and plain and len(value) <= 64 else "must be 1 to 64 letters, digits, '-', '_' or '.'"
+
+
+def time_of_day(value: str | None) -> str | None:
+    """Nothing, or hours and minutes."""
+    if value is None or (re.fullmatch(r"[0-9]{2}:[0-9]{2}", value) and value < "24" and value[3:] < "60"):
+        return None
+    return "must be null, or a time of day in quotes, such as '05:30'"
 
 
 def host_name(value: str | None) -> str | None:

@@ -66,6 +66,11 @@ class Model:
     device: torch.device
     doubt: Doubt | None = None
 
+    @property
+    def device_name(self) -> str:
+        """The device for a person; of a GPU also what it is."""
+        return f"{self.device} {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else "cpu"
+
     def predict(
         self, mr: NDArray[np.float32], seed: int, steps: int | None = None, samples: int | None = None
     ) -> Prediction:

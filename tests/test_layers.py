@@ -104,6 +104,7 @@ WITHOUT_TORCH = (
     "dicomnode.spool",
     "dicomnode.deliver",
     "dicomnode.web",
+    "dicomnode.case_report",
     "pipeline.report",
 )
 """Modules of processes that must start fast and stay small."""

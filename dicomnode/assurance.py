@@ -1,0 +1,95 @@
+"""The commands of quality assurance: `constancy`, and `report` of a job or of a programme."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import getpass
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dicomnode import config as configuration
+from dicomnode.errors import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dicomnode.config import Config
+    from dicomnode.constancy_ledger import Outcome
+
+
+def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Both; `add` makes a command with its help."""
+    details = (
+        "What comes out is compared with the reference of these weights on this device; exit status 1 when it differs "
+        "(constancy.hu, constancy.mm). The run is kept with those of the workers."
+    )
+    added = add(commands, "constancy", _constancy, "Send a phantom through the whole chain", details, "json")
+    text = "installed model, or a folder with a card and weights (default: the configuration's)"
+    added.add_argument("--model", metavar="NAME", help=text)
+    text = "make what comes out the reference from now on"
+    added.add_argument("--accept", action="store_true", help=text)
+    text = "who accepts or asks; kept with the run (default: the user of this machine)"
+    added.add_argument("--by", metavar="NAME", default=None, help=text)
+
+    details = "Without a patient's name or ID, unless --named is given."
+    added = add(commands, "report", _report, "Write the report of a job as PDF", details)
+    added.add_argument("job", metavar="JOB", help="the job's key, or its first characters (at least 6)")
+    text = "where it goes (default: report-JOB.pdf in this folder)"
+    added.add_argument("--out", type=Path, metavar="FILE", help=text)
+    text = "say in it whom it is about: name, ID and date of birth as the MR has them"
+    added.add_argument("--named", action="store_true", help=text)
+
+
+def _constancy(given: argparse.Namespace) -> int:
+    config = configuration.load(given.config)
+    from dicomnode import constancy
+    from models.weights import load_model
+
+    by = f"cli:{given.by or getpass.getuser()}"
+    model = load_model(given.model or config.model, config.device)
+    name = model.card.name
+    outcome = constancy.accept(model, config, by) if given.accept else constancy.check(model, config)
+    _keep(config, by, name, model.card.digest, outcome)
+    if given.json:
+        print(json.dumps(_plain(name, outcome), indent=2))
+    else:
+        print(f"{'passed' if outcome.passed else 'FAILED'}: {name} on {outcome.device}: {outcome.sentence}")
+    return 0 if outcome.passed else 1
+
+
+def _keep(config: Config, by: str, name: str, digest: str, outcome: Outcome) -> None:
+    """The run in the ledger, where a node has one."""
+    from dicomnode import constancy_ledger
+    from dicomnode.ledger import existing
+
+    try:
+        ledger = existing(config)
+    except NodeError as error:
+        print(f"the run is not kept: {error}", file=sys.stderr)
+        return
+    ledger.create()
+    constancy_ledger.end(ledger.engine, constancy_ledger.begin(ledger.engine, by, name, digest), outcome)
+    ledger.close()
+
+
+def _plain(name: str, outcome: Outcome) -> dict[str, Any]:
+    measured = None if outcome.measured is None else json.loads(outcome.measured)
+    return {"model": name, **dataclasses.asdict(outcome), "measured": measured}
+
+
+def _report(given: argparse.Namespace) -> int:
+    config = configuration.load(given.config)
+    from dicomnode.case_report import case_of
+    from dicomnode.ledger import existing
+    from dicomnode.spool import Spool
+    from pipeline.report import pdf_of
+
+    ledger = existing(config)
+    row = ledger.job(given.job)
+    path = given.out or Path(f"report-{row.job[:12]}.pdf")
+    path.write_bytes(pdf_of(case_of(ledger, Spool(config.node.data), row, named=given.named)))
+    print(path)
+    return 0
