@@ -1,6 +1,7 @@
 """What a viewer is given is what is in the DICOM files, at its place, read by libraries that we did not write."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -67,7 +68,7 @@ def test_values_that_are_no_whole_numbers_are_shown_to_a_part_in_32767(tmp_path:
 def test_what_is_shown_says_nothing_about_the_patient(tmp_path: Path) -> None:
     files = write_mr_series(thigh(axial_grid((6, 20, 20), (3.0, 4.0, 4.0))).mr, tmp_path / "mr")
     (tmp_path / "shown.nii.gz").write_bytes(shown.nifti(shown.mr_of(files)))
-    header = nibabel.load(tmp_path / "shown.nii.gz").header
+    header: Any = nibabel.load(tmp_path / "shown.nii.gz").header
     assert [bytes(header[name]).strip(b"\0") for name in ("descrip", "intent_name", "aux_file", "db_name")] == [b""] * 4
     assert list(header.extensions) == []
     assert (int(header["qform_code"]), int(header["sform_code"])) == (1, 1)
