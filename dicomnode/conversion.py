@@ -30,6 +30,7 @@ from dicomnode.config import AS_CONFIGURED
 from dicomnode.engine import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
 from dicomnode.last_case import Cases
+from dicomnode.result import REPORT
 from dicomnode.rules import settings_of
 from dicomnode.settings import Settings
 from dicomnode.states import State
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from dicomnode.spool import Spool
     from pipeline.companion_kinds import CompanionKind
 
-REPORT: Final = "report.json"
 STAGES: Final = {"read": "volume"}
 """The report's name of a stage -> the metric's, where they differ."""
 HUNG: Final = 75

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dicomnode import log
+from dicomnode.result import REPORT
 from pipeline.errors import Unsuitable
 from pipeline.origin import Origin, origin_of
 from pipeline.series import Series, read_instance
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from dicomnode.schema import JobRow
 
-REPORT: Final = "report.json"
 REMEMBERED: Final = 2000
 """Jobs whose facts are kept in memory, those asked for last."""
 

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomnode.conversion import REPORT, options_of, profiles_of, write_report
+from dicomnode.conversion import options_of, profiles_of, write_report
 from dicomnode.errors import NodeError
 from dicomnode.ledger import IGNORED_BY_RULE
+from dicomnode.result import REPORT
 from dicomnode.rules import choose
 from models.weights import load_model
 from pipeline.errors import Unsuitable

@@ -25,28 +25,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from dicomnode import buttons, case_list, guard, health, help_page, listener, log, metrics, sign_in, system_page
-from dicomnode.audit import Event
+from dicomnode import buttons, case, case_list, guard, health, help_page, listener, log, metrics, sign_in, system_page
 from dicomnode.config import Config
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
 from dicomnode.facts import Known
 from dicomnode.ledger import Ledger, database_url
-from dicomnode.listing import proof_sentence
 from dicomnode.pages import Pages, pages_of
-from dicomnode.proof_ledger import Proofs
-from dicomnode.schema import JobRow
-from dicomnode.sentences import answers, delivery_sentence, reason
-
-REFRESH_S: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One row of the page of jobs: a job, its reason in one sentence, and one sentence a destination."""
-
-    job: JobRow
-    reason: str
-    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +57,7 @@ def app(config: Config) -> ASGIApp:
     entry = sign_in.Entry(config)
     routes = [
         *case_list.routes(),
-        Route("/jobs/{job:str}", _job, methods=["GET"]),
+        *case.routes(),
         *buttons.routes(),
         *help_page.routes(),
         *system_page.routes(),
@@ -120,27 +104,6 @@ async def _ticking(_: Starlette) -> AsyncIterator[None]:
     task = asyncio.create_task(tick())
     yield
     task.cancel()
-
-
-def _line(ledger: Ledger, job: JobRow) -> Line:
-    receipts = ledger.receipts(job.job)
-    deliveries = ledger.deliveries(job.job)
-    return Line(job, reason(job), tuple(delivery_sentence(one, receipts, job.ct_instances or 0) for one in deliveries))
-
-
-def _job(request: Request) -> Response:
-    """GET /jobs/{job}"""
-    seen = _seen(request)
-    job = seen.ledger.job(request.path_params["job"])
-    if "auto" not in request.query_params:
-        sign_in.record(request, Event.ACCESSED, job=job.job, series=[job.source_series_uid])
-    told = {"events": seen.ledger.events(job.job), "answers": answers(seen.ledger.receipts(job.job))}
-    proofs = [(one, proof_sentence(one)) for one in Proofs(seen.ledger.engine).of(job.job)]
-    decisions = buttons.offered(job) if sign_in.visitor_of(request).decides else []
-    # A page with a form does not read itself again: that would wipe out a reason half written.
-    refresh = None if decisions else f"{REFRESH_S}; url=/jobs/{job.job}?auto=1"
-    values = {**told, "proofs": proofs, "line": _line(seen.ledger, job), "decisions": decisions, "refresh": refresh}
-    return pages_of(request).page(request, "job.html", values)
 
 
 def _style(_: Request) -> Response:

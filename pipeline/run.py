@@ -30,6 +30,7 @@ from pipeline.preflight import Complaint, complaints
 from pipeline.profile import Profile
 from pipeline.provenance import Provenance
 from pipeline.series import Selection, Series, select
+from pipeline.shown import UNCERTAINTY
 from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.synthesize import Synthesis, seed_of, synthesize
 from pipeline.volume import read_stack

@@ -37,7 +37,20 @@ ALLOWED = {
 }
 """Module -> what it may import although its package may not, each for a reason of its own."""
 
-WEB = ("web", "health", "guard", "listener", "pages", "sign_in", "buttons", "help_page", "case_list", "system_page")
+WEB = (
+    "web",
+    "health",
+    "guard",
+    "listener",
+    "pages",
+    "sign_in",
+    "buttons",
+    "help_page",
+    "case_list",
+    "case",
+    "case_pictures",
+    "system_page",
+)
 """Modules of dicomnode that answer HTTP."""
 
 ONLY_IN = {

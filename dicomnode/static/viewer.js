@@ -1,2 +1,210 @@
-// The pictures of the case page. Research, not for clinical use.
+// The pictures of a case: MR, synthetic CT, both in one, and the uncertainty, in three planes. Drawn by NiiVue (WebGL 2);
+// where that cannot be had, a still picture is shown. Research, not for clinical use.
 "use strict";
+
+(() => {
+  const NAMES = { ct: "synthetic CT", mr: "MR", uncertainty: "uncertainty" };
+  const ORDER = ["ct", "mr", "uncertainty"];      // the first that is there lends its grid to all
+  const UNCERTAINTY_HU = [0, 150];                // shown dark, shown bright
+  const PLANES = ["sagittal", "coronal", "axial"]; // NiiVue's axes: right, anterior, superior
+
+  const root = document.getElementById("viewer");
+  if (!root) return;
+  const part = (id) => document.getElementById(id);
+  const said = part("said");
+  const base = `/jobs/${root.dataset.job}/`;
+  const loaded = {};                              // name -> NiiVue's volume
+  let nv = null;
+  let view = "";
+
+  function say(text) {
+    said.textContent = text;
+  }
+
+  /** A still picture in place of the viewer, and why. */
+  function still(why) {
+    root.hidden = true;
+    root.dataset.state = "still";
+    say(why);
+    if (!document.querySelector("img.still") && there().includes("ct")) {
+      const image = document.createElement("img");
+      image.className = "still";
+      image.alt = "Axial, coronal and sagittal planes through the middle: MR, synthetic CT, both";
+      image.src = `${base}pictures.png`;
+      root.after(image);
+    }
+  }
+
+  /** The names of the volumes that the node has. */
+  function there() {
+    return ORDER.filter((name) => part("volumes").dataset.have.split(" ").includes(name));
+  }
+
+  async function begin() {
+    const probe = document.createElement("canvas").getContext("webgl2");
+    if (!probe || !window.niivue) {
+      still("This browser has no WebGL 2, so there is a still picture only.");
+      return;
+    }
+    probe.getExtension("WEBGL_lose_context")?.loseContext();
+    root.hidden = false;
+    root.dataset.state = "loading";
+    const options = {
+      isRadiologicalConvention: true, sagittalNoseLeft: true, showAllOrientationMarkers: true,
+      dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", logLevel: "error", loadingText: "",
+      multiplanarShowRender: niivue.SHOW_RENDER.NEVER, multiplanarPadPixels: 4, dragMode: niivue.DRAG_MODE.pan,
+      backColor: [0, 0, 0, 1], fontColor: [0.94, 0.89, 0.26, 1], fontMinPx: 18, isCornerOrientationText: true,
+      crosshairColor: [0.94, 0.89, 0.26, 0.7], crosshairWidth: 0.6, crosshairWidthUnit: "mm", crosshairGap: 8,
+      isColorbar: false, show3Dcrosshair: false,
+    };
+    nv = new niivue.Niivue(options);
+    nv.onLocationChange = tell;
+    await nv.attachToCanvas(part("canvas"));
+    part("canvas").addEventListener("webglcontextlost", () => still("The graphics of this browser gave up."));
+    nv.setSliceType(niivue.SLICE_TYPE.MULTIPLANAR);
+    await load();
+    new MutationObserver(load).observe(part("state"), { attributes: true, childList: true, subtree: true });
+  }
+
+  let busy = false;
+
+  /** Load what is there and was not loaded yet, each at its own time; say what cannot be had. */
+  async function load() {
+    if (busy) return;
+    busy = true;
+    try {
+      for (const name of there().filter((one) => !(one in loaded))) await loadOne(name);
+      if (!said.dataset.failed) say("");
+      root.dataset.state = "ready";
+    } finally {
+      busy = false;
+    }
+  }
+
+  async function loadOne(name) {
+    say(`Loading the ${NAMES[name]} …`);
+    const answer = await fetch(`${base}${name}.nii.gz`);
+    if (!answer.ok || answer.redirected) {
+      loaded[name] = null;
+      said.dataset.failed = name;
+      say(`The ${NAMES[name]} cannot be shown. ${answer.redirected ? "Sign in again." : await answer.text()}`);
+      return;
+    }
+    const buffer = await answer.arrayBuffer();
+    await nv.loadFromArrayBuffer(buffer, `${name}.nii.gz`);
+    const volume = nv.volumes[nv.volumes.length - 1];
+    loaded[name] = volume;
+    for (const choice of root.querySelectorAll("[name=view]")) choice.disabled = !possible(choice.value);
+    if (nv.volumes.length === 1) limits();
+    choose(possible("fused") ? "fused" : name);
+  }
+
+  /** Whether a view has all that it shows. */
+  function possible(one) {
+    const needs = { mr: ["mr"], ct: ["ct"], fused: ["mr", "ct"], uncertainty: ["ct", "uncertainty"] }[one];
+    return needs.every((name) => loaded[name]);
+  }
+
+  /** Show a view: which volumes, in which colours, how much of each. */
+  function choose(one) {
+    view = one;
+    root.querySelector(`[name=view][value=${one}]`).checked = true;
+    const over = one === "fused" || one === "uncertainty";
+    part("overlay").disabled = !over;
+    part("overlay").previousSibling.textContent = one === "uncertainty" ? "CT " : "MR ";
+    part("overlay").nextSibling.textContent = one === "uncertainty" ? " uncertainty" : " CT";
+    draw();
+  }
+
+  function draw() {
+    const share = part("overlay").value / 100;
+    const opacities = {
+      mr: { mr: 1 }, ct: { ct: 1 }, fused: { ct: 1, mr: 1 - share }, uncertainty: { ct: 1, uncertainty: share },
+    }[view];
+    for (const [name, volume] of Object.entries(loaded)) {
+      if (!volume) continue;
+      const [low, high] = windowOf(name, volume);
+      Object.assign(volume, { cal_min: low, cal_max: high });
+      volume.colormap = name === "uncertainty" ? "viridis" : name === "ct" && view === "fused" ? "copper" : "gray";
+      volume.opacity = opacities[name] ?? 0;
+      volume.colorbarVisible = name === "uncertainty";
+    }
+    nv.opts.isColorbar = view === "uncertainty";
+    nv.updateGLVolume();
+    nv.createOnLocationChange();
+    root.dataset.view = view;
+  }
+
+  /** Which values are black and white. */
+  function windowOf(name, volume) {
+    if (name === "uncertainty") return UNCERTAINTY_HU;
+    if (name === "ct") return [Number(part("low").value), Number(part("high").value)];
+    return part("mr-window").value === "all" ? [volume.global_min, volume.global_max] : [0, volume.robust_max];
+  }
+
+  /** The sliders' ends: one step is one slice of the first volume. */
+  function limits() {
+    PLANES.forEach((plane, axis) => {
+      part(plane).max = nv.volumes[0].dimsRAS[axis + 1] - 1;
+    });
+    follow();
+  }
+
+  /** The sliders where the crosshair is. */
+  function follow() {
+    PLANES.forEach((plane, axis) => {
+      const size = nv.volumes[0].dimsRAS[axis + 1];
+      part(plane).value = Math.min(Math.floor(nv.scene.crosshairPos[axis] * size), size - 1);
+    });
+  }
+
+  /** The crosshair where a slider is. */
+  function move(axis) {
+    const size = nv.volumes[0].dimsRAS[axis + 1];
+    nv.scene.crosshairPos[axis] = (Number(part(PLANES[axis]).value) + 0.5) / size;
+    nv.drawScene();
+    nv.createOnLocationChange();
+  }
+
+  /** Say where the crosshair is and what is there. */
+  function tell(location) {
+    const letters = [["L", "R"], ["P", "A"], ["I", "S"]];
+    const place = [0, 1, 2].map((axis) => {
+      const mm = location.mm[axis];
+      return `${letters[axis][mm >= 0 ? 1 : 0]} ${Math.abs(mm).toFixed(1)}`;
+    });
+    const values = ORDER.filter((name) => loaded[name]).map((name) => {
+      const found = location.values.find((one) => one.id === loaded[name].id);
+      const unit = { ct: " HU", mr: "", uncertainty: " HU" }[name];
+      return `${name === "ct" ? "CT" : NAMES[name]} ${found ? Math.round(found.value) + unit : "–"}`;
+    });
+    part("place").textContent = `${place.join(", ")} mm: ${values.join(", ")}`;
+    follow();
+  }
+
+  function preset() {
+    const chosen = part("window").value;
+    if (chosen) [part("low").value, part("high").value] = chosen.split(" ");
+    if (view) draw();
+  }
+
+  function own() {
+    const pair = `${part("low").value} ${part("high").value}`;
+    const same = [...part("window").options].find((option) => option.value === pair);
+    part("window").value = same ? pair : "";
+    if (view && Number(part("low").value) < Number(part("high").value)) draw();
+  }
+
+  for (const choice of root.querySelectorAll("[name=view]")) choice.addEventListener("change", () => choose(choice.value));
+  part("overlay").addEventListener("input", draw);
+  part("window").addEventListener("change", preset);
+  for (const id of ["low", "high"]) part(id).addEventListener("change", own);
+  part("mr-window").addEventListener("change", draw);
+  part("planes").addEventListener("change", () => {
+    const types = niivue.SLICE_TYPE;
+    nv.setSliceType({ three: types.MULTIPLANAR, axial: types.AXIAL, coronal: types.CORONAL, sagittal: types.SAGITTAL }[part("planes").value]);
+  });
+  PLANES.forEach((plane, axis) => part(plane).addEventListener("input", () => move(axis)));
+  preset();
+  begin().catch((error) => still(`The viewer failed: ${error.message}.`));
+})();

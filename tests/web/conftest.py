@@ -275,12 +275,11 @@ class Browser:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())["value"]
 
-    def open(self, profile: Path, width: int, *, dark: bool) -> None:
-        """Start Chromium with an empty profile and a page of `width` CSS pixels."""
-        quiet = (
-            "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
-        )
-        arguments = [f"--{switch}" for switch in ("headless", *quiet.split(), "disable-sync")]
+    def open(self, profile: Path, width: int, *, dark: bool, graphics: bool = False) -> None:
+        """Start Chromium with an empty profile and a page of `width` CSS pixels; with WebGL (in software) or without."""
+        quiet = "no-sandbox disable-quic no-first-run disable-background-networking disable-component-update"
+        drawn = ("use-gl=angle", "use-angle=swiftshader", "enable-unsafe-swiftshader") if graphics else ("disable-gpu",)
+        arguments = [f"--{switch}" for switch in ("headless", *quiet.split(), "disable-sync", *drawn)]
         device = {"deviceMetrics": {"width": width, "height": 900, "pixelRatio": 1, "touch": False}}
         options = {"args": [*arguments, f"--user-data-dir={profile}"], "mobileEmulation": device}
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
