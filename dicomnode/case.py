@@ -94,6 +94,7 @@ def _case(request: Request) -> Response:
     refresh = None if decisions else f"{REFRESH_S}; url=/jobs/{job.job}?auto=1"
     values = {
         **_told(seen.ledger, job),
+        "origin": seen.known.of(job).origin,
         "report": report,
         "checks": list(checks(report)),
         "histogram": histogram(report),

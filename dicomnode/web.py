@@ -1,7 +1,7 @@
 """The web page: the jobs, and each job with its events, what each destination answered, and buttons for a physicist.
 
     GET /               the list of cases: `case_list`
-    GET /jobs/{job}     one job: its events and what each destination answered
+    GET /jobs/{job}     one case: `case`
 
 Who may come in is said in `sign_in`, the buttons in `buttons`, what every request must fulfil in `guard`. No page holds
 a patient's name or ID: the ledger has none. Without JavaScript every page says and does the same, with still pictures;

@@ -139,7 +139,8 @@
   function windowOf(name, volume) {
     if (name === "uncertainty") return UNCERTAINTY_HU;
     if (name === "ct") return [Number(part("low").value), Number(part("high").value)];
-    return part("mr-window").value === "all" ? [volume.global_min, volume.global_max] : [0, volume.robust_max];
+    const high = part("mr-window").value === "all" ? volume.global_max : volume.robust_max;
+    return [-high / 100, high];                   // the darkest colour of what lies on top is transparent: none has it
   }
 
   /** The sliders' ends: one step is one slice of the first volume. */

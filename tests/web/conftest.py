@@ -276,7 +276,7 @@ class Browser:
             return json.loads(answer.read())["value"]
 
     def open(self, profile: Path, width: int, *, dark: bool, graphics: bool = False) -> None:
-        """Start Chromium with an empty profile and a page of `width` CSS pixels; with WebGL (in software) or without."""
+        """Start Chromium with an empty profile and a page of `width` CSS pixels; WebGL, if any, is software."""
         quiet = "no-sandbox disable-quic no-first-run disable-background-networking disable-component-update"
         drawn = ("use-gl=angle", "use-angle=swiftshader", "enable-unsafe-swiftshader") if graphics else ("disable-gpu",)
         arguments = [f"--{switch}" for switch in ("headless", *quiet.split(), "disable-sync", *drawn)]
