@@ -6,6 +6,7 @@ When the supervisor itself is killed, its children see their standard input clos
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -92,14 +93,19 @@ def wait_for_orphans(config: Config) -> None:
     """Give the children of a killed predecessor the time to end. Raises RoleTaken when one stays."""
     deadline = time.monotonic() + 2 * GRACE_S
     for role, number in _wanted(config):
-        while True:
-            try:
-                engine.Executor(config, role, number).close()
-                break
-            except RoleTaken:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        while not _free(config, role, number, deadline):
+            time.sleep(0.1)
+
+
+def _free(config: Config, role: str, number: int, deadline: float) -> bool:
+    """Whether no process has the role. Raises RoleTaken when one has it beyond the deadline."""
+    try:
+        engine.Executor(config, role, number).close()
+    except RoleTaken:
+        if time.monotonic() > deadline:
+            raise
+        return False
+    return True
 
 
 def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
@@ -115,20 +121,24 @@ def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
 def check_ports(config: Config) -> None:
     """Raise PortTaken, or ConfigError for an address that is not this machine's, before anything is started."""
     for key, bind, port in _wanted_ports(config):
-        with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((bind, port))
-            except PermissionError as error:
-                raise ConfigError(key, f"port {port} needs more rights", "choose a port above 1023") from error
-            except socket.gaierror as error:
-                raise ConfigError(
-                    key.replace("port", "bind"), f"{bind!r} is no address", "use 0.0.0.0 for all"
-                ) from error
-            except OSError as error:
-                if error.errno == 98:
-                    raise PortTaken(key, bind, port) from error
-                raise ConfigError(key.replace("port", "bind"), f"{bind!r}: {error.strerror}", "use 0.0.0.0") from error
+        address = key.replace("port", "bind")
+        try:
+            _try_port(bind, port)
+        except PermissionError as error:
+            raise ConfigError(key, f"port {port} needs more rights", "choose a port above 1023") from error
+        except socket.gaierror as error:
+            raise ConfigError(address, f"{bind!r} is no address", "use 0.0.0.0 for all") from error
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(key, bind, port) from error
+            raise ConfigError(address, f"{bind!r}: {error.strerror}", "use 0.0.0.0") from error
+
+
+def _try_port(bind: str, port: int) -> None:
+    """Bind the port, and let it go. Raises OSError."""
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((bind, port))
 
 
 def _serving_file(config: Config) -> Path:

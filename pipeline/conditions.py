@@ -104,10 +104,9 @@ CONDITIONS: dict[str, tuple[str, Condition | None]] = {
 
 def code_breaches(elements: Iterable[DataElement]) -> Iterator[str]:
     """Each coded entry has one code value, and a scheme unless it is a URN (PS3.3 table 8.8-1)."""
-    for element in elements:
-        if element.VR == "SQ" and element.keyword.endswith("CodeSequence"):
-            for item in element.value or ():
-                if not _has("CodeValue", "LongCodeValue", "URNCodeValue")(item):
-                    yield f"an item of {element.keyword} has no code value"
-                if _has("CodeValue", "LongCodeValue")(item) and not _has("CodingSchemeDesignator")(item):
-                    yield f"an item of {element.keyword} has no CodingSchemeDesignator"
+    coded = (one for one in elements if one.VR == "SQ" and one.keyword.endswith("CodeSequence"))
+    for keyword, item in ((one.keyword, item) for one in coded for item in one.value or ()):
+        if not _has("CodeValue", "LongCodeValue", "URNCodeValue")(item):
+            yield f"an item of {keyword} has no code value"
+        if _has("CodeValue", "LongCodeValue")(item) and not _has("CodingSchemeDesignator")(item):
+            yield f"an item of {keyword} has no CodingSchemeDesignator"

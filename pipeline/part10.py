@@ -53,16 +53,20 @@ def read_file(path: Path, *, pixels: bool) -> tuple[pydicom.Dataset, bytes]:
 
 def _check_inflated_size(file: Part10File) -> None:
     """Inflate a deflated data set piece by piece, only to see how long it is; leaves the file at its beginning."""
-    if file.read(132)[128:] == b"DICM":
-        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_beyond_file_meta)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
-            limit = min(max(INFLATED_BYTES, INFLATED_TIMES * file.size), LARGEST_INFLATED_BYTES)
-            while packed := inflater.unconsumed_tail or file.read(CHUNK_BYTES):
-                length += len(inflater.decompress(packed, CHUNK_BYTES))
-                if length > limit:
-                    raise ValueError(f"it inflates to more than {limit} bytes")
+    if file.read(132)[128:] == b"DICM" and _is_deflated(file):
+        inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        limit = min(max(INFLATED_BYTES, INFLATED_TIMES * file.size), LARGEST_INFLATED_BYTES)
+        while packed := inflater.unconsumed_tail or file.read(CHUNK_BYTES):
+            length += len(inflater.decompress(packed, CHUNK_BYTES))
+            if length > limit:
+                raise ValueError(f"it inflates to more than {limit} bytes")
     file.seek(0)
+
+
+def _is_deflated(file: Part10File) -> bool:
+    """Read the file meta information; what follows is the data set."""
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_beyond_file_meta)
+    return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
 
 def _beyond_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:

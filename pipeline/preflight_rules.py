@@ -109,12 +109,12 @@ def _items(image: Dataset, path: Sequence[str]) -> list[Dataset]:
 def conditional_attributes(file: CTFile) -> Sentences:
     """Type 1C and 2C attributes whose condition holds are there, and those of Type 1C have a value (PS3.5 7.4)."""
     image = file.image
-    for keyword, (kind, condition) in CONDITIONS.items():
-        if condition is not None and condition(image):
-            if keyword not in image:
-                yield f"Type {kind} attribute {keyword} is missing although its condition holds"
-            elif kind == "1C" and image[keyword].is_empty:
-                yield f"Type 1C attribute {keyword} has no value although its condition holds"
+    needed = {keyword: kind for keyword, (kind, condition) in CONDITIONS.items() if condition and condition(image)}
+    for keyword, kind in needed.items():
+        if keyword not in image:
+            yield f"Type {kind} attribute {keyword} is missing although its condition holds"
+        elif kind == "1C" and image[keyword].is_empty:
+            yield f"Type 1C attribute {keyword} has no value although its condition holds"
     yield from code_breaches(file.elements)
 
 

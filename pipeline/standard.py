@@ -94,13 +94,12 @@ def mr_attributes() -> dict[str, Standing]:
     """Keyword -> where it stands, of every attribute of an MR image at the top level or of a frame."""
     entities: dict[str, set[str]] = {}
     macros: dict[str, set[str]] = {}
-    for iod in MR_IMAGES:
-        for module in get_iod_module_map()[iod]:
-            for row in _attributes(module["key"]):
-                if not row.path:
-                    entities.setdefault(row.keyword, set()).add(module["ie"])
-                elif len(row.path) == 2 and row.path[0] in FUNCTIONAL_GROUPS:
-                    macros.setdefault(row.keyword, set()).add(row.path[1])
+    modules = [module for iod in MR_IMAGES for module in get_iod_module_map()[iod]]
+    for entity, row in ((module["ie"], row) for module in modules for row in _attributes(module["key"])):
+        if not row.path:
+            entities.setdefault(row.keyword, set()).add(entity)
+        elif len(row.path) == 2 and row.path[0] in FUNCTIONAL_GROUPS:
+            macros.setdefault(row.keyword, set()).add(row.path[1])
     return {
         keyword: Standing(frozenset(entities.get(keyword, ())), tuple(sorted(macros.get(keyword, ()))))
         for keyword in sorted(entities | macros)
