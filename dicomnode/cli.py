@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from dicomnode import accounts, assurance, decisions, machines, measuring
+from dicomnode import accounts, assurance, decisions, machines, measuring, notifying
 from dicomnode import config as configuration
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
@@ -136,6 +136,7 @@ def _add_jobs(commands: Any) -> None:
     added.add_argument("job", metavar="JOB", help=job)
     decisions.add_commands(commands, _add)
     machines.add_commands(commands, _add)
+    notifying.add_command(commands, _add)
 
 
 def _add_rest(commands: Any) -> None:

@@ -19,6 +19,7 @@ from dicomnode.conditions import When
 from dicomnode.credentials import Secret
 from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError
+from dicomnode.notification import Notify
 from dicomnode.plain import build, checked, kind, nearest, plain, said
 from dicomnode.sections import (
     Audit,
@@ -135,6 +136,7 @@ class Config:
     stack: Tolerances = TOLERANCES
     constancy: Constancy = Constancy()
     audit: Audit = Audit()
+    notify: Notify = Notify()
     log: Log = Log()
 
     def destination(self, name: str) -> Destination | None:

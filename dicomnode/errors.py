@@ -9,6 +9,7 @@
     ├── NotStorable         the bytes are no storable instance: the sender gets 0xC000 and a comment (PS3.4 B.2.3)
     ├── Damaged             a stored file is not as it came: its commitment fails, with an alarm (PS3.3 C.14.1.1)
     ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
+    ├── NotTaken            a mail server or a webhook does not take a message: tried again, with back-off
     ├── LedgerUnreachable   the database does not answer: pages say so; reception goes on, for files are the truth
     ├── OldLedger           the database's tables are of another version and cannot be brought up: nothing starts
     ├── NewLedger           a newer version of the node has worked on the database: nothing starts
@@ -94,6 +95,10 @@ class Undelivered(NodeError):
         super().__init__(sentence)
         self.receipts = tuple(receipts)
         self.sentence = sentence
+
+
+class NotTaken(NodeError):
+    """A mail server or a webhook did not take a message; the sentence holds nothing of what it says."""
 
 
 class LedgerUnreachable(NodeError):

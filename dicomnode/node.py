@@ -224,6 +224,8 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
 def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
     from dicomnode.attempt import Deliveries
     from dicomnode.commitment_scu import Asking
+    from dicomnode.notify import TICK_S as LOOK_S
+    from dicomnode.notify import Notifier
     from dicomnode.proof_ledger import Proofs
     from dicomnode.retention import Retention
 
@@ -238,7 +240,9 @@ def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -
     prune = _now_and_then(lambda: queues.prune(engine.REMEMBERED_S), PRUNE_S)
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     delete = _now_and_then(Retention(config, ledger, spool, trail).run, PRUNE_S)
-    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, prune, delete)
+    notifier = Notifier(config, ledger, spool)
+    notify, forget = _now_and_then(notifier.tick, LOOK_S), _now_and_then(notifier.forget, PRUNE_S)
+    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, notify, prune, delete, forget)
 
 
 def check_page(config: Config) -> None:

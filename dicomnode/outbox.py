@@ -9,6 +9,7 @@ So nothing is told that did not happen, and nothing is forgotten when its proces
     destination, replaced after it had been sent
     a series is unsuitable                            rejection
     the daily check of the whole chain failed         constancy
+    a process hangs, or ends again and again          failure
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What a notice is about; `notify.on` of the configuration says which kinds are sent."""
+    """What a notice is about; `notify.about` of the configuration says which kinds are sent."""
 
     HOLD = "hold"
     FAILURE = "failure"

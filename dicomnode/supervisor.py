@@ -20,16 +20,21 @@ from pathlib import Path
 from typing import Final
 
 from dicomnode import config as configuration
-from dicomnode import engine, hosts, log, metrics, tls
+from dicomnode import engine, hosts, log, metrics, outbox, tls
 from dicomnode.audit import Event, Trail
 from dicomnode.config import Config
-from dicomnode.errors import ConfigError, PortTaken, RoleTaken
+from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
+from dicomnode.ledger import Ledger, database_url
 from dicomnode.node import GRACE_S, ROLES, check_page, ready, run_folder
+from dicomnode.outbox import Kind
+from dicomnode.steps import transaction
 from dicomnode.watchdog import Pulse
 
 RESTART_FIRST_S: Final = 0.5
 RESTART_MAX_S: Final = 30.0
 HEALTHY_S: Final = 60.0
+TOLD_AT: Final = 3
+"""A process that has ended so often, each time within HEALTHY_S, is a failure that people are told of, once."""
 
 
 @dataclass
@@ -159,13 +164,31 @@ def _started(role: str, number: int, config: Config, config_path: Path) -> Child
     return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE), pulse)  # noqa: S603, our own command
 
 
-def _kill_if_hanging(child: Child, limit_s: float) -> None:
+def _kill_if_hanging(child: Child, config: Config) -> None:
     """SIGKILL for a child that ticks no more; it is found ended at the next look."""
     silent_s = child.pulse.silent_s()
-    if silent_s > limit_s:
+    if silent_s > config.node.hang_timeout_s:
         log.event("role hangs, killed", level="error", hanging=child.role, silent_s=round(silent_s))
         child.process.kill()
         child.process.wait()
+        _tell(config, "ROLE_HANGS", f"the {child.role} process showed no sign of life for {silent_s:.0f} s")
+
+
+def _tell(config: Config, code: str, words: str) -> None:
+    """Have people told, from a thread of its own: a database that does not answer delays no restart."""
+    threading.Thread(target=_note, args=(config, code, words), name="tell", daemon=True).start()
+
+
+def _note(config: Config, code: str, words: str) -> None:
+    """Put a failure of the node into the queue of notices; a database that cannot be reached is logged."""
+    ledger = Ledger(database_url(config))
+    try:
+        with transaction(ledger.engine) as connection:
+            outbox.put(connection, Kind.FAILURE, code, words)
+    except LedgerUnreachable as error:
+        log.event("notice not written", level="error", code=code, reason=str(error))
+    finally:
+        ledger.close()
 
 
 def _watch(child: Child, config: Config, config_path: Path) -> None:
@@ -173,7 +196,7 @@ def _watch(child: Child, config: Config, config_path: Path) -> None:
     if child.restart_at is None:
         code = child.process.poll()
         if code is None:
-            _kill_if_hanging(child, config.node.hang_timeout_s)
+            _kill_if_hanging(child, config)
             return
         lived_s = time.monotonic() - child.started_at
         child.failures = 1 if lived_s > HEALTHY_S else child.failures + 1
@@ -181,6 +204,8 @@ def _watch(child: Child, config: Config, config_path: Path) -> None:
         child.restart_at = time.monotonic() + delay_s
         metrics.ROLE_RESTARTS.labels(role=child.role).inc()
         log.event("role ended, started again", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))
+        if child.failures == TOLD_AT:
+            _tell(config, "ROLE_KEEPS_ENDING", f"the {child.role} process ended {TOLD_AT} times, last with code {code}")
     elif time.monotonic() >= child.restart_at:
         fresh = _started(child.role, child.number, config, config_path)
         child.process, child.started_at, child.restart_at = fresh.process, fresh.started_at, None
