@@ -12,25 +12,25 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pydicom.filereader import dcmread
-
 from dicomnode import log, metrics
 from dicomnode.audit import Event, Trail
+from dicomnode.deliver import parcel
 from dicomnode.engine import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
+from dicomnode.outgoing import load_of
 from dicomnode.proof_ledger import Proofs
 from dicomnode.sending import send
 from dicomnode.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from dicomnode.config import Config
     from dicomnode.deliver import Receipt
     from dicomnode.destination import Destination
     from dicomnode.engine import Queues
     from dicomnode.ledger import Ledger
+    from dicomnode.outgoing import Load
     from dicomnode.schema import DeliveryRow, JobRow
     from dicomnode.spool import Spool
     from dicomnode.steps import Then
@@ -77,7 +77,7 @@ class Deliveries:
             log.LOGGER.exception("delivery failed", extra=log.fields(job=row.job, destination=delivery.destination))
             self._failed(row, delivery, error)
         else:
-            self._delivered(row, delivery)
+            self._delivered(row, delivery, offer.uids)
 
     def reconcile(self) -> None:
         """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress.
@@ -115,16 +115,14 @@ class Deliveries:
         destination = self._config.destination(name)
         if destination is None:
             raise UnknownDestination(f"the configuration has no destination {name!r} any more")
-        folder = self._spool.published(row.job)
-        if folder is None:
-            raise FileNotFoundError(f"out/{row.job}/ is missing, although its synthesis is on record")
-        paths = sorted(folder.glob("*.dcm"))
+        load = load_of(self._spool, row, destination)
+        offer.uids = frozenset(parcel(path).sop_instance_uid for path in load.paths)
         already = self._ledger.taken(row.job, name)
-        transfer = Transfer(self._trail, row, destination, paths, len(paths) - len(already))
+        transfer = Transfer(self._trail, row.job, destination, load, len(offer.uids - already))
         offer.begins = transfer.begins
         with metrics.STAGE_SECONDS.labels(stage="deliver").time(), transfer:
             send(
-                paths,
+                load.paths,
                 destination,
                 self._config.node.ae_title,
                 lambda receipt: self._ledger.answered(row.job, name, [transfer.noted(receipt)], delivery.attempt),
@@ -170,10 +168,10 @@ class Deliveries:
             return
         self._postpone(delivery, sentence)
 
-    def _delivered(self, row: JobRow, delivery: DeliveryRow) -> None:
-        """The destination has everything; where the configuration says so, it is to prove that it keeps it."""
+    def _delivered(self, row: JobRow, delivery: DeliveryRow, uids: frozenset[str]) -> None:
+        """The destination has all `uids`; where the configuration says so, it is to prove that it keeps them."""
         destination = delivery.destination
-        last = self._ledger.delivered(row.job, destination, self._proof(row.job, destination))
+        last = self._ledger.delivered(row.job, destination, self._proof(row.job, destination), uids)
         metrics.DELIVERY_ATTEMPTS.labels(destination=destination, outcome="delivered").inc()
         source = self._ledger.series(row.series_instance_uid)
         if source is not None and delivery.resent_from is None:
@@ -193,14 +191,11 @@ class Deliveries:
 class Transfer:
     """The audit records of one attempt: an association that brings instances of one job to one destination."""
 
-    def __init__(
-        self, trail: Trail, row: JobRow, destination: Destination, paths: Sequence[Path], instances: int
-    ) -> None:
+    def __init__(self, trail: Trail, job: str, destination: Destination, load: Load, instances: int) -> None:
         self._trail = trail
-        self._job = row.job
+        self._job = job
         self._destination = destination
-        self._series = [row.ct_series_uid] if row.ct_series_uid else []
-        self._paths = paths
+        self._load = load
         self._instances = instances
         self._begun = False
         self._stored = 0
@@ -224,7 +219,6 @@ class Transfer:
             self._record(Event.INSTANCES_TRANSFERRED_OUT, self._stored, None if error is None else str(error))
 
     def _record(self, event: Event, instances: int, failed: str | None = None) -> None:
-        study = dcmread(self._paths[0], specific_tags=["StudyInstanceUID"]).get("StudyInstanceUID")
         self._trail.record(
             event,
             by="node",
@@ -232,26 +226,30 @@ class Transfer:
             address=self._destination.machine,
             failed=failed,
             job=self._job,
-            studies=[str(study)] if study else [],
-            series=self._series,
+            studies=self._load.studies(),
+            series=self._load.series(),
             instances=instances,
         )
 
 
 @dataclass
 class Offer:
-    """Asks before each instance of an attempt whether it may still be sent, and keeps how many were."""
+    """Asks before each instance of an attempt whether it may still be sent, and keeps how many were.
+
+    `uids`: SOP Instance UIDs of all that the destination is to have in the end.
+    """
 
     ledger: Ledger
     job: str
     destination: str
+    uids: frozenset[str] = frozenset()
     instances: int = 0
     begins: Callable[[], None] = lambda: None
 
     def __call__(self) -> None:
         """An instance is about to be sent. Raises WrongState when the job was superseded, held or ended meanwhile."""
         if self.instances == 0:
-            self.ledger.begin(self.job, self.destination)
+            self.ledger.begin(self.job, self.destination, len(self.uids))
             self.begins()
         row = self.ledger.job(self.job)
         if row.state is not State.SYNTHESIZED or row.held is not None:

@@ -33,6 +33,7 @@ from dicomnode.commitment import PUSH_MODEL, REQUEST, WELL_KNOWN_INSTANCE, Unacc
 from dicomnode.deliver import Lost, answer, associated, parcel
 from dicomnode.engine import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
+from dicomnode.outgoing import every_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +192,7 @@ class Asking:
         if folder is None:
             return None
         unproven = set(self._proofs.unproven(row))
-        parcels = [parcel(path) for path in sorted(folder.glob("*.dcm"))]
+        parcels = map(parcel, every_file(folder))
         return {one.sop_instance_uid: str(one.sop_class_uid) for one in parcels if one.sop_instance_uid in unproven}
 
 

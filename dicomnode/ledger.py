@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -324,15 +324,17 @@ class Ledger:
             step(connection, Fact.RETRIED, job, reason, values, jobs.c.attempt == attempt, by)
             then(connection)
 
-    def begin(self, job: str, destination: str) -> None:
+    def begin(self, job: str, destination: str, instances: int | None = None) -> None:
         """The first instance is about to be sent: from now on the job counts as delivered, were it superseded.
 
-        Raises WrongState when it is not to be sent (any more): held, superseded, ended, delivered.
+        `instances` is how many the destination is to have in the end, CT and companions. Raises WrongState when it is
+        not to be sent (any more): held, superseded, ended, delivered.
         """
         with transaction(self.engine) as connection:
             row = locked(connection, job)
             beginning = sa.update(deliveries).where(_delivery(job, destination), _OPEN)
-            beginning = beginning.values(begun_at=sa.func.coalesce(deliveries.c.begun_at, time.time()))
+            begun_at = sa.func.coalesce(deliveries.c.begun_at, time.time())
+            beginning = beginning.values(begun_at=begun_at, instances=instances)
             sendable = row.state is State.SYNTHESIZED and row.held is None
             if not sendable or not connection.execute(beginning).rowcount:
                 raise WrongState(f"job {job[:12]} is not to be sent to {destination} (any more)")
@@ -372,13 +374,20 @@ class Ledger:
             step(connection, Fact.ALARMED, job, sentence)
             return True
 
-    def delivered(self, job: str, destination: str, then: Then | None = None) -> bool:
+    def delivered(
+        self, job: str, destination: str, then: Then | None = None, uids: Collection[str] | None = None
+    ) -> bool:
         """The destination has every instance; -> whether now all destinations have, so that the job is DELIVERED.
 
-        `then` is written in the same transaction. Raises WrongState when the receipts do not show it.
+        `uids` are those of all that it is to have: the CT series and companions; None: the CT series is all. `then` is
+        written in the same transaction. Raises WrongState when the receipts do not show it.
         """
         count = sa.select(sa.func.count()).select_from(receipts).where(_OF_DELIVERY, receipts.c.taken, resending.COUNTS)
-        enough = count.scalar_subquery() >= sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
+        slices = sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
+        enough = count.scalar_subquery() >= slices
+        if uids is not None:
+            has = count.where(receipts.c.sop_instance_uid.in_(uids)).scalar_subquery()
+            enough = (has == len(uids)) & (sa.literal(len(uids)) >= slices)
         with transaction(self.engine) as connection:
             done = sa.update(deliveries).where(_delivery(job, destination), enough)
             if not connection.execute(done.values(delivered_at=time.time(), sentence="")).rowcount:

@@ -202,14 +202,11 @@ def _tell(connection: sa.Connection, row: ProofRow, failed: Collection[str]) -> 
     job = locked(connection, row.job)
     if job.state not in _LIVE:
         return
+    whose = (receipts.c.job == row.job) & (receipts.c.destination == row.destination) & receipts.c.taken
+    query = sa.select(sa.func.count(), sa.func.count().filter(receipts.c.commitment == 0)).where(whose)
+    taken, kept = connection.execute(query).one()
     if failed:
-        words = f"{row.destination} does not keep {len(failed)} of {job.ct_instances} instances"
+        words = f"{row.destination} does not keep {len(failed)} of {taken} instances"
         step(connection, Fact.UNCOMMITTED, row.job, words)
-        return
-    kept = (
-        sa.select(sa.func.count())
-        .select_from(receipts)
-        .where(receipts.c.job == row.job, receipts.c.destination == row.destination, receipts.c.commitment == 0)
-    )
-    if connection.execute(kept).scalar_one() == job.ct_instances:
-        step(connection, Fact.COMMITTED, row.job, f"{row.destination} keeps all {job.ct_instances} instances")
+    elif kept == taken and kept >= (job.ct_instances or 0):
+        step(connection, Fact.COMMITTED, row.job, f"{row.destination} keeps all {kept} instances")

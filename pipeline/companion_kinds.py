@@ -16,6 +16,9 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+MADE_WITH_THE_CT: Final = "companions"
+"""Folder, within a job's, of the companions that are made together with the CT."""
+
 CompanionKind = Literal["rtstruct", "seg", "uncertainty", "sr", "pdf"]
 
 

@@ -15,7 +15,7 @@ from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
 
 from pipeline.companion import CtSeries
-from pipeline.companion_kinds import COMPANIONS, CompanionKind
+from pipeline.companion_kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
 from pipeline.output_file import write_whole
 from pipeline.parametric_map import parametric_map
 from pipeline.rtstruct import Region, rtstruct
@@ -23,8 +23,6 @@ from pipeline.segmentation import segmentation
 from pipeline.synthesize import Synthesis
 from pipeline.volume import resample
 
-FOLDER: Final = "companions"
-"""Beside the CT's files: their folder within the job's."""
 NO_BODY: Final = "no outline of a body was found"
 NO_SD: Final = "the model gives no uncertainty"
 DECIDED: Final = "written when the case is first sent"
@@ -82,7 +80,7 @@ def write_companions(
     made = {kind: _made(kind, content, series) for kind in COMPANIONS if kind in asked}
     files = [(kind, file) for kind, file in made.items() if isinstance(file, bytes)]
     if files:
-        write_whole(files, into / FOLDER)
+        write_whole(files, into / MADE_WITH_THE_CT)
     return {kind: "written" if isinstance(file, bytes) else file for kind, file in made.items()}
 
 

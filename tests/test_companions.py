@@ -19,8 +19,8 @@ from pydicom import Dataset
 from skimage.draw import polygon2mask
 
 from models.body import Mask, fill_slices
-from pipeline.companion_kinds import COMPANIONS, CompanionKind
-from pipeline.companions import FOLDER, Content, write_companions
+from pipeline.companion_kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
+from pipeline.companions import Content, write_companions
 from pipeline.contours import MOST_POINTS, outlines
 from pipeline.ct import write_ct
 from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
@@ -70,7 +70,9 @@ def make(grid: highdicom.VolumeGeometry, into: Path) -> Made:
     content = content_of(hu)
     told = write_companions(KINDS, content, ct, into / "ct")
     assert told == dict.fromkeys(KINDS, "written")
-    return Made(mr, ct, content, {kind: into / "ct" / FOLDER / f"{kind}.dcm" for kind in KINDS}, hu.get_geometry())
+    return Made(
+        mr, ct, content, {kind: into / "ct" / MADE_WITH_THE_CT / f"{kind}.dcm" for kind in KINDS}, hu.get_geometry()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +228,7 @@ def test_patient_study_and_frame_of_reference_are_the_mrs_byte_for_byte(tmp_path
     hu = thigh(GRID).hu
     ct = write_ct(hu, Series.of(map(read_instance, mr)), PROVENANCE, tmp_path / "ct")
     write_companions([kind], content_of(hu), ct, tmp_path / "ct")
-    written = pydicom.dcmread(tmp_path / "ct" / FOLDER / f"{kind}.dcm")
+    written = pydicom.dcmread(tmp_path / "ct" / MADE_WITH_THE_CT / f"{kind}.dcm")
     source = pydicom.dcmread(mr[0])
     assert bytes(written.get_item("PatientName").value).rstrip() == name
     assert bytes(written.get_item("StudyDescription").value).rstrip() == "Hüfte".encode("latin-1")
@@ -245,7 +247,8 @@ def test_the_same_content_has_the_same_uids_and_another_has_others(made: Made, t
     write_companions(KINDS, Content(made.content.hu, smaller, sd), made.ct, other)
     for kind in KINDS:
         first, second, third = (
-            path_uid(root / f"{kind}.dcm") for root in (made.files[kind].parent, again / FOLDER, other / FOLDER)
+            path_uid(root / f"{kind}.dcm")
+            for root in (made.files[kind].parent, again / MADE_WITH_THE_CT, other / MADE_WITH_THE_CT)
         )
         assert first == second != third
 
