@@ -35,9 +35,8 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import sqlalchemy as sa
-
     from dicomnode.config import Config
+    from dicomnode.ledger import Ledger
     from models.weights import Model
 
     Aside = Callable[[str, Callable[[Model], Outcome]], Outcome]
@@ -132,9 +131,9 @@ def _compared(measured: Measured, reference: Measured, config: Config, device: s
 class Daily:
     """The runs of a synthesize worker: `tick` begins one in a thread of its own when it is due, and ends what hangs."""
 
-    def __init__(self, config: Config, engine: sa.Engine, executor: str, aside: Aside) -> None:
+    def __init__(self, config: Config, ledger: Ledger, executor: str, aside: Aside) -> None:
         self._config = config
-        self._engine = engine
+        self._engine = ledger.engine
         self._executor = executor
         self._aside = aside
         self._at_work: AtWork[int] = AtWork()

@@ -216,7 +216,7 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
     conversions = Conversions(config, ledger, queues, spool)
     engine.work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
-    daily = Daily(config, ledger.engine, executor.id, conversions.aside)
+    daily = Daily(config, ledger, executor.id, conversions.aside)
     reconcile = _now_and_then(conversions.reconcile)
     _each_tick(executor, stop, conversions.end_what_hangs, others, reconcile, daily.tick)
 

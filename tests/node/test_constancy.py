@@ -180,7 +180,7 @@ class Worker:
     conversions: Conversions
 
     def daily(self) -> Daily:
-        return Daily(self.config, self.ledger.engine, WORKER, self.conversions.aside)
+        return Daily(self.config, self.ledger, WORKER, self.conversions.aside)
 
     def runs(self) -> list[constancy_ledger.ConstancyRow]:
         return constancy_ledger.history(self.ledger.engine)
