@@ -29,6 +29,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 
 from dicomnode import outbox
+from dicomnode.cli import main
 from dicomnode.config import Config, dump, load
 from dicomnode.credentials import Secret
 from dicomnode.destination import Destination
@@ -385,6 +386,20 @@ def test_the_node_itself_may_have_something_to_tell(desk: Callable[..., Desk], f
         here.until(here.settled)
         assert "CONSTANCY: CONSTANCY_FAILED," in body(letters.taken[0])
         assert "https://sct.hospital.example\n" in body(letters.taken[0])
+
+
+def test_the_command_sends_a_test_over_each_channel_and_says_what_came_of_it(
+    desk: Callable[..., Desk], free_port: Callable[[], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    with mail_server(port := free_port(), Letters()) as letters:
+        away = Webhook(Secret(file=tmp_path / "secret"), f"http://127.0.0.1:{free_port()}/token-of-the-site")
+        (tmp_path / "node.yaml").write_text(dump(desk(mail=plain(port), webhook=away).config))
+        assert main(["notify", "--config", str(tmp_path / "node.yaml")]) == 1
+    assert letters.taken[0]["Subject"] == "[SCTNODE] alarm: TEST"
+    said = capsys.readouterr().out
+    assert "mail: taken\nwebhook: 127.0.0.1 cannot be used" in said
+    assert "token-of-the-site" not in said
 
 
 MAIL = "{host: m.example, sender: a@b.example, to: [c@d.example]}"
