@@ -68,11 +68,11 @@ class Known:
         if job.ct_series_uid is not None:
             try:
                 return _reported(json.loads((self._root / "out" / job.job / REPORT).read_text(encoding="utf-8")))
-            except FileNotFoundError:
+            except OSError:
                 return None
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 log.event("report unreadable", level="warning", job=job.job, reason=type(error).__name__)
-                return None
+                return Facts(UNKNOWN)
         return self._of_an_image(job)
 
     def _of_an_image(self, job: JobRow) -> Facts | None:
@@ -84,8 +84,10 @@ class Known:
             return None
 
 
-def _reported(report: dict[str, Any]) -> Facts:
+def _reported(report: Any) -> Facts:
     """Reports of earlier versions name neither scanner nor protocol. Raises KeyError, TypeError for no report."""
+    if not isinstance(report, dict):
+        raise TypeError
     origin = Origin(str(report.get("scanner", "")), str(report.get("protocol", "")))
     doubtful = tuple(str(one["name"]) for one in report["findings"] if one["verdict"] != "pass")
     return Facts(origin, len(report["findings"]), doubtful)
