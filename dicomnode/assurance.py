@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import getpass
 import json
 import sys
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from dicomnode.config import Config
     from dicomnode.constancy_ledger import Outcome
+    from dicomnode.ledger import Ledger
+    from dicomnode.spool import Spool
 
 
 def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -34,12 +37,14 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     text = "who accepts or asks; kept with the run (default: the user of this machine)"
     added.add_argument("--by", metavar="NAME", default=None, help=text)
 
-    details = "Without a patient's name or ID, unless --named is given."
-    added = add(commands, "report", _report, "Write the report of a job as PDF", details)
-    added.add_argument("job", metavar="JOB", help="the job's key, or its first characters (at least 6)")
-    text = "where it goes (default: report-JOB.pdf in this folder)"
+    details = "Of a job, or of all jobs of some time. Without a patient's name or ID, unless --named is given."
+    added = add(commands, "report", _report, "Write a report as PDF", details, "json")
+    added.add_argument("job", metavar="JOB", nargs="?", help="the job's key, or its first characters (at least 6)")
+    text = "report all jobs since so many hours, days or weeks ago, such as 30d: numbers, times, findings, drift"
+    added.add_argument("--since", metavar="SPAN", help=text)
+    text = "where it goes (default: report-JOB.pdf or programme-DATE.pdf in this folder)"
     added.add_argument("--out", type=Path, metavar="FILE", help=text)
-    text = "say in it whom it is about: name, ID and date of birth as the MR has them"
+    text = "say in the report of a job whom it is about: name, ID and date of birth as the MR has them"
     added.add_argument("--named", action="store_true", help=text)
 
 
@@ -81,15 +86,40 @@ def _plain(name: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def _report(given: argparse.Namespace) -> int:
+    if (given.job is None) == (given.since is None):
+        raise ValueError("sct-node report takes a JOB, or --since SPAN")
     config = configuration.load(given.config)
-    from dicomnode.case_report import case_of
     from dicomnode.ledger import existing
     from dicomnode.spool import Spool
+
+    ledger, spool = existing(config), Spool(config.node.data)
+    return _of_job(given, ledger, spool) if given.since is None else _of_span(given, ledger, spool, config)
+
+
+def _of_job(given: argparse.Namespace, ledger: Ledger, spool: Spool) -> int:
+    """The report of one job."""
+    from dicomnode.case_report import case_of
     from pipeline.report import pdf_of
 
-    ledger = existing(config)
     row = ledger.job(given.job)
-    path = given.out or Path(f"report-{row.job[:12]}.pdf")
-    path.write_bytes(pdf_of(case_of(ledger, Spool(config.node.data), row, named=given.named)))
-    print(path)
+    case = case_of(ledger, spool, row, named=given.named)
+    return _write(given, f"report-{row.job[:12]}.pdf", pdf_of(case), {"job": row.job, "findings": list(case.findings)})
+
+
+def _of_span(given: argparse.Namespace, ledger: Ledger, spool: Spool, config: Config) -> int:
+    """The report of all jobs of some time."""
+    from dicomnode.programme import numbers, programme_of, span_of
+    from dicomnode.programme_report import pdf_of
+
+    until = datetime.datetime.now(datetime.UTC)
+    programme = programme_of(ledger, spool, until - span_of(given.since), until)
+    written = pdf_of(programme, config.node.ae_title)
+    return _write(given, f"programme-{until:%Y-%m-%d}.pdf", written, numbers(programme))
+
+
+def _write(given: argparse.Namespace, name: str, written: bytes, told: dict[str, Any]) -> int:
+    """The PDF into its file; its path, or as JSON what it tells."""
+    path = given.out or Path(name)
+    path.write_bytes(written)
+    print(json.dumps({"file": str(path), **told}, indent=2) if given.json else path)
     return 0
