@@ -103,10 +103,6 @@ OWN: Final[Mapping[str, Own]] = {
         "a fault of the node while it sent the CT; the traceback stands in the events",
         "report it; `retry` or `release` sends on, there is nothing to look at in the CT",
     ),
-    "IMPLAUSIBLE": Own(
-        "the synthetic CT fails a check so badly that it was not written",
-        "look at the MR series; reject the case, or `release` to have it tried again",
-    ),
     "WRONG_DIGEST": Own("the weights are not those of the model's card", "install the wheel again, then `release`"),
     "UNKNOWN_MODEL": Own(
         "the model that the case was given is not installed any more", "install it and `release`, or reject the case"

@@ -31,6 +31,7 @@ from dicomnode.sections import (
     Node,
     Output,
     Peer,
+    Quality,
     Receive,
     Retention,
     Settle,
@@ -40,6 +41,7 @@ from dicomnode.sections import (
 from dicomnode.trust import EVERYONE, NO_TLS, Admission, ClientTls, Tls
 from dicomnode.values import database_url, device_name, not_empty, title
 from pipeline.choice import UNAMBIGUOUS, Choice
+from pipeline.gate import Gate
 from pipeline.profile import BadProfile, load_profile
 from pipeline.stack import TOLERANCES, Tolerances
 
@@ -68,6 +70,7 @@ class Convert:
     destinations: tuple[str, ...] | None = None
     volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
     anatomy_check: AnatomyCheck | None = None
+    gate: Gate | None = None
 
 
 def _then(value: object, path: str) -> Convert | None:
@@ -128,6 +131,7 @@ class Config:
     model: str = checked("limb-t1-ldm", not_empty)
     device: str = checked("auto", device_name)
     anatomy_check: AnatomyCheck = "hold"
+    quality: Quality = field(default_factory=Quality)
     synthesize: Synthesize = Synthesize()
     output: Output = Output()
     destinations: tuple[Destination, ...] = ()

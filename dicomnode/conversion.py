@@ -6,7 +6,8 @@ fact is missing from the ledger.
 
     what went wrong                            reaction
     Unsuitable                                 REJECTED with code and sentence, never tried again
-    Implausible, or a result that says held    held; a person releases or rejects
+    Implausible: a finding rejects the case    REJECTED with the finding's name and sentence, likewise
+    a result that says hold                    held; a person releases or rejects
     the model is missing or not what it says,  held at once: trying again would not cure it
     or the job's settings are unknown
     longer than `synthesize.timeout_s`         the worker ends; tried again, and held, as what follows
@@ -25,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from dicomnode import hosts, log, metrics
+from dicomnode import drift, hosts, log, metrics
 from dicomnode.config import AS_CONFIGURED
 from dicomnode.engine import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
@@ -38,6 +39,7 @@ from dicomnode.watchdog import AtWork
 from models.card import BadCard, UnknownModel, find
 from models.weights import Model, WrongDigest, load_model
 from pipeline.errors import Implausible, Unsuitable
+from pipeline.findings import Limits, limits_of
 from pipeline.profile import Profile, load_profile
 from pipeline.run import Options, Result, convert
 from pipeline.series import Series, read_instance
@@ -94,6 +96,8 @@ def options_of(settings: Settings, device: str, profiles: Mapping[str, Profile] 
     return Options(
         accept_lossy=settings.accept_lossy,
         anatomy_check=settings.anatomy_check,
+        gate=settings.quality.gate,
+        limits=settings.quality.limits,
         device=device,
         grid=settings.grid,
         labels=settings.labels,
@@ -117,15 +121,10 @@ def companions_of(config: Config, names: Iterable[str]) -> frozenset[CompanionKi
 
 def write_report(result: Result, into: Path) -> None:
     """`report.json` beside the objects: what was made, from what, how, and what was found."""
-    held = {"held": result.held, "held_code": None if result.held is None else _hold_code(result, result.held)}
+    hold = result.hold
+    held = {"held": result.held, "held_code": hold.code if hold else None}
     report = {"ct_series_uid": result.ct_series_uid, **held, **result.report}
     (into / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _hold_code(result: Result, held: str) -> str:
-    """The name of the finding, or of the preflight rule, that holds the case."""
-    named = [finding.name for finding in result.findings if str(finding) in held]
-    return [*named, *(one.rule for one in result.complaints)][0].upper()
 
 
 class Conversions:
@@ -165,10 +164,8 @@ class Conversions:
         """Convert, and write the fact. Raises WrongState when the job was superseded, held or ended meanwhile."""
         try:
             made = self._made(row)
-        except Unsuitable as error:
+        except (Unsuitable, Implausible) as error:
             self._reject(row, error)
-        except Implausible as error:
-            self._hold(row, "IMPLAUSIBLE", str(error))
         except tuple(HELD_AT_ONCE) as error:
             self._hold(row, HELD_AT_ONCE[type(error)], str(error))
         except (LedgerUnreachable, WrongState):
@@ -226,13 +223,24 @@ class Conversions:
         options = options_of(self._settings(row), self._config.device, profiles)
         companions = companions_of(self._config, self._destinations(row))
         options = dataclasses.replace(options, replaces=row.replaces, companions=companions)
-        result = convert(series, self._loaded(row.model, row.model_digest), into, options)
+        model = self._loaded(row.model, row.model_digest)
+        result = self._compared(row, convert(series, model, into, options), limits_of(model.card, options.limits))
         write_report(result, into)
         if self._ledger.job(row.job).state is not State.RECEIVED:
             raise WrongState(f"job {row.job[:12]} was superseded while it was computed")
         for stage, seconds in result.report["seconds"].items():
             metrics.STAGE_SECONDS.labels(stage=STAGES.get(stage, stage)).observe(seconds)
         self._cases.count(result.report)
+
+    def _compared(self, row: JobRow, result: Result, limits: Limits) -> Result:
+        """The result with the drift of its HU against the last cases, and its histogram kept for the next ones."""
+        quality, report = self._settings(row).quality, result.report
+        stratum = drift.stratum_of(report["scanner"], report["protocol"], row.model_digest)
+        drift.keep(self._ledger.engine, row.job, stratum, report["hu_histogram"])
+        if drift.NAME not in limits or quality.drift_cases == 0:
+            return result
+        others = drift.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
+        return drift.with_drift(result, others, limits[drift.NAME], quality.gate)
 
     def _settings(self, row: JobRow) -> Settings:
         """What the job was told when it was made; a job older than rules goes by the configuration."""
@@ -270,7 +278,7 @@ class Conversions:
             metrics.HELD.labels(reason=made.hold[0]).inc()
         log.event("series synthesized", job=row.job, series=row.series_instance_uid, held=made.hold is not None)
 
-    def _reject(self, row: JobRow, error: Unsuitable) -> None:
+    def _reject(self, row: JobRow, error: Unsuitable | Implausible) -> None:
         self._ledger.unsuitable(row.job, error.code, error.sentence)
         metrics.JOBS.labels(state=State.REJECTED).inc()
         metrics.REJECTED.labels(reason=error.code).inc()

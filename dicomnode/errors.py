@@ -23,8 +23,8 @@
     ├── UnknownUser         a person names a user whom the file does not have
     └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
 
-`pipeline.errors` holds the rest: Unsuitable (REJECTED, never retried) and Implausible (held for a person). Anything
-else is our fault: tried again, then held with its traceback in the ledger, and the queue goes on.
+`pipeline.errors` holds the rest: Unsuitable (REJECTED, never retried) and Implausible (a finding rejects it: likewise).
+Anything else is our fault: tried again, then held with its traceback in the ledger, and the queue goes on.
 """
 
 from __future__ import annotations

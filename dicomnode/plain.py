@@ -43,7 +43,7 @@ def build(wanted: type[Built], values: object, path: str) -> Built:
             raise ConfigError(_below(path, str(key)), "is no key of the configuration", nearest(str(key), fields))
     given = {key: _value(hints[key], value, fields[key], _below(path, key)) for key, value in values.items()}
     for name, one in fields.items():
-        if name not in given and one.default is dataclasses.MISSING:
+        if name not in given and one.default is one.default_factory is dataclasses.MISSING:
             raise ConfigError(_below(path, name), "is missing", "add it; it has no default")
     try:
         return wanted(**given)

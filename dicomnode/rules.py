@@ -6,6 +6,7 @@ which of its conditions failed, with the value found (`sct-node explain` prints 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -87,7 +88,8 @@ def decision(rule: str, then: Convert | None, config: Config, trials: Sequence[T
 def settings_of(config: Config, then: Convert) -> Settings:
     """What decides a result: what a rule says, else the node's own settings."""
     check = then.anatomy_check or config.anatomy_check
-    return Settings(check, then.volume, config.stack, config.output, config.receive.accept_lossy)
+    quality = dataclasses.replace(config.quality, gate=then.gate or config.quality.gate)
+    return Settings(check, then.volume, config.stack, config.output, config.receive.accept_lossy, quality)
 
 
 def models_of(config: Config) -> dict[str, str]:

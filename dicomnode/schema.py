@@ -260,6 +260,15 @@ constancy: Final = sa.Table(
     sa.Column("measured", sa.Text, nullable=True),  # JSON: `pipeline.constancy.Measured`
     sa.Column("seconds", sa.Float, nullable=False),
 )
+# One row a finished CT: the histogram of its HU, to see by it how later cases drift. Bounded: the oldest rows go.
+histograms: Final = sa.Table(
+    "histograms",
+    metadata,
+    sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
+    sa.Column("stratum", sa.String(64), nullable=False, index=True),  # SHA-256 of scanner, protocol and model
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("histogram", sa.Text, nullable=False),  # JSON: from_hu, step_hu, counts
+)
 
 Made = TypeVar("Made", bound="Row")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from dicomnode.credentials import Secret
-from dicomnode.plain import between, checked, required
+from dicomnode.errors import ConfigError
+from dicomnode.plain import between, build, checked, nearest, plain, required, said
 from dicomnode.trust import ClientTls
 from dicomnode.values import (
     ae_title,
@@ -23,7 +25,12 @@ from dicomnode.values import (
     syslog_address,
     time_of_day,
 )
+from pipeline.gate import Gate
+from pipeline.meanings import MEANINGS
 from pipeline.provenance import DESCRIPTION, NODE_EQUIPMENT, Equipment
+
+WITHOUT_LIMITS: Final = frozenset({"anatomy"})
+"""Findings that are no question of a number; what becomes of another anatomy says `anatomy_check`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,51 @@ class Settle:
 
     quiet_s: float = checked(30.0, between(0.1, 86_400))
     grace_s: float = checked(10.0, between(0.1, 86_400))
+
+
+def _limits(value: object, path: str) -> dict[str, dict[str, float]]:
+    """`quality.limits`: finding -> low and high, and where wished reject_low and reject_high."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, f"is {said(value)}", "write a mapping such as {noise: {low: 0, high: 5}}")
+    return {str(name): _limits_of(str(name), one, f"{path}.{name}") for name, one in value.items()}
+
+
+def _limits_of(name: str, value: object, path: str) -> dict[str, float]:
+    if name not in MEANINGS or name in WITHOUT_LIMITS:
+        raise ConfigError(path, "is no finding with limits", nearest(name, LIMITED))
+    limits = build(FindingLimits, value, path)
+    return {key: one for key, one in plain(limits).items() if one is not None}
+
+
+LIMITED: Final = {name: meaning for name, meaning in MEANINGS.items() if name not in WITHOUT_LIMITS}
+"""Findings about numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingLimits:
+    """Within which values a finding passes, and beyond which it rejects the case."""
+
+    low: float
+    high: float
+    reject_low: float | None = None
+    reject_high: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}: the lower one comes first")
+        beyond_low = self.low if self.reject_low is None else self.reject_low
+        beyond_high = self.high if self.reject_high is None else self.reject_high
+        if beyond_low > self.low or beyond_high < self.high:
+            raise ValueError("reject_low is not above low, and reject_high not below high")
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What becomes of doubtful cases, and what counts as doubtful."""
+
+    gate: Gate = "auto"
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict, metadata={"read": _limits})
+    drift_cases: int = checked(20, between(0, 500))
 
 
 @dataclass(frozen=True, slots=True)

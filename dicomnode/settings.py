@@ -12,7 +12,7 @@ from typing import Final
 
 from dicomnode.config import VOLUME, AnatomyCheck
 from dicomnode.plain import build, plain
-from dicomnode.sections import Output
+from dicomnode.sections import Output, Quality
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.ct import Labels
 from pipeline.grid import OutputGrid
@@ -27,7 +27,7 @@ class Settings:
 
     Attributes: `anatomy_check` (what becomes of a series of another anatomy), `volume` (which volume of the series is
     meant), `stack` (how regular it must be), `output` (how the CT is written), `accept_lossy` (whether a series
-    that was compressed with loss is converted).
+    that was compressed with loss is converted), `quality` (which cases are held).
     """
 
     anatomy_check: AnatomyCheck = "hold"
@@ -35,6 +35,7 @@ class Settings:
     stack: Tolerances = TOLERANCES
     output: Output = DEFAULT_OUTPUT
     accept_lossy: bool = False
+    quality: Quality = field(default_factory=Quality)
 
     @property
     def digest(self) -> str:

@@ -44,7 +44,9 @@ class ModelCard:
         limits: where the model has no meaning.
         figures: validation figures by name; each number was computed by `sct-node train`.
         sampling: default number of sampler `steps` and of averaged `samples`.
-        findings: limits by finding name, `{"low": .., "high": ..}`; outside them the case is held.
+        findings: limits by finding name, `{"low": .., "high": ..}`; outside them the case is held; outside
+            `reject_low` and `reject_high`, where they stand there too, it is rejected.
+        mr_quantiles: how the MR values of the training patients are distributed, see `mr_quality.quantiles`.
         licence: licence of the weights.
         method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
         doubt: keyword arguments of `doubt.Doubt`, where the weights hold one.
@@ -64,6 +66,7 @@ class ModelCard:
     figures: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, int] = field(default_factory=lambda: {"steps": 1, "samples": 1})
     findings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    mr_quantiles: tuple[float, ...] = ()
     licence: str = ""
     method: str = "ldm"
     doubt: Mapping[str, Any] | None = None
@@ -94,7 +97,7 @@ def read_card(path: Path) -> ModelCard:
     known = {entry.name for entry in dataclasses.fields(ModelCard)}
     if not isinstance(values, dict) or set(values) - known:
         raise BadCard(f"model card {path.name}: unknown keys {sorted(set(values) - known)}")
-    for key in ("anatomy", "spacing_mm", "hu_range"):
+    for key in ("anatomy", "spacing_mm", "hu_range", "mr_quantiles"):
         values[key] = tuple(values.get(key, ()))
     try:
         return ModelCard(**values)

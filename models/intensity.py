@@ -1,12 +1,14 @@
-"""Between scanner or Hounsfield units and the numbers that the networks see."""
+"""Between scanner or Hounsfield units and the numbers that the networks see. Loads no torch."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 HU_PER_UNIT: Final = 1000.0
 """Water is 0 and air -1 for the networks: bfloat16 is finest near 0, so soft tissue keeps its small differences."""

@@ -255,11 +255,20 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
     figures: dict[str, Any] = {"training": effort(training), "reference": verify.reference_of(model)}
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
-    limits = plausibility.limits_of([validate.inside(model, pair) for pair in (*plain, *kept_back)])
+    quantiles = validate.mr_quantiles_of(plain)
+    product = dataclasses.replace(model, doubt=doubt)
+    seen = (validate.images_of(product, pair, quantiles) for pair in (*plain, *kept_back))
+    limits = plausibility.limits_of([plausibility.measured(images) for images in seen])
+    card = dataclasses.replace(card, mr_quantiles=quantiles)
     if doubt is not None:
         figures |= {"doubt": doubts}
         card = dataclasses.replace(card, doubt=doubt.arguments)
-    return save_model(training.average, dataclasses.replace(card, figures=figures, findings=limits), folder, doubt)
+    return save_model(
+        training.average,
+        dataclasses.replace(card, figures=figures, findings={**limits, **card.findings}),
+        folder,
+        doubt,
+    )
 
 
 def ceilings_of(training: Training) -> dict[str, validate.Translate]:

@@ -11,10 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from models import floors
+from models.body import outline
 from models.intensity import to_hu, to_unit
 from models.latent_diffusion import LatentDiffusion, pad_to_multiple
 from models.metrics import score
+from models.mr_quality import quantiles
 from models.pairs import Pair
+from models.plausibility import Images
+from models.void import full_signal
 from models.weights import Model
 
 Scores = dict[str, float]
@@ -84,7 +88,18 @@ def predicted(model: Model, steps: int, samples: int, pair: Pair) -> NDArray[np.
     return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
 
 
-def inside(model: Model, pair: Pair) -> NDArray[np.float32]:
-    """HU that the product predicts within the MR's outline, one-dimensional."""
-    prediction = model.predict(pair.mr.astype(np.float32), 0)
-    return prediction.hu[prediction.body]
+def images_of(model: Model, pair: Pair, mr_quantiles: tuple[float, ...] = ()) -> Images:
+    """What the product makes of a patient, for its findings; its seed is 0."""
+    mr = pair.mr.astype(np.float32)
+    made = model.predict(mr, 0)
+    return Images(mr, made.hu, made.body, pair.spacing_mm, made.sd, made.novelty, mr_quantiles)
+
+
+def mr_quantiles_of(patients: Sequence[Pair]) -> tuple[float, ...]:
+    """How the MR values of patients are distributed: the median over them of each quantile."""
+    found = []
+    for pair in patients:
+        mr = pair.mr.astype(np.float32)
+        body = outline(mr)
+        found.append(quantiles(mr / np.float32(full_signal(mr, body)), body))
+    return tuple(np.round(np.median(found, axis=0), 4).tolist())

@@ -2,7 +2,9 @@
 
     PipelineError
     ├── Unsuitable    the input will never be suitable: the job is REJECTED, never retried, and visible
-    └── Implausible   the output fails a check: the job is held until a person releases or rejects it
+    └── Implausible   a finding rejects the case: the job is REJECTED with the finding's name as its reason code
+
+A finding that asks for a review raises nothing: the case is finished, and held (`pipeline.gate`).
 
 Anything else that escapes the pipeline is our own fault and is handled as such by the caller.
 """
@@ -10,6 +12,10 @@ Anything else that escapes the pipeline is our own fault and is handled as such 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.findings import Finding
 
 REASONS: dict[str, str] = {
     # The files
@@ -83,11 +89,14 @@ class Unsuitable(PipelineError):
 
 
 class Implausible(PipelineError):
-    """The output fails a check; `findings` are all checks of the case, the failed ones among them."""
+    """A finding rejects the case; `findings` are all of it. `code` is the first such finding's name, in capitals."""
 
-    def __init__(self, findings: Sequence[object]) -> None:
+    def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__(tuple(findings))
         self.findings = tuple(findings)
+        failed = [finding for finding in self.findings if finding.verdict == "reject"]
+        self.code = failed[0].name.upper()
+        self.sentence = "; ".join(map(str, failed))
 
     def __str__(self) -> str:
-        return "the output fails a check: " + "; ".join(str(finding) for finding in self.findings)
+        return f"{self.code}: {self.sentence}"

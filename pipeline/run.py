@@ -15,13 +15,16 @@ import numpy as np
 import pydicom
 from highdicom import Volume
 
+from models.plausibility import Images
 from models.weights import Model
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.companion_kinds import CompanionKind
 from pipeline.companions import companions_beside
 from pipeline.ct import DEFAULT_LABELS, Labels, check_source, write_ct
-from pipeline.findings import Finding, anatomy, inspect
+from pipeline.findings import Finding, Limits, anatomy, inspect, limits_of
+from pipeline.gate import Gate, Hold, hold_of, refuse
 from pipeline.grid import WHOLE_FIELD, OutputGrid
+from pipeline.header_findings import header_findings
 from pipeline.histogram import histogram
 from pipeline.loss import loss_warnings
 from pipeline.nifti import UNCERTAINTY, write_nifti
@@ -30,10 +33,9 @@ from pipeline.preflight import Complaint, complaints
 from pipeline.profile import Profile
 from pipeline.provenance import Provenance
 from pipeline.series import Selection, Series, select
-from pipeline.shown import UNCERTAINTY
 from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.synthesize import Synthesis, seed_of, synthesize
-from pipeline.volume import read_stack
+from pipeline.volume import read_stack, resample
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Options:
     Attributes:
         accept_lossy: whether a series that was compressed with loss is converted, with a warning, or refused.
         anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
+        gate: what becomes of a case whose findings ask for a review.
+        limits: of findings, where the site sets others than the model's card.
         device: where the model runs (already loaded there); for the report.
         grid: what is asked of the CT's grid.
         labels: what the CT writer is told.
@@ -57,6 +61,8 @@ class Options:
 
     accept_lossy: bool = False
     anatomy_check: Literal["hold", "warn"] = "hold"
+    gate: Gate = "auto"
+    limits: Limits = field(default_factory=dict)
     device: str = "auto"
     grid: OutputGrid = WHOLE_FIELD
     labels: Labels = DEFAULT_LABELS
@@ -77,7 +83,7 @@ class Result:
         ct_series_uid: their SeriesInstanceUID.
         findings: all checks.
         complaints: rules of the destinations' profiles that the files break.
-        held: why a person should look before the CT is sent, or None.
+        hold: why a person should look before the CT is sent, or None.
         report: what was made, from what, how; plain values for JSON, without patient data.
     """
 
@@ -85,8 +91,13 @@ class Result:
     ct_series_uid: str
     findings: tuple[Finding, ...]
     complaints: tuple[Complaint, ...]
-    held: str | None
+    hold: Hold | None
     report: dict[str, Any]
+
+    @property
+    def held(self) -> str | None:
+        """The sentence of the hold, or None."""
+        return self.hold.sentence if self.hold else None
 
 
 def convert(series: Series, model: Model, into: Path, options: Options) -> Result:
@@ -94,6 +105,7 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
 
     Raises:
         Unsuitable: the series is not one regular volume, or lacks what a CT needs.
+        Implausible: a finding rejects the case.
         OSError: the files cannot be written.
     """
     clock = Stopwatch({})
@@ -104,7 +116,8 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
         mr = read_stack(chosen.stack)
     with clock("synthesize"):
         made = synthesize(mr, model, seed_of(chosen.series, model.card), options.grid)
-    findings = (anatomy(chosen.series.anatomy, model.card), *look_at(made, model))
+        findings = look_at(chosen.series, mr, made, limits_of(model.card, options.limits), model)
+    refuse(findings)
     warned = warnings_of(findings, options)
     warnings = (*lost, *warned)
     provenance = Provenance(
@@ -123,11 +136,11 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
             write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
         companions = companions_beside(files, made, options.companions, into)
     told = complaints(files, options.profiles)
-    held = hold_of(findings, bool(warned), told)
+    hold = hold_of(options.gate, findings, bool(warned), told)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
     report = report_of(chosen, mr, made, provenance, clock.seconds) | preflight_of(told, options.profiles)
     report |= {"companions": companions}
-    return Result(tuple(files), uid, findings, tuple(told), held, report)
+    return Result(tuple(files), uid, findings, tuple(told), hold, report)
 
 
 @dataclass(frozen=True)
@@ -144,25 +157,33 @@ class Stopwatch:
         self.seconds[stage] = round(time.perf_counter() - began, 3)
 
 
-def look_at(made: Synthesis, model: Model) -> tuple[Finding, ...]:
-    """The plausibility of the HU on the model's grid, inside the MR's outline."""
-    return inspect(made.on_model_grid.array, made.body.array > 0, model.card)
+def look_at(series: Series, mr: Volume, made: Synthesis, limits: Limits, model: Model) -> tuple[Finding, ...]:
+    """Every finding: of the headers, of the MR and of the HU on the model's grid."""
+    slice_mm, row_mm, column_mm = (float(step) for step in made.mr.spacing)
+    sd = None if made.sd is None else resample(made.sd, made.mr.get_geometry(), fill=0.0).array
+    images = Images(
+        mr=made.mr.array,
+        hu=made.on_model_grid.array,
+        body=made.body.array > 0,
+        spacing_mm=(slice_mm, row_mm, column_mm),
+        sd=sd,
+        novelty=made.novelty,
+        mr_quantiles=model.card.mr_quantiles,
+    )
+    headers = header_findings(series, mr.get_geometry(), limits)
+    return (anatomy(series.anatomy, model.card), *headers, *inspect(images, limits))
 
 
 def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, ...]:
-    """Sentences for the CT and the report, where the site lets series of other anatomy pass.
+    """Sentences for the CT and the report, where the site lets a case pass that a finding wants reviewed.
 
-    The limits of the other findings hold for the model's own anatomy; elsewhere they are told, not enforced.
+    So it does where the gate never holds; and with series of another anatomy, if it asks for a warning only: the limits
+    of the other findings hold for the model's own anatomy; elsewhere they are told, not enforced.
     """
-    if options.anatomy_check == "hold" or findings[0].verdict == "pass":
+    elsewhere = options.anatomy_check == "warn" and findings[0].verdict != "pass"
+    if not elsewhere and options.gate != "never_hold":
         return ()
     return tuple(f"{finding}" for finding in findings if finding.verdict != "pass")
-
-
-def hold_of(findings: tuple[Finding, ...], warned: bool, told: Sequence[Complaint]) -> str | None:
-    """Why a person should look: findings that do not pass, or rules of a destination's profile that are broken."""
-    failed = [] if warned else [str(finding) for finding in findings if finding.verdict != "pass"]
-    return "; ".join([*failed, *map(str, told)]) or None
 
 
 def preflight_of(told: Sequence[Complaint], profiles: Mapping[str, Profile]) -> dict[str, Any]:

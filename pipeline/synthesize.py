@@ -31,6 +31,7 @@ class Synthesis:
     Attributes:
         hu: float32 HU on the asked grid; air outside the body and outside the MR's field of view.
         body: 1 in the MR's outline, 0 elsewhere, uint8, on the model's grid.
+        mr: float32 MR on the model's grid, in the scanner's unit.
         on_model_grid: HU on the model's grid.
         sampling: how it came about.
         sd: float32 SD in HU of the error to be expected, on the grid of `hu`, 0 outside the body; None where the model
@@ -40,6 +41,7 @@ class Synthesis:
 
     hu: Volume
     body: Volume
+    mr: Volume
     on_model_grid: Volume
     sampling: Sampling
     sd: Volume | None = None
@@ -68,14 +70,15 @@ def synthesize(
         Unsuitable: GRID_TOO_LARGE.
     """
     grid = model_grid(mr, model.card.spacing_mm)
-    prediction = model.predict(np.ascontiguousarray(on_model_grid(mr, grid).array), seed)
+    seen = on_model_grid(mr, grid)
+    prediction = model.predict(np.ascontiguousarray(seen.array), seed)
     there = grid.with_array(prediction.hu)
     body = grid.with_array(prediction.body.astype(np.uint8))
     output = onto or output_geometry(mr, asked, body)
     hu = resample(there, output, fill=AIR_HU)
     sd = None if prediction.sd is None else resample(grid.with_array(prediction.sd), output, fill=0.0)
     sampling = _sampling(mr, grid, output, model.card, seed, asked)
-    return Synthesis(hu, body, there, sampling, sd, prediction.novelty)
+    return Synthesis(hu, body, seen, there, sampling, sd, prediction.novelty)
 
 
 def _sampling(

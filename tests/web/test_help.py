@@ -29,7 +29,7 @@ def test_every_finding_and_every_reason_code_that_a_job_may_carry_is_explained(
 ) -> None:
     sources = "\n".join(path.read_text() for path in sorted((project / "dicomnode").glob("*.py")))
     given = {*GIVEN.findall(sources), SUPERSEDED, IGNORED_BY_RULE, *conversion.HELD_AT_ONCE.values()}
-    assert {"PROCESS_DIED", "IMPLAUSIBLE", "REJECTED_BY_PERSON", "DELIVERY_FAILED"} <= given
+    assert {"PROCESS_DIED", "REJECTED_BY_PERSON", "DELIVERY_FAILED"} <= given
     assert sorted({*REASONS, *given, *MEANINGS} - ids(ask(f"{site.url}/help").text)) == []
 
 

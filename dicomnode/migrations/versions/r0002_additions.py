@@ -26,6 +26,7 @@ def upgrade() -> None:
     op.add_column("receipts", sa.Column("commitment", sa.Integer, nullable=True))
     _proofs()
     _machines()
+    _histograms()
     _notices()
     _constancy()
 
@@ -57,6 +58,17 @@ def _proofs() -> None:
         sa.Column("alarmed_at", sa.Float, nullable=True),
         sa.Column("sentence", sa.Text, nullable=False),
         sa.CheckConstraint("asked_at IS NULL OR listed IS NOT NULL", name="asked_for_something"),
+    )
+
+
+def _histograms() -> None:
+    """By what the drift of the HU is seen."""
+    op.create_table(
+        "histograms",
+        sa.Column("job", sa.String(64), sa.ForeignKey("jobs.job"), primary_key=True),
+        sa.Column("stratum", sa.String(64), nullable=False, index=True),
+        sa.Column("at", sa.Float, nullable=False, index=True),
+        sa.Column("histogram", sa.Text, nullable=False),
     )
 
 

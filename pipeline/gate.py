@@ -1,0 +1,64 @@
+"""Whether a finished case is sent, waits for a person, or is refused.
+
+    gate          findings that ask for a review    no such findings
+    auto          held                              sent
+    always_hold   held                              held
+    never_hold    sent, with a warning in the CT    sent
+
+Whatever the gate, a finding that rejects ends the job, and a broken rule of a destination's profile holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from pipeline.errors import Implausible
+from pipeline.findings import Finding
+
+if TYPE_CHECKING:
+    from pipeline.preflight import Complaint
+
+Gate = Literal["auto", "always_hold", "never_hold"]
+
+ALWAYS_HELD: Final = "ALWAYS_HELD"
+"""Reason code of a case that is held because every case is."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a person should look: a reason code (the first finding's or rule's name) and a sentence with all of them."""
+
+    code: str
+    sentence: str
+
+
+def also(hold: Hold | None, finding: Finding) -> Hold:
+    """The hold of a case that is held for one more finding."""
+    if hold is None:
+        return Hold(finding.name.upper(), str(finding))
+    code = finding.name.upper() if hold.code == ALWAYS_HELD else hold.code
+    return Hold(code, f"{hold.sentence}; {finding}")
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Raise Implausible when a finding rejects the case."""
+    if any(finding.verdict == "reject" for finding in findings):
+        raise Implausible(findings)
+
+
+def hold_of(gate: Gate, findings: Sequence[Finding], warned: bool, told: Sequence[Complaint]) -> Hold | None:
+    """Why a person should look, or None.
+
+    Args:
+        gate: what the site wants.
+        findings: all of the case; none rejects.
+        warned: the findings are told in the CT, not enforced.
+        told: broken rules of the destinations' profiles.
+    """
+    failed = [] if warned else [finding for finding in findings if finding.verdict != "pass"]
+    reasons = [(one.name.upper(), str(one)) for one in failed] + [(one.rule.upper(), str(one)) for one in told]
+    if gate == "always_hold":
+        reasons.append((ALWAYS_HELD, "every case is held for a person (quality.gate)"))
+    return Hold(reasons[0][0], "; ".join(sentence for _, sentence in reasons)) if reasons else None
