@@ -137,7 +137,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The constancy checks of one model and device: the last one, and a line of the deviations before it."""
+    """The constancy checks of one model and worker: the last one, and a line of the deviations before it."""
 
     last: ConstancyRow
     runs: tuple[ConstancyRow, ...]
@@ -189,10 +189,11 @@ def _digest(file: Path, _size: int, _changed_ns: int) -> str:
 
 
 def trends(rows: Sequence[ConstancyRow]) -> list[Trend]:
-    """The runs by model and device, the oldest first, each with its last run and its line."""
+    """The runs by model and worker, the oldest first; all commands count as one worker. One that died has no device."""
     groups: dict[tuple[str, str], list[ConstancyRow]] = {}
     for row in rows:
-        groups.setdefault((row.model, row.device), []).append(row)
+        worker = "cli" if row.executor.startswith("cli:") else row.executor
+        groups.setdefault((row.model, worker), []).append(row)
     return [_trend(group) for _, group in sorted(groups.items())]
 
 

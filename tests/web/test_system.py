@@ -13,7 +13,7 @@ import pytest
 
 from dicomnode import constancy_ledger, listener, system_page, web
 from dicomnode.config import Config
-from dicomnode.constancy_ledger import Run
+from dicomnode.constancy_ledger import Outcome
 from dicomnode.destination import Destination
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.sections import Node
@@ -64,9 +64,11 @@ def wait_for(port: int) -> None:
     raise AssertionError(f"nothing listens on {port}")
 
 
-def run_of(passed: bool, hu: float, words: str) -> Run:
-    """A run of the constancy check."""
-    return Run("node/synthesize/0", "limb-t1-ldm", "ab" * 32, "cpu", passed, hu, 0.0, words, None, 12.0)
+def check(ledger: Ledger, passed: bool, hu: float | None, words: str) -> None:
+    """A run of the constancy check, begun and ended."""
+    number = constancy_ledger.begin(ledger.engine, "node/synthesize/0", "limb-t1-ldm", "ab" * 32)
+    came = Outcome(passed, words, hu, None if hu is None else 0.0, device="" if hu is None else "cpu", seconds=12.0)
+    constancy_ledger.end(ledger.engine, number, came)
 
 
 def test_it_says_what_waits_who_works_and_whether_the_weights_are_those_of_the_card(site: Any, ask: Ask) -> None:
@@ -104,14 +106,12 @@ def test_who_is_not_signed_in_asks_no_destination(plant: Plant, site: Any, ask: 
     assert "/system/echo" not in ask(f"{site.url}/system").text
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
-def test_a_viewer_asks_each_destination_and_reads_what_it_answers(
-    plant: Plant, browser: Any, tmp_path: Path, width: int, dark: bool
-) -> None:
-    constancy_ledger.record(plant.ledger.engine, run_of(True, 0.4, "all tissues within 5 HU"))
-    constancy_ledger.record(plant.ledger.engine, run_of(True, 2.1, "all tissues within 5 HU"))
-    constancy_ledger.record(plant.ledger.engine, run_of(False, 31.0, "muscle is 31 HU off its reference"))
-    browser.open(tmp_path / "profile", width, dark=dark)
+def test_a_viewer_asks_each_destination_and_reads_what_it_answers(plant: Plant, browser: Any, tmp_path: Path) -> None:
+    check(plant.ledger, True, 0.4, "all tissues within 5 HU")
+    check(plant.ledger, True, 2.1, "all tissues within 5 HU")
+    check(plant.ledger, False, None, "its process ended before the run did")
+    check(plant.ledger, False, 31.0, "muscle is 31 HU off its reference")
+    browser.open(tmp_path / "profile", 390, dark=True)
     browser.go(f"{plant.url}/sign-in?next=/system")
     browser.run(
         "const form = document.querySelector('.card'); form.name.value = 'vic';"
@@ -126,9 +126,9 @@ def test_a_viewer_asks_each_destination_and_reads_what_it_answers(
     (tmp_path / "constancy.png").write_bytes(browser.screenshot())
     text = browser.run("return document.body.innerText")
     assert "FAILED: muscle is 31 HU off its reference" in text
-    assert "3 checks, 1 failed, at most 31.0 HU" in text
+    assert "4 checks, 2 failed, at most 31.0 HU" in text
     assert browser.run("return document.querySelector('.trend polyline').points.numberOfItems") == 3
-    assert browser.run("return document.documentElement.scrollWidth") == width
+    assert browser.run("return document.documentElement.scrollWidth") == 390
 
 
 def waited(browser: Any, script: str) -> Any:
