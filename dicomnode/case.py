@@ -98,7 +98,7 @@ def _case(request: Request) -> Response:
         "report": report,
         "checks": list(checks(report)),
         "histogram": histogram(report),
-        "shown": case_pictures.shown_of(seen.config.node.data, job, report),
+        "shown": case_pictures.shown_of(seen.ledger, seen.config.node.data, job, report),
         "windows": WINDOWS,
         "decisions": decisions,
         "refresh": refresh,

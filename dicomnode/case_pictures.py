@@ -1,12 +1,13 @@
-"""The pictures of a case, for those who are signed in: volumes for the viewer, and a still picture.
+"""The pictures of a case, for those who are signed in: volumes for the viewer, a still picture, the report.
 
     GET /jobs/{job}/mr.nii.gz            the MR volume that was converted
     GET /jobs/{job}/ct.nii.gz            the synthetic CT, HU
     GET /jobs/{job}/uncertainty.nii.gz   SD of its error, HU, where the model says it
     GET /jobs/{job}/pictures.png         three planes of all of them, for a browser without WebGL 2 or JavaScript
+    GET /jobs/{job}/report.pdf           the report of the case, without the patient's name
 
-Each is made from the files when it is asked for, one at a time, whoever asks: at most one volume is in memory. It is a
-record in the audit trail. Nothing in them or in their names says who the patient is.
+Each is made from the files when it is asked for, one at a time, whoever asks, so that few volumes are in memory; and is
+a record in the audit trail. Nothing in them or in their names says who the patient is.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ from starlette.routing import Route
 
 from dicomnode import sign_in
 from dicomnode.audit import Event
-from dicomnode.config import AS_CONFIGURED
-from dicomnode.rules import settings_of
+from dicomnode.errors import ConfigError
 from dicomnode.settings import Settings
+from dicomnode.spool import Spool
 from pipeline import shown
 from pipeline.errors import Unsuitable
-from pipeline.shown import UNCERTAINTY
+from pipeline.nifti import UNCERTAINTY, read_nifti
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from dicomnode.ledger import Ledger
     from dicomnode.schema import JobRow
 
 MOST_WAITING: Final = 8
@@ -53,11 +55,16 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the files of a case lie, and how its MR is read."""
+    """What is known of a case, and where its files lie."""
 
+    ledger: Ledger
     job: JobRow
     data: Path
-    settings: Settings
+
+    @property
+    def settings(self) -> Settings:
+        """What the job was told when it was made, which decides how its MR is read."""
+        return Settings() if self.job.settings is None else Settings.read(self.job.settings)
 
     @property
     def made(self) -> Path:
@@ -89,7 +96,15 @@ def _still(place: Place) -> bytes:
 
     mr = shown.mr_of(place.received, place.settings.volume, place.settings.stack)
     sd = place.made / UNCERTAINTY
-    return png(planes(Images(mr, shown.ct_of(place.made), shown.uncertainty_of(sd) if sd.exists() else None)))
+    return png(planes(Images(mr, shown.ct_of(place.made), read_nifti(sd) if sd.exists() else None)))
+
+
+def _report(place: Place) -> bytes:
+    """The report of the case. Loaded here: it brings matplotlib as well."""
+    from dicomnode.case_report import case_of
+    from pipeline.report import pdf_of
+
+    return pdf_of(case_of(place.ledger, Spool(place.data), place.job))
 
 
 MADE: Final[Mapping[str, tuple[str, Callable[[Place], bytes]]]] = {
@@ -97,13 +112,14 @@ MADE: Final[Mapping[str, tuple[str, Callable[[Place], bytes]]]] = {
     "ct.nii.gz": (GZIP, _ct),
     "uncertainty.nii.gz": (GZIP, _uncertainty),
     "pictures.png": ("image/png", _still),
+    "report.pdf": ("application/pdf", _report),
 }
 """Name in the address -> media type, and how it is made."""
 
 
-def shown_of(data: Path, job: JobRow, report: Mapping[str, Any]) -> list[Shown]:
+def shown_of(ledger: Ledger, data: Path, job: JobRow, report: Mapping[str, Any]) -> list[Shown]:
     """What there is to be seen of a case, by its files and by the shapes in its report."""
-    place = Place(job, data, Settings())
+    place = Place(ledger, job, data)
     there = {
         "mr": any(path.exists() for path in place.received[:1]),
         "ct": bool(job.ct_instances) and place.made.is_dir(),
@@ -149,15 +165,14 @@ def _made(request: Request, name: str) -> Response:
     """A picture, and its record in the audit trail; a sentence where it cannot be made. Raises UnknownJob."""
     seen = request.app.state.seen
     job = seen.ledger.job(request.path_params["job"])
-    settings = settings_of(seen.config, AS_CONFIGURED) if job.settings is None else Settings.read(job.settings)
     media_type, make = MADE[name]
     try:
-        content = make(Place(job, seen.config.node.data, settings))
+        content = make(Place(seen.ledger, job, seen.config.node.data))
     except FileNotFoundError:
         sentence = f"There is no {name} of job {job.job[:12]}: it is not made yet, or not kept any more."
         return PlainTextResponse(sentence, 404)
-    except Unsuitable as error:
-        return PlainTextResponse(f"{error.code}: {error.sentence}", 409)
+    except (Unsuitable, ConfigError) as error:
+        return PlainTextResponse(f"{name} of job {job.job[:12]} cannot be made. {error}", 409)
     series = [job.source_series_uid] if name == "mr.nii.gz" else list(filter(None, [job.ct_series_uid]))
     sign_in.record(request, Event.ACCESSED, job=job.job, series=series, words=name)
     return Response(content, media_type=media_type)

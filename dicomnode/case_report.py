@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pydicom
 
 from dicomnode import log
 from dicomnode.errors import ConfigError
+from dicomnode.result import report_of
 from dicomnode.sentences import answers, delivery_sentence, reason
 from dicomnode.settings import Settings
 from pipeline.errors import Unsuitable
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from dicomnode.ledger import Ledger
     from dicomnode.schema import EventRow, JobRow
     from dicomnode.spool import Spool
-
-REPORT: Final = "report.json"
-"""Beside the CT; `dicomnode.conversion` writes it."""
 
 
 def case_of(ledger: Ledger, spool: Spool, row: JobRow, *, pictures: bool = True, named: bool = False) -> Case:
@@ -54,15 +50,6 @@ def case_of(ledger: Ledger, spool: Spool, row: JobRow, *, pictures: bool = True,
         images=_images(spool, row) if pictures else None,
         subject=_subject(spool, row) if named else "",
     )
-
-
-def report_of(folder: Path) -> Mapping[str, Any]:
-    """`report.json` of a folder of out/; empty where it is not there, or no report."""
-    try:
-        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _told(events: Sequence[EventRow]) -> Sequence[EventRow]:

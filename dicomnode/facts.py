@@ -70,7 +70,7 @@ class Known:
                 return _reported(json.loads((self._root / "out" / job.job / REPORT).read_text(encoding="utf-8")))
             except OSError:
                 return None
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.event("report unreadable", level="warning", job=job.job, reason=type(error).__name__)
                 return Facts(UNKNOWN)
         return self._of_an_image(job)

@@ -12,9 +12,9 @@ REPORT: Final = "report.json"
 
 
 def report_of(folder: Path) -> dict[str, Any]:
-    """What the report of a job says; nothing where there is none (yet, or any more)."""
+    """What the report of a job says; nothing where there is none (yet, or any more), or it is damaged."""
     try:
-        report: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return report
+    return found if isinstance(found, dict) else {}

@@ -27,9 +27,6 @@ from pipeline.pixels import Stored, mr_values, stored_values
 from pipeline.series import Series, regular_stack
 from pipeline.stack import TOLERANCES, Stack, Tolerances, stack_of
 
-UNCERTAINTY: Final = "uncertainty.nii.gz"
-"""Beside the CT files, where the model says how sure it is: SD in HU of the error to be expected, on the CT's grid."""
-
 MOST_VOXELS: Final = 2**25
 """Of one volume that is shown: 128 MiB here, a few times that in the browser."""
 
@@ -105,15 +102,6 @@ def uncertainty_nifti(path: Path, most_voxels: int = MOST_VOXELS) -> bytes:
         steps = [1 if axis == coarsest else step for axis in range(3)]
         thinned = np.asarray(image.dataobj[tuple(slice(None, None, one) for one in steps)], np.float32)
         return _zipped(nibabel.Nifti1Image(thinned, image.affine @ np.diag([*steps, 1])))
-    except (ImageFileError, ValueError, EOFError) as error:
-        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no NIfTI image") from error
-
-
-def uncertainty_of(path: Path) -> Volume:
-    """A NIfTI file as a volume, float32, LPS mm. Raises Unsuitable UNREADABLE, OSError when it is not there."""
-    try:
-        image: Any = nibabel.load(path)
-        return Volume(np.asarray(image.dataobj, np.float32), LPS_TO_RAS @ image.affine, "PATIENT")
     except (ImageFileError, ValueError, EOFError) as error:
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no NIfTI image") from error
 

@@ -55,7 +55,7 @@
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, multiplanarPadPixels: 4, dragMode: niivue.DRAG_MODE.pan,
       backColor: [0, 0, 0, 1], fontColor: [0.94, 0.89, 0.26, 1], fontMinPx: 18, isCornerOrientationText: true,
       crosshairColor: [0.94, 0.89, 0.26, 0.7], crosshairWidth: 0.6, crosshairWidthUnit: "mm", crosshairGap: 8,
-      isColorbar: false, show3Dcrosshair: false,
+      isColorbar: false, show3Dcrosshair: false, isForceMouseClickToVoxelCenters: true,
     };
     nv = new niivue.Niivue(options);
     nv.onLocationChange = tell;
@@ -143,12 +143,13 @@
     return [-high / 100, high];                   // the darkest colour of what lies on top is transparent: none has it
   }
 
-  /** The sliders' ends: one step is one slice of the first volume. */
+  /** The sliders' ends, and the crosshair in the middle of a voxel: one step is one slice of the first volume. */
   function limits() {
     PLANES.forEach((plane, axis) => {
       part(plane).max = nv.volumes[0].dimsRAS[axis + 1] - 1;
     });
     follow();
+    PLANES.forEach((_, axis) => move(axis));
   }
 
   /** The sliders where the crosshair is. */

@@ -143,6 +143,12 @@ def ask() -> Callable[..., Answer]:
 
 
 @pytest.fixture(scope="session")
+def somebody() -> Callable[[str], Person]:
+    """Somebody new with a browser, who comes to an address."""
+    return Person
+
+
+@pytest.fixture(scope="session")
 def running() -> Callable[[uvicorn.Server], AbstractContextManager[str]]:
     """Runs a server that is made already -> its address."""
     return kept_running
@@ -261,6 +267,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int])
     ledger.close()
 
 
+_FLAT = ("disable-gpu", "disable-3d-apis")
+
+
 class Browser:
     """Headless Chromium by the WebDriver protocol (W3C)."""
 
@@ -275,13 +284,15 @@ class Browser:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())["value"]
 
-    def open(self, profile: Path, width: int, *, dark: bool, graphics: bool = False) -> None:
+    def open(self, profile: Path, width: int, *, dark: bool, graphics: bool = False, scripts: bool = True) -> None:
         """Start Chromium with an empty profile and a page of `width` CSS pixels; WebGL, if any, is software."""
         quiet = "no-sandbox disable-quic no-first-run disable-background-networking disable-component-update"
-        drawn = ("use-gl=angle", "use-angle=swiftshader", "enable-unsafe-swiftshader") if graphics else ("disable-gpu",)
+        drawn = ("use-gl=angle", "use-angle=swiftshader", "enable-unsafe-swiftshader") if graphics else _FLAT
         arguments = [f"--{switch}" for switch in ("headless", *quiet.split(), "disable-sync", *drawn)]
         device = {"deviceMetrics": {"width": width, "height": 900, "pixelRatio": 1, "touch": False}}
-        options = {"args": [*arguments, f"--user-data-dir={profile}"], "mobileEmulation": device}
+        options: dict[str, Any] = {"args": [*arguments, f"--user-data-dir={profile}"], "mobileEmulation": device}
+        if not scripts:
+            options["prefs"] = {"profile.managed_default_content_settings.javascript": 2}
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
         self._session = f"/session/{self.call('/session', wanted)['sessionId']}"
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -292,7 +303,9 @@ class Browser:
         self.call("/url", {"url": url})
 
     def screenshot(self) -> bytes:
-        """What the page looks like, as PNG."""
+        """What the page looks like, as PNG, when all that was to be drawn is drawn."""
+        drawn = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+        self.call("/execute/async", {"script": drawn, "args": []})
         return base64.b64decode(self.call("/screenshot"))
 
     def run(self, script: str) -> Any:
