@@ -15,6 +15,7 @@ from reportlab.platypus import Flowable, PageBreak, Paragraph
 
 from pipeline.document import BAD, CODE, GOOD, LABEL, TITLE, box, facts, gap, heading, pdf, picture, say, table
 from pipeline.document import Cell as Cell
+from pipeline.meanings import MEANINGS
 from pipeline.pictures import Images, histogram, planes
 
 UNITS: Final = {"[hnsf'U]": "HU", "1": ""}
@@ -108,11 +109,16 @@ def verdict_of(case: Case) -> tuple[str, bool]:
         return f"REJECTED{by}", False
     failed = [one["name"] for one in case.findings if one["verdict"] != "pass"]
     if decision is not None:
-        why = f"; held for {', '.join(failed)}" if failed else ""
-        return f"RELEASED by {decision.by}, {moment(decision.at)}: {decision.words}{why}", True
+        why = case.report.get("held") or ", ".join(failed)
+        held = f" It was held: {why}" if why else ""
+        return f"RELEASED by {decision.by}, {moment(decision.at)}: {_sentence(decision.words)}{held}", True
     if failed:
         return f"Not held, though these findings do not pass: {', '.join(failed)}", False
     return ("All findings pass; nobody had to decide." if case.findings else "No synthetic CT yet."), True
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def moment(at: datetime.datetime) -> str:
@@ -170,10 +176,23 @@ def _findings(case: Case) -> Iterator[Flowable]:
         return
     rows = [(one["name"], number(one["value"]), limit_of(one), unit_of(one), verdict(one)) for one in case.findings]
     yield table(("Finding", "Value", "Passes within", "Unit", "Verdict"), rows, (34, 22, 46, 10, 14))
+    doubtful = [one for one in case.findings if one["verdict"] != "pass" and one["name"] in MEANINGS]
+    if doubtful:
+        yield heading("What does not pass, and what to look at")
+        yield table(
+            ("Finding", "What it usually means", "What to look at"), [_meaning(one) for one in doubtful], (22, 52, 52)
+        )
     complaints = case.report.get("preflight", {}).get("complaints", ())
     if complaints:
         yield heading("Rules of the destinations that the CT breaks")
         yield table(("Rule", "What is wrong"), [(one["rule"], one["sentence"]) for one in complaints], (30, 96))
+
+
+def _meaning(finding: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A finding that does not pass, as `MEANINGS` explains it: too low, or too high, or another text."""
+    means, value, limit = MEANINGS[finding["name"]], finding["value"], finding["limit"]
+    low = isinstance(value, int | float) and not isinstance(limit, str) and value < limit[0]
+    return means.title, f"{means.what} {means.low if low else means.high}", means.look
 
 
 def number(value: object) -> str:

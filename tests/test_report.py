@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.document import written
 from pipeline.grid import axial_geometry
+from pipeline.meanings import MEANINGS
 from pipeline.phantom import axial_grid, oblique_grid, thigh
 from pipeline.pictures import Images, hu_histogram, planes, png, views
 from pipeline.provenance import RESEARCH_LABEL
@@ -50,6 +51,7 @@ REPORT: dict[str, Any] = {
     "seconds": {"read": 0.3, "synthesize": 12.1},
 }
 CASE = Case("ab12" * 16, "SYNTHESIZED", REPORT, "1.2.840.1", "1.2.840.2", images=Images(MR, CT, SD), rule="thigh T1")
+WHO = "web:jane, 2026-11-23 01:02:03 UTC"
 LOOKED = Happened(AT, "released", "web:jane", "an implant: known <b>Ωμέγα</b>\nsecond line")
 
 
@@ -65,6 +67,13 @@ def test_a_report_tells_findings_provenance_and_receipts() -> None:
     told += ["slice_count", "412 slices", "36 of 36", "0x0000 taken (36 times)", "2026-11-23 01:02:03 UTC"]
     assert [one for one in told if one not in text] == []
     assert text.index("bone_fraction") < text.index("anatomy"), "what does not pass stands first"
+
+
+def test_what_does_not_pass_is_explained() -> None:
+    text = " ".join(pages(dataclasses.replace(CASE, images=None))[0].split())
+    assert MEANINGS["bone_fraction"].look in text
+    assert MEANINGS["bone_fraction"].high in text
+    assert MEANINGS["anatomy"].look not in text
 
 
 def test_every_page_says_that_it_is_for_research() -> None:
@@ -85,6 +94,7 @@ def test_what_people_and_headers_say_is_no_markup() -> None:
     [
         ({"held": HELD}, f"HELD: a physicist has to look before it is used. {HELD}", False),
         ({"events": [LOOKED]}, "RELEASED by web:jane, 2026-11-23 01:02:03 UTC: an implant", True),
+        ({"events": [dataclasses.replace(LOOKED, words="seen")]}, f"RELEASED by {WHO}: seen. It was held: bone", True),
         ({"state": "REJECTED", "events": [dataclasses.replace(LOOKED, what="refused")]}, "REJECTED by web:jane", False),
         ({"state": "REJECTED", "reason": "GAP: a gap", "report": {}}, "REJECTED: GAP: a gap", False),
         ({}, "Not held, though these findings do not pass: bone_fraction", False),
