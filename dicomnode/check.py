@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicomnode import tls
+from dicomnode import mail, tls, webhook
 from dicomnode.certificates import when_it_ends
 from dicomnode.errors import NodeError
 from dicomnode.ledger import Ledger, database_url
@@ -44,6 +44,7 @@ def checks(config: Config) -> list[Check]:
         _checked("web page", lambda: _page(config)),
         _checked("TLS", lambda: _tls(config)),
         _checked("admission", lambda: _admission(config)),
+        _checked("notify", lambda: _notify(config)),
         _checked("database", lambda: _database(config)),
         *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
         *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
@@ -122,6 +123,15 @@ def _admission(config: Config) -> str:
     """Who may call."""
     callers = [one.ae_title for one in config.admission.callers]
     return f"AEs that may call: {', '.join(callers)}" if callers else "any AE that reaches the port may call"
+
+
+def _notify(config: Config) -> str:
+    """Who is told what, and how; nothing is sent: that does `sct-node notify`."""
+    settings = config.notify
+    ways = [mail.check(settings.mail)] if settings.mail is not None else []
+    ways += [webhook.check(settings.webhook)] if settings.webhook is not None else []
+    told = f"{', '.join(settings.about)} ({settings.contents}): {'; '.join(ways)}"
+    return told if ways else "nobody is told anything; see notify in the configuration"
 
 
 def _database(config: Config) -> str:

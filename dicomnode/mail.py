@@ -39,6 +39,14 @@ def send(message: Message, settings: Mail) -> None:
         raise NotTaken(f"{settings.host}:{settings.port} refuses {len(refused)} of {len(settings.to)} recipients")
 
 
+def check(settings: Mail) -> str:
+    """To whom mail goes; its CAs and its password are there. Raises ConfigError."""
+    _context(settings)
+    if settings.password is not None:
+        read_secret(settings.password, "notify.mail.password")
+    return f"mail to {', '.join(settings.to)} by {settings.host}:{settings.port}, {settings.security}"
+
+
 def email_of(message: Message, settings: Mail) -> EmailMessage:
     """The message as a mail; its Message-ID is the same when it is sent again, so that a reader may show it once."""
     written = EmailMessage()

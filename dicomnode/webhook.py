@@ -60,6 +60,14 @@ def _host(settings: Webhook) -> str:
     return urlsplit(settings.url).hostname or "the webhook"
 
 
+def check(settings: Webhook) -> str:
+    """Where notices are posted; the secret holds a key. Raises ConfigError."""
+    key_of(read_secret(settings.secret, "notify.webhook.secret"))
+    if settings.ca is not None and not settings.ca.is_file():
+        raise ConfigError("notify.webhook.ca", f"there is no file {settings.ca}", "name a PEM file")
+    return f"webhook at {_host(settings)}"
+
+
 def signed(message_id: str, at: int, body: bytes, key: bytes) -> dict[str, str]:
     """The headers of a request of that body, at a Unix time."""
     digest = hmac.new(key, f"{message_id}.{at}.".encode() + body, hashlib.sha256).digest()

@@ -166,3 +166,49 @@ metrics.begin(sys.argv[2], ["planning"])
     there = {sample.name for family in families for sample in family.samples if sample.value == 0.0}
     for rule in RULES:
         assert set(re.findall(r"increase\((sct_node_\w+)", rule["expr"])) <= there, rule["alert"]
+
+
+CASES_OF_A_SITE = """
+import sys
+from pathlib import Path
+from dicomnode import metrics
+from dicomnode.last_case import Cases
+from pipeline.errors import REASONS
+from pipeline.meanings import MEANINGS
+
+folder, role, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+destinations = ["planning", "archive", "second", "third"]
+units = ["[hnsf'U]", "%", "mm", "mL", "ms", ""]
+metrics.keep_in(folder, role)
+metrics.begin(role.rstrip("0123456789"), destinations)
+cases = Cases(folder)
+for case in range(count):
+    verdicts = ["pass"] * 9 + ["review"]
+    findings = [
+        {"name": name, "value": float(case), "unit": units[at % 6], "verdict": verdicts[(case + at) % 10]}
+        for at, name in enumerate(MEANINGS)
+    ]
+    cases.count({"scanner": f"Scanner {case % 6}", "protocol": f"protocol {case % 24}", "findings": findings})
+    metrics.HELD.labels(reason=list(MEANINGS)[case % len(MEANINGS)].upper()).inc()
+    metrics.REJECTED.labels(reason=list(REASONS)[case % len(REASONS)]).inc()
+    for stage in ("receive", "volume", "synthesize", "write", "preflight", "deliver"):
+        metrics.STAGE_SECONDS.labels(stage=stage).observe(case)
+    for name in destinations:
+        metrics.SCANNER_TO_DESTINATION_SECONDS.labels(destination=name).observe(case)
+        for outcome in ("accepted", "duplicate", "warning", "refused", "unsent"):
+            metrics.DELIVERED_INSTANCES.labels(name, outcome).inc()
+"""
+SERIES_AT_MOST = 1500
+"""Of a site with 6 scanners, 144 protocols, 4 destinations and every reason there is; Prometheus takes millions."""
+
+
+def test_500_cases_are_no_more_series_than_a_site_has_things_to_see(tmp_path: Path) -> None:
+    counts = []
+    for cases in (250, 500):
+        for role in ("synthesize", "synthesize1"):
+            command = [sys.executable, "-c", CASES_OF_A_SITE, str(tmp_path), role, str(cases // 2)]
+            subprocess.run(command, check=True, timeout=60)
+        text = metrics.exposition(tmp_path, NOW).decode()
+        counts.append(sum(1 for line in text.splitlines() if not line.startswith("#")))
+    assert counts[0] == counts[1] < SERIES_AT_MOST
+    assert {path.stat().st_size for path in tmp_path.iterdir()} == {metrics.FILE_BYTES}

@@ -29,6 +29,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 
 from dicomnode import outbox
+from dicomnode.check import checks
 from dicomnode.cli import main
 from dicomnode.config import Config, dump, load
 from dicomnode.credentials import Secret
@@ -43,6 +44,7 @@ from dicomnode.schema import Plan
 from dicomnode.sections import Node
 from dicomnode.spool import Spool
 from dicomnode.steps import transaction
+from dicomnode.webhook import check as check_webhook
 from pipeline.phantom import axial_grid, thigh
 from pipeline.phantom_series import write_mr_series
 from tests.security.authority import Authority
@@ -400,6 +402,49 @@ def test_the_command_sends_a_test_over_each_channel_and_says_what_came_of_it(
     said = capsys.readouterr().out
     assert "mail: taken\nwebhook: 127.0.0.1 cannot be used" in said
     assert "token-of-the-site" not in said
+
+
+def test_check_says_who_is_told_and_finds_a_secret_that_is_no_key(desk: Callable[..., Desk], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    hook = Webhook(Secret(file=tmp_path / "secret"), "https://alerts.example/of-the-site")
+
+    [one] = [one for one in checks(desk(mail=plain(2525), webhook=hook).config) if one.name == "notify"]
+    told = "mail to physics@hospital.example by 127.0.0.1:2525, plain; webhook at alerts.example"
+    assert (one.good, one.sentence) == (True, f"hold, failure, alarm, constancy (codes): {told}")
+    for wrong in ("whsec_c2hvcnQ=", "whsec_!!!", base64.b64encode(b"x" * 32).decode()):
+        (tmp_path / "secret").write_text(wrong)
+        with pytest.raises(ConfigError, match="holds no such key") as caught:
+            check_webhook(hook)
+        assert wrong not in str(caught.value)
+
+
+def test_two_processes_on_postgresql_tell_each_notice_once(
+    postgresql_url: str, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    with mail_server(port := free_port(), Letters()) as letters:
+        settings = Notify(gather_s=0.0, mail=plain(port))
+        config = Config(node=Node(data=tmp_path), database=postgresql_url, notify=settings)
+        ledger = Ledger(database_url(config))
+        ledger.create()
+        here, stop = Desk(config, ledger), threading.Event()
+        notifiers = [here.notifier(), here.notifier()]
+
+        def work(notifier: Notifier) -> None:
+            while not stop.wait(0.005):
+                notifier.tick()
+
+        threads = [threading.Thread(target=work, args=(one,)) for one in notifiers]
+        for thread in threads:
+            thread.start()
+        for number in range(20):
+            here.held(f"1.2.{number}", f"CODE_{number}")
+        here.until(here.settled)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        ledger.close()
+    told = "".join(map(body, letters.taken))
+    assert [told.count(f"HOLD: CODE_{number},") for number in range(20)] == [1] * 20
 
 
 MAIL = "{host: m.example, sender: a@b.example, to: [c@d.example]}"
