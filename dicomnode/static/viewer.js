@@ -124,8 +124,8 @@
     for (const [name, volume] of Object.entries(loaded)) {
       if (!volume) continue;
       const [low, high] = windowOf(name, volume);
-      Object.assign(volume, { cal_min: low, cal_max: high });
       volume.colormap = name === "uncertainty" ? "viridis" : name === "ct" && view === "fused" ? "copper" : "gray";
+      Object.assign(volume, { cal_min: low, cal_max: high });   // after the colours, which set a window of their own
       volume.opacity = opacities[name] ?? 0;
       volume.colorbarVisible = name === "uncertainty";
     }
