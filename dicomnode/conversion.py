@@ -30,7 +30,7 @@ from dicomnode import drift, hosts, log, metrics
 from dicomnode.config import AS_CONFIGURED
 from dicomnode.engine import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
-from dicomnode.last_case import Cases
+from dicomnode.last_case import Cases, judged
 from dicomnode.result import REPORT
 from dicomnode.rules import settings_of
 from dicomnode.settings import Settings
@@ -282,6 +282,8 @@ class Conversions:
         self._ledger.unsuitable(row.job, error.code, error.sentence)
         metrics.JOBS.labels(state=State.REJECTED).inc()
         metrics.REJECTED.labels(reason=error.code).inc()
+        for finding in error.findings if isinstance(error, Implausible) else ():
+            judged(finding.name, finding.verdict)
         log.event("series rejected", job=row.job, series=row.series_instance_uid, reason=error.code)
 
     def _hold(self, row: JobRow, code: str, sentence: str, detail: str = "") -> None:

@@ -121,7 +121,7 @@ LATE_SERIES: Final = Counter(
 )
 JOBS: Final = Counter("sct_node_jobs_total", "Jobs that entered a state.", ["state"], registry=REGISTRY)
 REJECTED: Final = Counter(
-    "sct_node_rejected_total", "Jobs rejected because their input is unsuitable.", ["reason"], registry=REGISTRY
+    "sct_node_rejected_total", "Series of which no CT is made, by the reason.", ["reason"], registry=REGISTRY
 )
 HELD: Final = Counter("sct_node_held_total", "Jobs held for a person to look at.", ["reason"], registry=REGISTRY)
 STAGE_SECONDS: Final = Histogram(
