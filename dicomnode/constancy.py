@@ -152,6 +152,14 @@ class Daily:
         else:
             self._end_what_hangs()
 
+    def stop(self) -> None:
+        """The worker is stopped in order: a run that has not ended is made up for at its next start."""
+        if self._thread is not None and self._thread.is_alive():
+            try:
+                constancy_ledger.withdraw(self._engine, self._executor)
+            except LedgerUnreachable as error:
+                log.event("constancy not withdrawn", level="warning", reason=str(error))
+
     def _look_back(self) -> None:
         """When the last run was begun, by this process or an earlier one of this worker; that one's have failed."""
         for number in constancy_ledger.running(self._engine, self._executor):

@@ -88,6 +88,12 @@ def running(engine: sa.Engine, executor: str) -> list[int]:
         return list(connection.execute(query).scalars())
 
 
+def withdraw(engine: sa.Engine, executor: str) -> None:
+    """Runs of a worker that was stopped before they had ended were never begun."""
+    with transaction(engine) as connection:
+        connection.execute(sa.delete(constancy).where(constancy.c.executor == executor, _RUNNING))
+
+
 def history(engine: sa.Engine, since: float = 0.0) -> list[ConstancyRow]:
     """Every run that has ended and began since then (Unix time), the oldest first."""
     query = sa.select(constancy).where(constancy.c.at >= since, ~_RUNNING).order_by(constancy.c.id)

@@ -219,6 +219,7 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
     daily = Daily(config, ledger, executor.id, conversions.aside)
     reconcile = _now_and_then(conversions.reconcile)
     _each_tick(executor, stop, conversions.end_what_hangs, others, reconcile, daily.tick)
+    daily.stop()
 
 
 def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:

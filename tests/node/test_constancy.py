@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,6 +256,29 @@ def test_a_run_that_fails_is_told_once(worker: Callable[[Constancy], Worker], mo
     sentence = "the check itself failed, RuntimeError: out of memory"
     assert [(run.passed, run.sentence) for run in one.runs()] == [(False, sentence)]
     assert told(one.ledger) == [sentence]
+
+
+def test_a_run_that_is_stopped_in_order_is_made_up_for(
+    worker: Callable[[Constancy], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, stopped = worker(Constancy(at="00:00")), threading.Event()
+
+    def slow(*_: object) -> Outcome:
+        stopped.wait(60)
+        return Outcome(True, "in time")
+
+    monkeypatch.setattr("dicomnode.constancy.check", slow)
+    daily = one.daily()
+    daily.tick()
+    daily.stop()
+    stopped.set()
+    over(daily)
+    assert one.runs() == []
+    daily = one.daily()
+    daily.tick()
+    over(daily)
+    assert [run.sentence for run in one.runs()] == ["in time"]
+    assert told(one.ledger) == []
 
 
 def test_a_run_that_its_process_did_not_survive_has_failed_and_is_not_begun_again(
