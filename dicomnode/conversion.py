@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from dicomnode import drift, hosts, log, metrics
+from dicomnode import drift, drift_ledger, hosts, log, metrics
 from dicomnode.config import AS_CONFIGURED
 from dicomnode.engine import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
@@ -236,10 +236,10 @@ class Conversions:
         """The result with the drift of its HU against the last cases, and its histogram kept for the next ones."""
         quality, report = self._settings(row).quality, result.report
         stratum = drift.stratum_of(report["scanner"], report["protocol"], row.model_digest)
-        drift.keep(self._ledger.engine, row.job, stratum, report["hu_histogram"])
+        drift_ledger.keep(self._ledger.engine, row.job, stratum, report["hu_histogram"])
         if drift.NAME not in limits or quality.drift_cases == 0:
             return result
-        others = drift.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
+        others = drift_ledger.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
         return drift.with_drift(result, others, limits[drift.NAME], quality.gate)
 
     def _settings(self, row: JobRow) -> Settings:

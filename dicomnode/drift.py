@@ -1,23 +1,17 @@
 """Drift: how far the histogram of a case's HU lies from those of the last cases of its scanner, protocol and model.
 
-Only cases that nobody holds and that were not rejected count. The table is bounded and holds no text of the headers.
+The cases come from `dicomnode.drift_ledger`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import sqlalchemy as sa
 
-from dicomnode.schema import histograms, jobs
-from dicomnode.states import State
-from dicomnode.steps import transaction
 from pipeline.findings import judged
 from pipeline.gate import Gate, also
 
@@ -29,8 +23,6 @@ if TYPE_CHECKING:
 NAME: Final = "hu_drift"
 LEAST_CASES: Final = 5
 """Earlier cases without which nothing can be said."""
-KEPT: Final = 20_000
-"""Rows of the table; the oldest beyond it go. A row takes about a kilobyte."""
 
 Histogram = Mapping[str, Any]
 """As `pipeline.histogram.histogram` gives it."""
@@ -39,32 +31,6 @@ Histogram = Mapping[str, Any]
 def stratum_of(scanner: str, protocol: str, model_digest: str) -> str:
     """What cases must share to be compared, as SHA-256 (hex)."""
     return hashlib.sha256("\n".join([scanner, protocol, model_digest]).encode()).hexdigest()
-
-
-def keep(engine: sa.Engine, job: str, stratum: str, histogram: Histogram) -> None:
-    """Write the histogram of a job, in place of an earlier attempt's, and let the oldest rows beyond KEPT go."""
-    row = {"job": job, "stratum": stratum, "at": time.time(), "histogram": json.dumps(histogram)}
-    with transaction(engine) as connection:
-        connection.execute(sa.delete(histograms).where(histograms.c.job == job))
-        connection.execute(sa.insert(histograms).values(row))
-        oldest = sa.select(histograms.c.at).order_by(histograms.c.at.desc()).offset(KEPT).limit(1)
-        beyond = connection.execute(oldest).scalar_one_or_none()
-        if beyond is not None:
-            connection.execute(sa.delete(histograms).where(histograms.c.at <= beyond))
-
-
-def earlier(engine: sa.Engine, job: str, stratum: str, count: int) -> list[Histogram]:
-    """The histograms of the last cases of a stratum, newest first, but for the job's own."""
-    sent = (jobs.c.held.is_(None)) & jobs.c.state.in_([State.SYNTHESIZED, State.DELIVERED])
-    query = (
-        sa.select(histograms.c.histogram)
-        .join(jobs, jobs.c.job == histograms.c.job)
-        .where(histograms.c.stratum == stratum, histograms.c.job != job, sent)
-        .order_by(histograms.c.at.desc())
-        .limit(count)
-    )
-    with transaction(engine) as connection:
-        return [json.loads(text) for text in connection.execute(query).scalars()]
 
 
 def distance_hu(found: Histogram, others: Sequence[Histogram]) -> float:

@@ -14,6 +14,7 @@ from dicomnode.destination import Destination
 from dicomnode.errors import ConfigError
 from dicomnode.rules import settings_of
 from dicomnode.sections import Output, Receive, Settle
+from dicomnode.settings import Settings
 from dicomnode.trust import Caller, ClientTls
 from pipeline.choice import Choice
 from pipeline.ct import Equipment, Labels
@@ -178,3 +179,40 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
     assert digest(dataclasses.replace(plain, settle=Settle(1.0), device="cpu")) == digest(plain)
     assert settings_of(plain, Convert(volume=Choice.of({"echo": 2}))).digest != digest(plain)
     assert settings_of(plain, Convert(model="another", destinations=())).digest == digest(plain)
+
+
+def test_limits_of_findings_are_read_and_written(tmp_path: Path) -> None:
+    limits = "{noise: {low: 0, high: 5}, body_volume: {low: 9, high: 10, reject_low: 1}}"
+    found = loaded(tmp_path, f"quality: {{gate: always_hold, limits: {limits}}}")
+    assert found.quality.limits == {
+        "noise": {"low": 0.0, "high": 5.0},
+        "body_volume": {"low": 9.0, "high": 10.0, "reject_low": 1.0},
+    }
+    assert loaded(tmp_path, dump(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ("{nois: {low: 0, high: 5}}", "did you mean 'noise'"),
+        ("{noise: {low: 6, high: 5}}", "the lower one comes first"),
+        ("{noise: {low: 0}}", "quality.limits.noise.high"),
+        ("{noise: {low: 0, high: 5, reject_high: 4}}", "reject_high not below high"),
+        ("{anatomy: {low: 0, high: 5}}", "is no finding with limits"),
+        ("[noise]", "write a mapping"),
+    ],
+)
+def test_wrong_limits_of_findings_are_told_with_what_to_do(tmp_path: Path, limits: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        loaded(tmp_path, f"quality: {{limits: {limits}}}")
+
+
+def test_a_rule_may_have_a_gate_of_its_own_and_it_stays_with_the_job(tmp_path: Path) -> None:
+    text = "rules: [{name: thigh, when: {}, then: {gate: always_hold}}]"
+    config = loaded(tmp_path, text)
+    then = config.rules[0].then
+    assert then is not None
+    settings = settings_of(config, then)
+    assert (settings.quality.gate, config.quality.gate) == ("always_hold", "auto")
+    assert Settings.read(settings.as_json()) == settings
+    assert settings.digest != settings_of(config, AS_CONFIGURED).digest

@@ -58,6 +58,7 @@ ONLY_IN = {
     "sqlalchemy": {
         "dicomnode.ledger",
         "dicomnode.overview",
+        "dicomnode.drift_ledger",
         "dicomnode.schema",
         "dicomnode.steps",
         "dicomnode.outbox",
