@@ -24,11 +24,11 @@ from dicomnode import config
 from dicomnode.config import Config
 from dicomnode.destination import Destination
 from dicomnode.ledger import Ledger, database_url
-from dicomnode.sections import Metrics, Node, Receive, Web
+from dicomnode.sections import Metrics, Node, Quality, Receive, Web
 from dicomnode.states import State
 from dicomnode.users import Role, Users
 from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import Subject, write_mr_series
+from pipeline.phantom_series import write_mr_series
 
 RECORDING = os.environ.get("SCT_RECORDING", "")
 PUBLISHED = {"held": 2, "case": 6, "delivered": 8}
@@ -116,6 +116,7 @@ def walked(tmp_path: Path, program: Callable[[str], str], free_port: Callable[[]
         receive=Receive(disk_reserve_bytes=0),
         model="limb-t1-ldm" if RECORDING else str(tiny.write_model(tmp_path / "model")),
         device="cpu",
+        quality=Quality(gate="always_hold"),
         destinations=(Destination("planning", "TPS", "127.0.0.1", port, timeout_s=20.0),),
     )
     (tmp_path / "data").mkdir()
@@ -154,7 +155,7 @@ def test_a_case_is_held_looked_at_and_released_and_the_planning_system_gets_it(
 ) -> None:
     size = ((36, 192, 192), (3.3, 1.0, 1.0)) if RECORDING else ((16, 64, 64), (6.0, 3.0, 3.0))
     mr = thigh(axial_grid(*size)).mr
-    files = write_mr_series(mr, tmp_path / "scanner", subject=Subject(body_part="HEAD"))
+    files = write_mr_series(mr, tmp_path / "scanner")
     browser.open(tmp_path / "profile", 1280, dark=False, graphics=True)
     film = Recording(browser)
 
@@ -171,7 +172,7 @@ def test_a_case_is_held_looked_at_and_released_and_the_planning_system_gets_it(
     shown(browser, "document.querySelector('#cases .state.held')")
     film.take()
     [job] = walked.ledger.jobs()
-    assert "anatomy" in browser.run("return document.querySelector('#cases').innerText")
+    assert "every case is held for a person" in browser.run("return document.querySelector('#cases').innerText")
     assert list(walked.received.iterdir()) == [], "nothing is sent before somebody has looked"
 
     clicked(browser, f"a[href='/jobs/{job.job}']")
