@@ -91,10 +91,12 @@ class Difference:
 
 
 def run_phantom(model: Model, folder: Path, options: Options) -> Measured:
-    """The phantom through the whole chain, in an empty folder.
+    """The phantom through the whole chain, in an empty folder; without the limits of findings, which are patients'.
 
     Raises what `convert` raises: Unsuitable, OSError.
     """
+    model = dataclasses.replace(model, card=dataclasses.replace(model.card, findings={}))
+    options = dataclasses.replace(options, limits={}, gate="auto")
     about_x, about_y = (np.deg2rad(degrees) for degrees in TILT_DEGREES)
     tilt_x = np.array([[1, 0, 0], [0, np.cos(about_x), -np.sin(about_x)], [0, np.sin(about_x), np.cos(about_x)]])
     tilt_y = np.array([[np.cos(about_y), 0, np.sin(about_y)], [0, 1, 0], [-np.sin(about_y), 0, np.cos(about_y)]])

@@ -35,7 +35,10 @@ DAY = datetime.timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> Model:
-    return load_model(str(tiny_model), "cpu")
+    """One whose card rejects every patient."""
+    loaded = load_model(str(tiny_model), "cpu")
+    limits = {"body_volume": {"low": 1e8, "high": 1e9, "reject_low": 1e8}}
+    return dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, findings=limits))
 
 
 @pytest.fixture(scope="module")
