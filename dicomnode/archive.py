@@ -2,7 +2,8 @@
 
     python -m dicomnode.archive FOLDER --port 0 --ae-title ARCHIVE
 
-prints `listening on 127.0.0.1:PORT` and keeps every CT object it gets as FOLDER/<SOPInstanceUID>.dcm, until SIGTERM.
+prints `listening on 127.0.0.1:PORT` and keeps every CT object, or companion of one, that it gets as
+FOLDER/<SOPInstanceUID>.dcm, until SIGTERM.
 `--answers A700,B000` gives these statuses to the first requests (hexadecimal; a failed one is not kept), so that a test
 can see what a sender makes of them. It is no archive for patients' data.
 """
@@ -28,6 +29,7 @@ from dicomnode.contexts import VERIFICATION
 from dicomnode.deliver import outcome
 from dicomnode.destination import Destination
 from dicomnode.spool import checked_uid
+from pipeline.companion_kinds import COMPANIONS
 
 START_TIMEOUT_S: Final = 30.0
 
@@ -51,7 +53,8 @@ class Archive:
         ae.maximum_associations = 64
         ae.maximum_pdu_size = 0
         ae.add_supported_context(VERIFICATION)
-        ae.add_supported_context(CTImageStorage, self._syntaxes)
+        for sop_class in (CTImageStorage, *(one.sop_class_uid for one in COMPANIONS.values())):
+            ae.add_supported_context(sop_class, self._syntaxes)
         server = ae.start_server((bind, port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._answer)])
         assert server is not None
         return ae, int(server.server_address[1])

@@ -115,7 +115,7 @@ class Deliveries:
         destination = self._config.destination(name)
         if destination is None:
             raise UnknownDestination(f"the configuration has no destination {name!r} any more")
-        load = load_of(self._spool, row, destination)
+        load = load_of(self._ledger, self._spool, row, destination)
         offer.uids = frozenset(parcel(path).sop_instance_uid for path in load.paths)
         already = self._ledger.taken(row.job, name)
         transfer = Transfer(self._trail, row.job, destination, load, len(offer.uids - already))

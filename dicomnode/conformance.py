@@ -29,9 +29,14 @@ from dicomnode.sections import Commitment
 from dicomnode.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline import ct_modules, preflight
 from pipeline.candidate import CONTRAST, REPETITION
+from pipeline.companion_kinds import COMPANIONS, CompanionKind
+from pipeline.contours import MOST_POINTS
 from pipeline.errors import REASONS
 from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
 from pipeline.profile import load_profile, shipped
+
+SENT: Final = (CTImageStorage, *(one.sop_class_uid for one in COMPANIONS.values()))
+"""Storage classes of what is sent: the CT, and companions where a destination asks for them."""
 
 STATUS_MEANINGS: Final = {
     0x0000: ("Success", "bytes, name and folder are durable on the disk, or the same bytes were there already"),
@@ -60,6 +65,15 @@ LOSSY: Final = {
     "compressed with loss says so: Lossy Image Compression 01, ratio and method as far as known, and a warning.",
 }
 """What is said of lossy compression, by `receive.accept_lossy`."""
+
+COMPANION_WORDS: Final[Mapping[CompanionKind, str]] = {
+    "rtstruct": "the MR's outline, holes filled, as EXTERNAL; where found, its voids as AVOIDANCE",
+    "seg": "BINARY: body, and within it air, fat, soft tissue and bone by the HU of the synthetic CT",
+    "uncertainty": "standard deviation in HU, 16 bits in steps of 0.1 HU by Real World Value Mapping",
+    "sr": "TID 1500: each finding with its value, limits and verdict, and the decision of a person",
+    "pdf": "the report of the case with pictures",
+}
+"""What is said of each companion."""
 
 PAGE: Final = Template("""\
 # DICOM conformance statement of sct-node
@@ -208,6 +222,17 @@ cosines. The values are defaults; `output` changes some.
 
 $written
 
+Where an entry of `destinations` asks for them (`companions`), these objects follow the CT series, each a series of its
+own in the same study and, but for documents, in the same frame of reference:
+
+$companions
+
+Companions are made once: every destination, and every repetition, gets the same objects. `sr` and `pdf` are made when
+the case is first sent to a destination that asks for one, and tell what a person decided. One that cannot be made of a
+case (no outline, no uncertainty) is not sent; the case's report says why. The contours of `rtstruct` lie half-way
+between voxels inside and outside; no contour has more than $points points. A private coding scheme, 99SCTNODE, holds
+the names of findings and verdicts.
+
 Patient, study, Frame of Reference UID and Patient Position are the MR's. Series and SOP Instance UIDs are derived from
 the content (PS3.5 B.2), so that computing or sending again gives the same. Private attributes are not written.
 
@@ -253,6 +278,8 @@ def statement(config: Config | None = None) -> str:
         "repetition": ", ".join(REPETITION),
         "reasons": _table(["reason code", "sentence"], [[code, _escaped(text)] for code, text in REASONS.items()]),
         "written": _table(["attribute", "keyword", "value"], _written()),
+        "companions": _table(["companion", "SOP class", "Modality", "what it shows"], _companions()),
+        "points": str(MOST_POINTS),
         "rules": _table(["rule", "what it asks", "profiles"], _rules()),
         "profiles": _table(["profile", "for, or rule", "evidence"], _profiles()),
         "profile": preflight.GENERIC,
@@ -303,7 +330,8 @@ def _escaped(text: str) -> str:
 def _overview() -> str:
     """Network services by class (PS3.2 Table A.1-1)."""
     rows = [[UID(VERIFICATION).name, "yes", "yes"], *([uid.name, "no", "yes"] for uid in SOP_CLASSES)]
-    rows += [[CTImageStorage.name, "yes", "no"], [PUSH_MODEL.name, "yes", "yes"]]
+    rows += [[uid.name, "yes", "no"] for uid in SENT]
+    rows += [[PUSH_MODEL.name, "yes", "yes"]]
     return _table(["SOP class", "user (SCU)", "provider (SCP)"], rows)
 
 
@@ -314,7 +342,7 @@ def _accepted() -> list[list[str]]:
 
 def _initiated() -> list[list[str]]:
     syntaxes = f"{ExplicitVRLittleEndian.name}, {ImplicitVRLittleEndian.name}"
-    rows = [[uid.name, uid, syntaxes, "SCU"] for uid in (VERIFICATION, CTImageStorage)]
+    rows = [[uid.name, uid, syntaxes, "SCU"] for uid in (VERIFICATION, *SENT)]
     like = "as for Verification in 2.2"
     return [*rows, [PUSH_MODEL.name, PUSH_MODEL, like, "SCP to `receive.peers`, SCU to `destinations`"]]
 
@@ -342,6 +370,13 @@ def _written() -> list[list[str]]:
         "WindowWidth": ct_modules.WINDOW_WIDTH_HU,
     }
     return [[dictionary_description(word), word, f"`{value}`"] for word, value in values.items()]
+
+
+def _companions() -> list[list[str]]:
+    """Each kind of companion, in the order in which they are sent."""
+    return [
+        [f"`{kind}`", one.sop_class_uid.name, one.modality, COMPANION_WORDS[kind]] for kind, one in COMPANIONS.items()
+    ]
 
 
 def _rules() -> list[list[str]]:

@@ -241,7 +241,14 @@ class Spool:
         Idempotent: when `out/<job>/` is there, `build` is not called. Everything is synced before the rename.
         What `build` raises passes through and leaves nothing. Raises OutOfResources when the disk is full.
         """
-        target = self.outbox / _checked_job(job)
+        return self._built(job, self.outbox / _checked_job(job), build)
+
+    def attach(self, job: str, name: str, build: Callable[[Path], object]) -> Path:
+        """The same for a folder within `out/<job>/`; OSError when the job's is not there (any more)."""
+        return self._built(job, self.outbox / _checked_job(job) / name, build)
+
+    def _built(self, job: str, target: Path, build: Callable[[Path], object]) -> Path:
+        """A folder that is there, or was made by one rename."""
         if target.is_dir():
             return target
         part = self.outbox / f".{job}.{self._mark()}.part"
@@ -250,7 +257,7 @@ class Spool:
             build(part)
             _sync_tree(part)
             _rename_once(part, target)
-            _sync_folder(self.outbox)
+            _sync_folder(target.parent)
         except OSError as error:
             if error.errno in _FULL:
                 raise OutOfResources(_said(error)) from error

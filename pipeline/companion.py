@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from pydicom.uid import CTImageStorage, generate_uid
 
 from pipeline import ct_modules
 from pipeline.companion_kinds import COMPANIONS, CompanionKind
+from pipeline.ct import scanner_time
 from pipeline.elements import Elements, copied, elements, elements_of, plain, raw_bytes, sequence
 from pipeline.part10 import read_file
 from pipeline.provenance import LO_LENGTH, RESEARCH_LABEL
@@ -219,6 +221,12 @@ class Companion:
 def of_the_ct(ct: CtSeries, kind: CompanionKind, content: bytes) -> Companion:
     """A companion that was made together with the CT."""
     return Companion(ct, kind, content, ct.text("InstanceCreationDate"), ct.text("InstanceCreationTime"))
+
+
+def made_at(ct: CtSeries, kind: CompanionKind, content: bytes, at: datetime) -> Companion:
+    """A companion that is made at a moment (aware), which is told in the time zone of the CT."""
+    there = scanner_time(at, ct.header)
+    return Companion(ct, kind, content, f"{there:%Y%m%d}", f"{there:%H%M%S}")
 
 
 def reference(sop_class_uid: str, sop_instance_uid: str) -> Elements:

@@ -14,6 +14,7 @@ import numpy as np
 from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
 
+from models.void import voids
 from pipeline.companion import CtSeries
 from pipeline.companion_kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
 from pipeline.output_file import write_whole
@@ -49,11 +50,17 @@ class Content:
     voids: Mask | None = field(default=None, repr=False)
 
 
-def content_of(made: Synthesis, voids: Volume | None = None) -> Content:
-    """What companions show of a synthesis; `voids` is a mask on any grid."""
+def content_of(made: Synthesis) -> Content:
+    """What companions show of a synthesis."""
     grid = made.hu.get_geometry()
     sd = None if made.sd is None else resample(made.sd, grid, fill=0.0).array
-    return Content(made.hu.array, _on(made.body, grid), sd, None if voids is None else _on(voids, grid))
+    return Content(made.hu.array, _on(made.body, grid), sd, _on(_voids(made), grid))
+
+
+def _voids(made: Synthesis) -> Volume:
+    """Where the MR has no signal within the outline, on the model's grid."""
+    slice_mm, row_mm, column_mm = (float(step) for step in made.mr.spacing)
+    return made.body.with_array(voids(made.mr.array, made.body.array > 0, (slice_mm, row_mm, column_mm)))
 
 
 def _on(mask: Volume, grid: VolumeGeometry) -> Mask:

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
@@ -24,7 +25,9 @@ from pipeline.companions import Content, write_companions
 from pipeline.contours import MOST_POINTS, outlines
 from pipeline.ct import write_ct
 from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
+from pipeline.report import Case, Happened, pdf_of
 from pipeline.series import Series, read_instance
+from pipeline.told import write_told
 from tests.provenance import PROVENANCE
 
 GRID = axial_grid((9, 60, 72), (2.5, 3.1, 3.1), (12.34567, -45.67891, 321.98765))
@@ -272,3 +275,80 @@ def test_an_outline_of_more_points_than_a_decimal_string_holds_is_cut_in_two() -
     assert max(map(len, lines)) <= MOST_POINTS < max(map(len, outlines(plane, most=10**9)))
     drawn = sum(polygon2mask(plane.shape, line).astype(int) for line in lines)
     np.testing.assert_array_equal(drawn, plane)
+
+
+# --- what was found and decided --------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
+FOUND = (
+    {"name": "anatomy", "value": "BRAIN", "limit": "one of THIGH", "unit": "", "verdict": "review"},
+    {"name": "bone_fraction", "value": 3.25, "limit": [0.5, 9.0], "unit": "%", "verdict": "pass"},
+    {"name": "soft_tissue_median", "value": 41.5, "limit": [20.0, 70.0], "unit": "[hnsf'U]", "verdict": "pass"},
+)
+CASE = Case(
+    job="ab" * 32,
+    state="SYNTHESIZED",
+    report={"findings": FOUND, "model": {"name": "limb-t1-ldm", "version": "1.0.0", "digest": "ab" * 32}},
+    mr_series_uid="1.2",
+    events=[Happened(NOW, "released", "web:ada", "the header is wrong, it is a thigh")],
+)
+
+
+@pytest.fixture(scope="module")
+def told(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with findings and report of the case."""
+    into = tmp_path_factory.mktemp("told")
+    kinds: tuple[CompanionKind, ...] = ("sr", "pdf")
+    for kind in kinds:
+        write_told(kind, CASE, made.ct, into, NOW)
+    return into
+
+
+def test_dciodvfy_finds_no_error_in_findings_and_report_and_only_our_own_codes_are_new_to_it(
+    told: Path, program: Callable[[str], str]
+) -> None:
+    assert told_by(program("dciodvfy"), str(told / "pdf.dcm")) == []
+    complaints = told_by(program("dciodvfy"), str(told / "sr.dcm"))
+    assert {*complaints} == {
+        "Warning - Unrecognized defined term <99SCTNODE> for value 1 of attribute <Coding Scheme Designator>"
+    }
+
+
+def test_dcentvfy_finds_every_companion_consistent_with_the_ct(
+    made: Made, told: Path, program: Callable[[str], str]
+) -> None:
+    files = map(str, (*made.files.values(), *told.glob("*.dcm"), *made.ct, *made.mr))
+    complaints = told_by(program("dcentvfy"), *files)
+    # it takes the Accession Number of a structured report for one of its series; the values are equal
+    assert [line for line in complaints if "Element=<AccessionNumber> IE <Study> versus <Series>" not in line] == []
+    assert pydicom.dcmread(told / "sr.dcm").AccessionNumber == pydicom.dcmread(made.ct[0]).AccessionNumber
+
+
+def test_dcmtk_reads_values_limits_units_verdicts_and_the_decision(told: Path, program: Callable[[str], str]) -> None:
+    command = [program("dsrdump"), "+Pl", str(told / "sr.dcm")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    for words in (
+        'NUM:(,,"Soft tissue")="41.5" ([hnsf\'U],UCUM,"Hounsfield unit")',
+        '"Normal Range Lower Limit")="20.0"',
+        '"Normal Range Upper Limit")="70.0"',
+        '"Verdict of the check")=(review,99SCTNODE,',
+        '"anatomy is BRAIN"',
+        "RELEASED by web:ada, 2026-11-23 01:02:03 UTC: the header is wrong, it is a thigh",
+        'PNAME:(,,"Person Observer Name")="web:ada^"',
+        "research, not for clinical use",
+    ):
+        assert words in said
+
+
+def test_the_encapsulated_report_is_the_report_and_says_so(made: Made, told: Path) -> None:
+    written = pydicom.dcmread(told / "pdf.dcm")
+    assert bytes(written.EncapsulatedDocument)[: written.EncapsulatedDocumentLength] == pdf_of(CASE)
+    assert written.DocumentTitle == "Synthetic CT report; research, not for clinical use"
+    assert [one.ReferencedSOPInstanceUID for one in written.SourceInstanceSequence] == [path_uid(p) for p in made.ct]
+
+
+def test_a_case_without_findings_has_a_report_of_findings_all_the_same(
+    made: Made, tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    write_told("sr", Case("cd" * 32, "SYNTHESIZED", {}, "1.2"), made.ct, tmp_path, NOW)
+    assert not [line for line in told_by(program("dciodvfy"), str(tmp_path / "sr.dcm")) if line.startswith("Error")]

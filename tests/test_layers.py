@@ -120,6 +120,7 @@ WITHOUT_TORCH = (
     "dicomnode.web",
     "dicomnode.case_report",
     "pipeline.report",
+    "pipeline.told",
 )
 """Modules of processes that must start fast and stay small."""
 
