@@ -4,7 +4,7 @@
 
 (() => {
   const NAMES = { ct: "synthetic CT", mr: "MR", uncertainty: "uncertainty" };
-  const ORDER = ["ct", "mr", "uncertainty"];      // the first that is there lends its grid to all
+  const ORDER = ["ct", "mr", "uncertainty"];      // the first lends its grid to all, the others lie on top of it
   const UNCERTAINTY_HU = [0, 150];                // shown dark, shown bright
   const PLANES = ["sagittal", "coronal", "axial"]; // NiiVue's axes: right, anterior, superior
 
@@ -95,7 +95,8 @@
     const volume = nv.volumes[nv.volumes.length - 1];
     loaded[name] = volume;
     for (const choice of root.querySelectorAll("[name=view]")) choice.disabled = !possible(choice.value);
-    if (nv.volumes.length === 1) limits();
+    if (name === "ct" && nv.volumes.length > 1) nv.setVolume(volume, 0);   // it came late: still the first
+    if (nv.volumes[0] === volume) limits();
     choose(possible("fused") ? "fused" : name);
   }
 
