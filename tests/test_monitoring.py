@@ -199,7 +199,7 @@ for case in range(count):
             metrics.DELIVERED_INSTANCES.labels(name, outcome).inc()
 """
 SERIES_AT_MOST = 1500
-"""Of a site with 6 scanners, 144 protocols, 4 destinations and every reason there is; Prometheus takes millions."""
+"""Of a site with 6 scanners, 24 protocols, 4 destinations and every reason there is; Prometheus takes millions."""
 
 
 def test_500_cases_are_no_more_series_than_a_site_has_things_to_see(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicomnode import engine
+from dicomnode.notices import Notices
+from dicomnode.notification import Mail, Notify
 from dicomnode.sections import Synthesize
 from dicomnode.states import State
 
@@ -57,8 +59,11 @@ def test_a_synthesis_that_hangs_is_ended_and_the_next_attempt_delivers_what_it_s
     assert all("longer than 10 s (synthesize.timeout_s)" in one for one in words)
 
 
-def test_a_process_that_ticks_no_more_is_killed_and_started_again(node: Callable[..., "Running"]) -> None:
-    running = node()
+def test_a_process_that_ticks_no_more_is_killed_and_started_again_and_people_are_told(
+    node: Callable[..., "Running"], free_port: Callable[[], int]
+) -> None:
+    away = Mail("127.0.0.1", "node@hospital.example", ("physics@hospital.example",), free_port(), security="plain")
+    running = node(notify=Notify(mail=away))
     patient = dataclasses.replace(running.config.node, hang_timeout_s=4.0)
     running.config = dataclasses.replace(running.config, node=patient)
     running.start()
@@ -69,6 +74,8 @@ def test_a_process_that_ticks_no_more_is_killed_and_started_again(node: Callable
     os.kill(stopped, signal.SIGSTOP)
     running.until(lambda: "role hangs, killed" in running.log(), "the supervisor notices")
     running.until(lambda: _process_of(serve, "deliver") not in (0, stopped), "it is started again")
+    told = Notices(running.ledger.engine)
+    assert running.until(lambda: told.last(1), "people are to be told")[0].code == "ROLE_HANGS"
 
 
 def test_a_series_that_kills_its_process_each_time_is_given_up_and_the_next_one_has_its_turn(
