@@ -101,17 +101,24 @@ def outcome(told: Told) -> str:
     return {"DELIVERED": "delivered", "REJECTED": "rejected"}.get(str(told.job.state), "on its way")
 
 
+_STEPS: Final = {Fact.SYNTHESIZED: "to the CT", Fact.DELIVERED: "to all destinations"}
+
+
 def times(programme: Programme) -> Figure:
     """How long each case took from the complete series to the CT, and to the last destination."""
     figure = _figure(7.0, 2.2)
     axes = figure.subplots()
-    for number, (fact, label) in enumerate(((Fact.SYNTHESIZED, "to the CT"), (Fact.DELIVERED, "to all destinations"))):
+    for number, (fact, label) in enumerate(_STEPS.items()):
         seconds = [(one.job.created_at, one.seconds(Fact.SETTLED, fact)) for one in programme.told]
         known = [(at, value / 60.0) for at, value in seconds if value]
         style: dict[str, Any] = {"color": COLOURS[number], "markersize": 4, "label": label, "linestyle": ""}
         axes.plot(_numbers(at for at, _ in known), [value for _, value in known], marker="ox"[number], **style)
+    every = [value for one in programme.told for fact in _STEPS if (value := one.seconds(Fact.SETTLED, fact))]
+    low, high = min(every, default=60.0) / 90.0, max(every, default=60.0) / 40.0
     axes.set_yscale("log")
+    axes.set_ylim(low, max(high, 12.0 * low))  # a power of ten at least is within
     axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_ylabel("minutes after the series\nwas complete", fontsize=7)
     axes.set_xlim(*_numbers((programme.since, programme.until)))
     axes.legend(fontsize=6, **ABOVE)

@@ -9,7 +9,7 @@ from dicomnode import plots
 from dicomnode.pages import utc
 from pipeline.document import BAD, LABEL, TITLE, facts, gap, heading, pdf, picture, say, table
 from pipeline.meanings import MEANINGS
-from pipeline.report import UNITS
+from pipeline.report import UNITS, number
 
 if TYPE_CHECKING:
     from reportlab.platypus import Flowable
@@ -127,7 +127,7 @@ def _row(one: Checked) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None else number(value)
 
 
 def _destinations(programme: Programme) -> Iterator[Flowable]:
@@ -145,7 +145,7 @@ def _constancy(programme: Programme) -> Iterator[Flowable]:
         yield say("The phantom was not sent through the chain: sct-node constancy, and constancy.at.")
         return
     failed = [run for run in runs if not run.passed]
-    yield say(f"{len(runs)} runs of the phantom through the whole chain, of which {len(failed)} failed.")
+    yield say(f"Runs of the phantom through the whole chain: {len(runs)}, of which {len(failed)} failed.")
     yield picture(plots.constancy(runs))
     if failed:
         style = LABEL.clone("failed", textColor=BAD)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -22,7 +22,17 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import BaseDocTemplate, Flowable, Frame, Image, PageTemplate, Paragraph, Spacer, Table
+from reportlab.platypus import (
+    BaseDocTemplate,
+    CondPageBreak,
+    Flowable,
+    Frame,
+    Image,
+    PageTemplate,
+    Paragraph,
+    Spacer,
+    Table,
+)
 
 from pipeline.pictures import png
 from pipeline.provenance import RESEARCH_LABEL
@@ -45,6 +55,8 @@ _fonts()
 MARGIN_MM: Final = 18.0
 WIDTH_MM: Final = A4[0] / mm - 2 * MARGIN_MM
 """Width of the text."""
+ROOM_MM: Final = 35.0
+"""What must be left of a page for a heading and the begin of its table."""
 LONGEST: Final = 600
 """Characters of a text from outside that are shown; the ledger has all of it."""
 
@@ -62,6 +74,7 @@ CODE: Final = ParagraphStyle("code", parent=CELL, wordWrap="CJK")
 LABEL: Final = ParagraphStyle("label", parent=CELL, fontName=BOLD)
 TITLE: Final = ParagraphStyle("title", parent=TEXT, fontName=BOLD, fontSize=15, leading=19, spaceAfter=3)
 HEADING: Final = ParagraphStyle("heading", parent=TEXT, fontName=BOLD, fontSize=10.5, leading=14, spaceBefore=9)
+HEADING_OF_PICTURE: Final = ParagraphStyle("heading of picture", parent=HEADING, keepWithNext=1)
 BOX: Final = ParagraphStyle("box", parent=TEXT, fontSize=10, leading=14, fontName=BOLD)
 
 Cell = str | Paragraph
@@ -79,10 +92,9 @@ def say(text: str, style: ParagraphStyle = TEXT) -> Paragraph:
     return Paragraph(escape(written(text)) or "&ndash;", style)
 
 
-def heading(text: str) -> Paragraph:
-    """A heading; what follows stays on its page."""
-    style = ParagraphStyle("heading", parent=HEADING, keepWithNext=1)
-    return Paragraph(escape(text), style)
+def heading(text: str, *, of_picture: bool = False) -> Paragraph:
+    """A heading; what follows begins on its page. A picture is never parted from it, a table may go on overleaf."""
+    return Paragraph(escape(text), HEADING_OF_PICTURE if of_picture else HEADING)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -149,8 +161,16 @@ def pdf(title: str, foot: str, content: Sequence[Flowable]) -> bytes:
     )
     frame = Frame(MARGIN_MM * mm, 16 * mm, WIDTH_MM * mm, A4[1] - 34 * mm, 0, 0, 0, 0)
     document.addPageTemplates(PageTemplate(frames=[frame], onPage=_page(written(title), written(foot))))
-    document.build(list(content))
+    document.build(list(_headed(content)))
     return into.getvalue()
+
+
+def _headed(content: Sequence[Flowable]) -> Iterator[Flowable]:
+    """The content, no heading at the very foot of a page."""
+    for one in content:
+        if isinstance(one, Paragraph) and one.style is HEADING:
+            yield CondPageBreak(ROOM_MM * mm)
+        yield one
 
 
 def _page(title: str, foot: str) -> Callable[[Canvas, Any], None]:

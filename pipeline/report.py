@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reportlab.platypus import Flowable, PageBreak, Paragraph
+from reportlab.platypus import Flowable, Paragraph
 
 from pipeline.document import BAD, CODE, GOOD, LABEL, TITLE, box, facts, gap, heading, pdf, picture, say, table
 from pipeline.document import Cell as Cell
@@ -192,12 +192,12 @@ def _meaning(finding: Mapping[str, Any]) -> tuple[str, str, str]:
     """A finding that does not pass, as `MEANINGS` explains it: too low, or too high, or another text."""
     means, value, limit = MEANINGS[finding["name"]], finding["value"], finding["limit"]
     low = isinstance(value, int | float) and not isinstance(limit, str) and value < limit[0]
-    return means.title, f"{means.what} {means.low if low else means.high}", means.look
+    return f"{means.title} ({finding['name']})", f"{means.what} {means.low if low else means.high}", means.look
 
 
 def number(value: object) -> str:
-    """A value to four digits; a text as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value to four digits, and to a millionth; a text as it is."""
+    return f"{round(value, 6):.4g}" if isinstance(value, float) else str(value)
 
 
 def limit_of(finding: Mapping[str, Any]) -> str:
@@ -223,13 +223,12 @@ def verdict(finding: Mapping[str, Any]) -> Paragraph:
 
 
 def _pictures(case: Case) -> Iterator[Flowable]:
-    yield PageBreak()
-    yield heading("Pictures")
+    yield heading("Pictures", of_picture=case.images is not None)
     if case.images is None:
         yield say("There are none: the files of MR and CT are not there (any more).")
         return
     yield picture(planes(case.images), tallest_mm=175.0)
-    yield heading("HU of the synthetic CT")
+    yield heading("HU of the synthetic CT", of_picture=True)
     yield picture(histogram(case.images.ct), width_mm=150.0)
 
 
