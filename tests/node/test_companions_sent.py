@@ -19,15 +19,20 @@ import pytest
 
 from dicomnode import review
 from dicomnode.config import Config, dump
+from dicomnode.conversion import companions_of, options_of
 from dicomnode.destination import Destination
 from dicomnode.errors import WrongState
 from dicomnode.outgoing import every_file
 from dicomnode.proof_ledger import Proofs
 from dicomnode.result import REPORT
 from dicomnode.sections import Node
+from dicomnode.settings import Settings
 from dicomnode.states import State
+from models.weights import load_model
 from pipeline.companion_kinds import COMPANIONS
 from pipeline.companions import Content, write_companions
+from pipeline.run import convert
+from pipeline.series import Series, read_instance
 from pipeline.shown import ct_of
 
 if TYPE_CHECKING:
@@ -46,6 +51,33 @@ def furnished(bench: Bench) -> Bench:
     sd = np.full(hu.shape, 12.5, np.float32)
     write_companions(EVERY, Content(hu, hu > -300, sd), sorted(folder.glob("*.dcm")), folder)
     return bench
+
+
+def test_a_conversion_makes_what_the_jobs_destinations_ask_for_and_says_what_it_could_not_make(
+    tiny_model: Path, thigh_series: list[Path], tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    asked = companions_of(
+        Config(
+            destinations=(
+                Destination("a", "A", "127.0.0.1", 104, companions=("rtstruct", "sr")),
+                Destination("b", "B", "127.0.0.1", 105, companions=("rtstruct", "uncertainty")),
+                Destination("c", "C", "127.0.0.1", 106, companions=("seg",)),
+            )
+        ),
+        ["a", "b"],
+    )
+    series = Series.of([read_instance(path) for path in thigh_series])
+    options = dataclasses.replace(options_of(Settings(), "cpu"), companions=asked)
+    result = convert(series, load_model(str(tiny_model), "cpu"), tmp_path, options)
+    assert result.report["companions"] == {
+        "rtstruct": "written",
+        "uncertainty": "the model gives no uncertainty",
+        "sr": "written when the case is first sent",
+    }
+    [file] = (tmp_path / "companions").iterdir()
+    told = subprocess.run([program("dciodvfy"), str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert "Error" not in told.stderr
+    assert [roi.ROIName for roi in pydicom.dcmread(file).StructureSetROISequence] == ["External", "MR void"]
 
 
 @pytest.fixture
