@@ -305,6 +305,11 @@ def canvas(browser: Any, folder: Path) -> Any:
     return whole[y : y + height, x : x + width, :3].astype(int)
 
 
+def is_grey(drawn: Any) -> bool:
+    """Whether a picture has no colours but those of letters and crosshair."""
+    return bool((np.ptp(drawn[40:, 40:], axis=2) < 8).mean() > 0.95)
+
+
 def place(browser: Any) -> tuple[list[float], dict[str, int]]:
     """Where the crosshair is (LPS mm), and the values there, as the page says it."""
     text = browser.run("return document.getElementById('place').textContent")
@@ -325,8 +330,12 @@ def test_a_physicist_sees_mr_ct_both_and_uncertainty_in_three_planes(seen: Case,
         assert attribute(browser, "view") == view
         looks[view] = canvas(browser, tmp_path)
         (tmp_path / f"{view}.png").write_bytes(browser.screenshot())
-    grey = {view: bool((np.ptp(look[40:, 40:], axis=2) < 8).mean() > 0.95) for view, look in looks.items()}
-    assert grey == {"mr": True, "ct": True, "fused": False, "uncertainty": False}
+    assert {view: is_grey(look) for view, look in looks.items()} == {
+        "mr": True,
+        "ct": True,
+        "fused": False,
+        "uncertainty": False,
+    }
     browser.run("document.querySelector('[name=view][value=fused]').click()")
     shares = []
     for share in ("0", "50", "100"):
@@ -354,9 +363,38 @@ def assert_keys_move_the_crosshair(seen: Case, browser: Any) -> None:
         assert {name: values[name] for name in wanted} == wanted
 
 
-def test_the_window_is_a_preset_or_a_persons_own_and_left_is_left(seen: Case, browser: Any, tmp_path: Path) -> None:
+def waited(browser: Any, condition: str) -> None:
+    """Until a condition holds in the page."""
+    until = time.monotonic() + 120
+    while not browser.run(f"return {condition}"):
+        assert time.monotonic() < until, browser.run("return document.body.innerText")
+        time.sleep(0.1)
+
+
+def assert_a_ct_that_comes_late_is_shown(seen: Case, browser: Any) -> None:
+    """The page is open while the CT is not made yet; nobody touches it."""
+    made = seen.config.node.data / "out" / seen.job
+    away = made.with_name(".part")
+    made.rename(away)
+    try:
+        opened(browser, seen)
+        assert attribute(browser, "view") == "mr"
+        assert "no synthetic CT has been made" in browser.run("return document.body.innerText")
+    finally:
+        away.rename(made)
+    waited(browser, "!document.querySelector('[name=view][value=uncertainty]').disabled")
+    waited(browser, "document.getElementById('said').textContent === ''")
+    assert attribute(browser, "view") == "fused"
+    waited(browser, "document.getElementById('findings').innerText.includes('81.25')")
+
+
+def test_a_ct_that_comes_late_is_shown_in_the_window_that_is_chosen_and_left_is_left(
+    seen: Case, browser: Any, tmp_path: Path
+) -> None:
     browser.open(tmp_path / "profile", 390, dark=True, graphics=True)
-    opened(browser, seen)
+    assert_a_ct_that_comes_late_is_shown(seen, browser)
+    changed(browser, "overlay", "0")
+    assert is_grey(canvas(browser, tmp_path)), "of the two in one picture the MR alone is left"
     browser.run("document.querySelector('[name=view][value=ct]').click()")
     read = "return ['low', 'high', 'window'].map(id => document.getElementById(id).value)"
     assert browser.run(read) == ["-160", "240", "-160 240"]
