@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ from dicomnode.destination import Destination, Stow
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.trust import ClientTls
 from pipeline import phantom
+from pipeline.companion_kinds import COMPANIONS
+from pipeline.companions import Content, write_companions
+from pipeline.ct import write_ct
+from pipeline.report import Case
+from pipeline.series import Series, read_instance
+from pipeline.told import write_told
+from tests.provenance import PROVENANCE
 from tests.security.authority import Authority
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -133,6 +141,24 @@ def test_orthanc_gets_every_instance_byte_for_byte_and_takes_it_twice(archive: A
         assert all(one.stored and not one.warning for one in receipts)
     assert archive.instances() == {parcel(path).sop_instance_uid: path.read_bytes() for path in ct}
     assert sent(archive.destination, ct, tuple(parcel(path).sop_instance_uid for path in ct)) == []
+
+
+def test_orthanc_gets_companions_of_every_kind_byte_for_byte(archive: Archive, tmp_path: Path) -> None:
+    grid = phantom.axial_grid((3, 20, 24), (5.0, 6.0, 6.0), (-60.0, -60.0, 0.0))
+    made = phantom.thigh(grid)
+    mr = Series.of(map(read_instance, phantom.write_mr_series(made.mr, tmp_path / "mr")))
+    slices = write_ct(made.hu, mr, PROVENANCE, tmp_path)
+    hu = made.hu.array
+    write_companions(COMPANIONS.keys(), Content(hu, hu > -300, np.ones_like(hu)), slices, tmp_path)
+    for kind in COMPANIONS:
+        if COMPANIONS[kind].decided:
+            write_told(kind, Case("ab" * 32, "SYNTHESIZED", {}, "1.2"), slices, tmp_path / kind, datetime.now(UTC))
+    files = {parcel(path).sop_instance_uid: path.read_bytes() for path in tmp_path.glob("*/*.dcm")}
+    companions = [path for path in sorted(tmp_path.glob("*/*.dcm")) if path.parent.name != "mr"]
+    assert len(companions) == len(COMPANIONS)
+    assert all(one.stored and not one.warning for one in sent(archive.destination, companions))
+    held = archive.instances()
+    assert all(held[uid] == files[uid] for uid in (parcel(path).sop_instance_uid for path in companions))
 
 
 def test_a_wrong_password_and_none_are_undelivered(
