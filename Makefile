@@ -5,6 +5,7 @@
 #   make fuzz ARGS="--count 1000 --seed 2"    malformed PDUs and DIMSE messages at a running node (100,000; half an hour)
 #   make faults               500 random SIGKILLs, outages, crashes of the database, power failures (half an hour and more)
 #   make soak                 10,000 associations, 10,000 bare connects, 100,000 instances; the samples in build/soak.csv
+#   make sensitivity          which damaged MR are held, and what each finding tells of the true error (SCT_DATA; an hour)
 #   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
@@ -29,7 +30,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz faults blackout soak senders lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz faults blackout soak sensitivity senders lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -53,6 +54,9 @@ blackout: $(VENV)/installed $(VENV)/test-tools
 
 soak: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/soak.py --csv build/soak.csv $(ARGS)
+
+sensitivity: $(VENV)/installed $(VENV)/test-tools
+	PYTHONSAFEPATH=1 $(BIN)/python tests/sensitivity/study.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
 
 senders: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/senders.py $(ARGS)
