@@ -26,7 +26,9 @@ AROUND: Final = 4
 LEAST_AIR: Final = 2000
 """Voxels of air without which there is none to look at."""
 LEAST_VOXELS: Final = 100
-"""Voxels of body without which a slice is left out."""
+"""Voxels of body without which nothing can be fitted to it."""
+LEAST_SLICE: Final = 0.3
+"""Slices with less body than this fraction of the fullest one's are left out: there the anatomy itself changes fast."""
 SMOOTH: Final = 2.0
 """SD in pixels of the smoothing that leaves ghosts and takes noise."""
 LEVELS: Final = tuple(range(5, 100, 5))
@@ -92,7 +94,7 @@ def ghosting(mr: Relative, body: Mask) -> float:
 
 def slice_jumps(mr: Relative, body: Mask) -> float:
     """Largest change in per cent of a slice's median signal in the body against the mean of its neighbours'."""
-    medians = [np.median(plane[inside]) for plane, inside in zip(mr, body, strict=True) if inside.sum() > LEAST_VOXELS]
+    medians = [np.median(mr[number][body[number]]) for number in _full_slices(body)]
     if len(medians) < 3 or min(medians) <= 0:
         return float("nan")
     logarithm = np.log(np.array(medians, np.float64))
@@ -100,10 +102,12 @@ def slice_jumps(mr: Relative, body: Mask) -> float:
     return float(100.0 * (np.exp(np.abs(beyond).max()) - 1))
 
 
-def slice_shifts(mr: Relative, spacing_mm: Spacing) -> float:
+def slice_shifts(mr: Relative, body: Mask, spacing_mm: Spacing) -> float:
     """90th percentile in mm of the shifts by which neighbouring slices agree best (the peak of their correlation)."""
-    if len(mr) < 3:
+    full = _full_slices(body)
+    if len(full) < 3:
         return float("nan")
+    mr = mr[full[0] : full[-1] + 1]
     planes = np.fft.rfft2(mr - mr.mean(axis=(1, 2), keepdims=True))
     found = np.fft.irfft2(planes[:-1] * np.conj(planes[1:]), s=mr.shape[1:])
     peaks = found.reshape(len(found), -1).argmax(axis=1)
@@ -125,6 +129,12 @@ def mr_histogram(mr: Relative, body: Mask, reference: tuple[float, ...]) -> floa
     """
     mine = quantiles(mr, body)
     return 100.0 * float(np.abs(np.subtract(mine, reference)).mean()) if mine else float("nan")
+
+
+def _full_slices(body: Mask) -> NDArray[np.intp]:
+    """Numbers of the slices that show enough of the body."""
+    counts = body.sum(axis=(1, 2))
+    return np.flatnonzero((counts > 0) & (counts >= LEAST_SLICE * counts.max()))
 
 
 def _inner(body: Mask) -> Mask:

@@ -35,6 +35,29 @@ MARGIN: Final = 0.5
 
 
 @dataclass(frozen=True)
+class Scan:
+    """The MR as it was acquired: slices first, in whatever direction; noise, ghosts and motion belong to its planes.
+
+    Attributes:
+        mr: in the scanner's unit, axes (slice, row, column) of the acquisition.
+        body: the outline on the same grid.
+        spacing_mm: along the axes.
+        axial: whether its planes are axial, within 45 degrees: in others the anatomy itself jumps from slice to slice.
+    """
+
+    mr: NDArray[np.float32]
+    body: Mask
+    spacing_mm: tuple[float, float, float]
+    axial: bool = True
+
+    @cached_property
+    def relative(self) -> NDArray[np.float32]:
+        """The MR relative to full signal."""
+        full = full_signal(self.mr, self.body)
+        return (self.mr / np.float32(full)).astype(np.float32) if full > 0 else np.zeros_like(self.mr, np.float32)
+
+
+@dataclass(frozen=True)
 class Images:
     """One case on the model's grid, axes (slice, row, column) along +S, +P, +L.
 
@@ -46,6 +69,7 @@ class Images:
         sd: standard deviation in HU by voxel, None where the model gives none.
         novelty: the model's out-of-distribution score, None where it gives none.
         mr_quantiles: of the training images, as `mr_quality.quantiles` gives them; empty where the card has none.
+        acquired: the MR on its own grid, None where the model's is its own.
     """
 
     mr: NDArray[np.float32]
@@ -55,12 +79,17 @@ class Images:
     sd: NDArray[np.float32] | None = None
     novelty: float | None = None
     mr_quantiles: tuple[float, ...] = ()
+    acquired: Scan | None = None
+
+    @cached_property
+    def scan(self) -> Scan:
+        """The MR on the grid of its acquisition."""
+        return self.acquired or Scan(self.mr, self.body, self.spacing_mm)
 
     @cached_property
     def relative(self) -> NDArray[np.float32]:
-        """The MR relative to full signal."""
-        full = full_signal(self.mr, self.body)
-        return (self.mr / np.float32(full)).astype(np.float32) if full > 0 else np.zeros_like(self.mr, np.float32)
+        """The MR on the model's grid relative to full signal."""
+        return Scan(self.mr, self.body, self.spacing_mm).relative
 
     @cached_property
     def inside(self) -> Inside:
@@ -148,10 +177,18 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "truncation": Measure(lambda one: mr_quality.truncation(one.relative, one.body), "%", "low"),
     "signal_void": Measure(lambda one: mr_quality.signal_void(one.relative, one.body, one.spacing_mm), "mL", "low"),
     "bias_field": Measure(lambda one: mr_quality.bias_field(one.relative, one.body, one.spacing_mm), "%", "low"),
-    "noise": Measure(lambda one: mr_quality.noise(one.relative, one.body), "%", "low"),
-    "ghosting": Measure(lambda one: mr_quality.ghosting(one.relative, one.body), "%", "low"),
-    "slice_jumps": Measure(lambda one: mr_quality.slice_jumps(one.relative, one.body), "%", "low"),
-    "slice_shifts": Measure(lambda one: mr_quality.slice_shifts(one.relative, one.spacing_mm), "mm", "low"),
+    "noise": Measure(lambda one: mr_quality.noise(one.scan.relative, one.scan.body), "%", "low"),
+    "ghosting": Measure(lambda one: mr_quality.ghosting(one.scan.relative, one.scan.body), "%", "low"),
+    "slice_jumps": Measure(
+        lambda one: mr_quality.slice_jumps(one.scan.relative, one.scan.body) if one.scan.axial else np.nan, "%", "low"
+    ),
+    "slice_shifts": Measure(
+        lambda one: (
+            mr_quality.slice_shifts(one.scan.relative, one.scan.body, one.scan.spacing_mm) if one.scan.axial else np.nan
+        ),
+        "mm",
+        "low",
+    ),
     "mr_histogram": Measure(
         lambda one: mr_quality.mr_histogram(one.relative, one.body, one.mr_quantiles) if one.mr_quantiles else None,
         "%",

@@ -150,7 +150,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "slice_jumps": Meaning(
         "input",
         "Brightness from slice to slice",
-        "Largest change of the median signal of the body from one slice to the next, beyond the trend.",
+        "Largest change of the median signal of the body from slice to slice, beyond the trend; of axial series.",
         "",
         "The slopes of the slices were lost on the way (RescaleSlope), slices of two acquisitions are mixed, or there "
         "was crosstalk or motion.",
@@ -159,7 +159,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "slice_shifts": Meaning(
         "input",
         "Shifts from slice to slice",
-        "Shift within the plane by which neighbouring slices agree best, the 90th percentile over the slices.",
+        "Shift within the plane by which neighbouring slices agree best, the 90th percentile; of axial series.",
         "",
         "The patient moved between the parts of an interleaved acquisition.",
         "Sagittal and coronal planes of the MR: a jagged outline.",

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pydicom
 from highdicom import Volume
 
-from models.plausibility import Images
+from models.plausibility import Images, Scan
 from models.weights import Model
 from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.companion_kinds import CompanionKind
@@ -36,6 +36,9 @@ from pipeline.series import Selection, Series, select
 from pipeline.stack import TOLERANCES, Tolerances
 from pipeline.synthesize import Synthesis, seed_of, synthesize
 from pipeline.volume import read_stack, resample
+
+COS_45: Final = 0.7071
+"""Slices whose normal is nearer to the long axis of the patient are axial."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,18 @@ def look_at(series: Series, mr: Volume, made: Synthesis, limits: Limits, model: 
         sd=sd,
         novelty=made.novelty,
         mr_quantiles=model.card.mr_quantiles,
+        acquired=_acquired(mr, made),
     )
     headers = header_findings(series, mr.get_geometry(), limits)
     return (anatomy(series.anatomy, model.card), *headers, *inspect(images, limits))
+
+
+def _acquired(mr: Volume, made: Synthesis) -> Scan:
+    """The MR on its own grid, and there the outline."""
+    slice_mm, row_mm, column_mm = (float(step) for step in mr.spacing)
+    body = resample(made.body, mr.get_geometry(), fill=0, interpolation="nearest")
+    axial = abs(float(mr.direction[2, 0])) > COS_45
+    return Scan(mr.array, body.array > 0, (slice_mm, row_mm, column_mm), axial)
 
 
 def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, ...]:

@@ -11,16 +11,19 @@ import numpy as np
 import pydicom
 import pytest
 
+from models.body import outline
 from models.card import installed
-from models.plausibility import MEASURES, Images, limits_of, measured
+from models.plausibility import MEASURES, Images, Scan, limits_of, measured
 from models.void import voids
 from pipeline.errors import Implausible
 from pipeline.findings import MEANINGS, Finding, inspect, judged
 from pipeline.gate import ALWAYS_HELD, Gate, Hold, also, hold_of, refuse
 from pipeline.header_findings import header_findings
-from pipeline.phantom import axial_grid, thigh, write_mr_series
+from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
 from pipeline.preflight import Complaint
+from pipeline.prepare import model_grid, on_model_grid
 from pipeline.series import read_series
+from pipeline.volume import resample
 
 SPACING_MM = (3.0, 1.0, 1.0)
 
@@ -256,3 +259,24 @@ def test_a_hold_for_one_more_finding_keeps_its_first_reason() -> None:
     assert also(None, DOUBTFUL).code == "NOISE"
     assert also(Hold("TRUNCATION", "cut"), DOUBTFUL) == Hold("TRUNCATION", f"cut; {DOUBTFUL}")
     assert also(Hold(ALWAYS_HELD, "every"), DOUBTFUL).code == "NOISE"
+
+
+def test_an_oblique_acquisition_is_judged_in_its_own_planes() -> None:
+    """On the model's axial grid its first and last planes show a part of the thigh only: no jumps, no motion."""
+    turn = np.deg2rad(12)
+    about_x = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
+    mr = thigh(oblique_grid((30, 180, 180), (4.0, 1.0, 1.0), about_x)).mr
+    grid = model_grid(mr, (4.0, 1.0, 1.0))
+    seen = on_model_grid(mr, grid).array
+    body = grid.with_array(outline(seen).astype(np.uint8))
+    own = resample(body, mr.get_geometry(), fill=0, interpolation="nearest").array > 0
+    images = Images(seen, seen, body.array > 0, (4.0, 1.0, 1.0), acquired=Scan(mr.array, own, (4.0, 1.0, 1.0)))
+    limits = {name: installed()[0].findings[name] for name in ("ghosting", "slice_jumps", "slice_shifts", "noise")}
+    assert {one.name: one.verdict for one in inspect(images, limits)} == dict.fromkeys(limits, "pass")
+
+
+def test_slices_of_a_sagittal_series_are_not_asked_for_jumps_between_them(sound: Images) -> None:
+    """There the anatomy itself changes from slice to slice; limits were measured on axial series."""
+    sagittal = replace(sound, acquired=Scan(sound.mr, sound.body, SPACING_MM, axial=False))
+    limits = {name: {"low": 0.0, "high": 1.0} for name in ("slice_jumps", "slice_shifts")}
+    assert [(one.value, one.verdict) for one in inspect(sagittal, limits)] == [("not measurable", "pass")] * 2
