@@ -1,7 +1,9 @@
-"""The web page: the jobs, and each job with its events, what each destination answered, and buttons for a physicist.
+"""The web page: the cases, each case with its pictures and buttons for a physicist, the system, and help.
 
     GET /               the list of cases: `case_list`
     GET /jobs/{job}     one case: `case`
+    GET /system         what waits, who works, destinations, disk, models, constancy: `system_page`
+    GET /help           what each finding and reason code means: `help_page`
 
 Who may come in is said in `sign_in`, the buttons in `buttons`, what every request must fulfil in `guard`. No page holds
 a patient's name or ID: the ledger has none. Without JavaScript every page says and does the same, with still pictures;
