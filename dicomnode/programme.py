@@ -18,8 +18,8 @@ import numpy as np
 from scipy import stats
 
 from dicomnode import constancy_ledger
-from dicomnode.case_report import report_of
 from dicomnode.errors import NodeError
+from dicomnode.result import report_of
 from dicomnode.states import Fact, State
 
 if TYPE_CHECKING:

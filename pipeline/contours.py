@@ -44,4 +44,4 @@ def _corners(line: Line) -> Line:
     into = line - np.roll(line, 1, axis=0)
     out = np.roll(line, -1, axis=0) - line
     turns = into[:, 0] * out[:, 1] != into[:, 1] * out[:, 0]
-    return line[turns]
+    return np.asarray(line[turns])

@@ -42,7 +42,14 @@ def ledger(tmp_path: Path) -> Iterator[sa.Engine]:
 def job(ledger: sa.Engine, name: str, state: str = "DELIVERED", held: str | None = None) -> str:
     """A job as the ledger knows it once its CT is there."""
     reason = "NOISE" if held or state == "REJECTED" else None
-    row = {"job": name, "series_instance_uid": "1.2", "state": state, "held": held, "calling_ae": "MR", "model": "m"}
+    row: dict[str, Any] = {
+        "job": name,
+        "series_instance_uid": "1.2",
+        "state": state,
+        "held": held,
+        "calling_ae": "MR",
+        "model": "m",
+    }
     row |= {"reason_code": reason, "reason_sentence": held or reason, "model_digest": "d", "configuration_digest": "c"}
     row |= {"sop_instance_uids": "[]", "ct_series_uid": "1.3", "ct_instances": 5, "created_at": 0, "updated_at": 0}
     with ledger.begin() as connection:
@@ -121,4 +128,5 @@ def test_a_case_that_is_held_anyway_keeps_its_reason() -> None:
 
 def test_the_finding_says_its_unit_and_limit() -> None:
     (finding,) = drift.with_drift(result(shifted(10.0)), [shifted(0.0)] * 5, LIMITS, "auto").findings
-    assert finding == Finding("hu_drift", pytest.approx(10.0, abs=1.0), (0.0, 70.0), "[hnsf'U]", "pass")
+    assert finding.value == pytest.approx(10.0, abs=1.0)
+    assert dataclasses.replace(finding, value=10.0) == Finding("hu_drift", 10.0, (0.0, 70.0), "[hnsf'U]", "pass")

@@ -104,9 +104,9 @@ def test_a_job_whose_last_instance_was_answered_when_it_was_cancelled_stays_canc
     b = bench(planning.destination)
     finish = b.deliveries._delivered
 
-    def late(row: JobRow, delivery: DeliveryRow) -> None:
+    def late(row: JobRow, delivery: DeliveryRow, uids: frozenset[str]) -> None:
         review.cancel(b.ledger, b.queues, b.job, **WHO)
-        finish(row, delivery)
+        finish(row, delivery, uids)
 
     monkeypatch.setattr(b.deliveries, "_delivered", late)
     with planning.up():

@@ -47,7 +47,8 @@ def metal_void(mr: Image, spacing_mm: tuple[float, float, float], draws: np.rand
 def motion_ghost(mr: Image, spacing_mm: tuple[float, float, float], draws: np.random.Generator) -> Image:
     """Copies at thirds of the field along the rows, each with a fifth of the signal, as of pulsation or breathing."""
     third = mr.shape[1] // 3
-    return np.abs(mr + 0.2 * np.roll(mr, third, axis=1) - 0.2 * np.roll(mr, -third, axis=1)).astype(np.float32)
+    ghosts = 0.2 * np.roll(mr, third, axis=1) - 0.2 * np.roll(mr, -third, axis=1)
+    return np.asarray(np.abs(mr + ghosts), np.float32)
 
 
 def moved_between_slices(mr: Image, spacing_mm: tuple[float, float, float], draws: np.random.Generator) -> Image:
@@ -77,14 +78,14 @@ def t2_like(mr: Image, spacing_mm: tuple[float, float, float], draws: np.random.
     """Muscle and fat change places in brightness; what has no signal has none."""
     full = _bright(mr)
     relative = np.clip(mr / full, 0, 1)
-    return (full * np.where(relative > 0.12, 1.15 - relative, relative)).astype(np.float32)
+    return np.asarray(full * np.where(relative > 0.12, 1.15 - relative, relative), np.float32)
 
 
 def noisy(mr: Image, spacing_mm: tuple[float, float, float], draws: np.random.Generator) -> Image:
     """Rician noise of a tenth of full signal."""
     sd = 0.10 * _bright(mr)
     real, imaginary = draws.normal(0, sd, (2, *mr.shape))
-    return np.hypot(mr + real, imaginary).astype(np.float32)
+    return np.asarray(np.hypot(mr + real, imaginary), np.float32)
 
 
 def shaded(mr: Image, spacing_mm: tuple[float, float, float], draws: np.random.Generator) -> Image:
