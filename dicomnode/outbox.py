@@ -4,6 +4,7 @@ So nothing is told that did not happen, and nothing is forgotten when its proces
 
     fact                                              kind
     a job is held for a fault of the node             failure
+    a finding rejects a case                          failure
     a job is held for anything else                   hold
     undelivered or unproven for too long, lost by a   alarm
     destination, replaced after it had been sent
@@ -22,6 +23,7 @@ import sqlalchemy as sa
 
 from dicomnode.schema import notices
 from dicomnode.states import Fact
+from pipeline.meanings import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,9 +64,10 @@ def kind_of(fact: Fact, values: Mapping[str, Any]) -> Kind | None:
         return Kind.FAILURE if values["reason_code"] in FAULTS else Kind.HOLD
     if fact in ALARMS:
         return Kind.ALARM
-    if fact is Fact.UNSUITABLE and values.get("reason_code") != NOT_TOLD:
-        return Kind.REJECTION
-    return None
+    code = values.get("reason_code")
+    if fact is not Fact.UNSUITABLE or code == NOT_TOLD:
+        return None
+    return Kind.FAILURE if str(code).lower() in MEANINGS else Kind.REJECTION
 
 
 def note(connection: sa.Connection, fact: Fact, job: str, words: str, values: Mapping[str, Any]) -> None:

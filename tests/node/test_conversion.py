@@ -11,6 +11,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import sqlalchemy as sa
 
 from dicomnode import engine, review
 from dicomnode.config import AS_CONFIGURED, Config
@@ -22,8 +23,8 @@ from dicomnode.errors import WrongState
 from dicomnode.intake import plan_of
 from dicomnode.ledger import Ledger, database_url
 from dicomnode.rules import OTHERWISE, decision, settings_of
-from dicomnode.schema import JobRow
-from dicomnode.sections import Node, Output
+from dicomnode.schema import JobRow, notices
+from dicomnode.sections import Node, Output, Quality
 from dicomnode.spool import Incoming, Spool
 from dicomnode.states import State
 from models.card import find
@@ -193,6 +194,38 @@ def test_another_anatomy_is_held_with_its_objects_made_and_sent_when_released(
     assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "unknown"}
     review.release(b.ledger, b.queues, job, by="me", reason="a thigh after all")
     assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "waiting"}
+
+
+def test_a_finding_that_rejects_ends_the_job_under_its_name_without_a_ct(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench(quality=Quality(limits={"body_volume": {"low": 2e5, "high": 1e6, "reject_low": 1e5}}))
+    job = b.job(thigh_series)
+    row = b.attempt(job)
+    assert (row.state, row.reason_code, row.ct_series_uid) == (State.REJECTED, "BODY_VOLUME", None)
+    assert b.spool.published(job) is None
+    with sa.create_engine(database_url(b.config)).connect() as connection:
+        told = connection.execute(sa.select(notices.c.kind, notices.c.code).where(notices.c.job == job)).all()
+    assert [tuple(one) for one in told] == [("failure", "BODY_VOLUME")]
+
+
+def test_every_case_is_held_where_the_gate_says_so_and_sent_when_it_is_released(
+    bench: Callable[..., Bench], thigh_series: list[Path]
+) -> None:
+    b = bench(quality=Quality(gate="always_hold"))
+    job = b.job(thigh_series)
+    row = b.attempt(job)
+    assert (row.state, row.reason_code) == (State.SYNTHESIZED, "ALWAYS_HELD")
+    review.release(b.ledger, b.queues, job, by="me", reason="looked at")
+    assert b.queues.endings([delivery_id(job, "tps", 1)]) == {f"deliver:{job}:tps:1": "waiting"}
+
+
+def test_a_case_that_drifts_from_the_last_ones_of_its_scanner_is_held(
+    bench: Callable[..., Bench], another_series: Callable[..., list[Path]]
+) -> None:
+    b = bench(quality=Quality(limits={"hu_drift": {"low": -1.0, "high": -0.5}}))  # whatever differs, and what does not
+    rows = [b.attempt(b.job(another_series(seed))) for seed in range(6)]
+    assert [row.reason_code for row in rows] == [None] * 5 + ["HU_DRIFT"]
 
 
 def test_exactly_the_instances_of_the_job_are_converted_whatever_came_since(
