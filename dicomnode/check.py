@@ -44,7 +44,7 @@ def checks(config: Config) -> list[Check]:
         _checked("web page", lambda: _page(config)),
         _checked("TLS", lambda: _tls(config)),
         _checked("admission", lambda: _admission(config)),
-        _checked("notify", lambda: _notify(config)),
+        _checked("notifications", lambda: _notify(config)),
         _checked("database", lambda: _database(config)),
         *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
         *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),

@@ -51,7 +51,7 @@ def test_the_phantom_makes_the_whole_journey(tmp_path: Path) -> None:
 
 
 def test_a_series_of_the_user_makes_it_too_without_columns_of_truth(tmp_path: Path) -> None:
-    write_mr_series(thigh(axial_grid((12, 64, 64), (4.0, 2.5, 2.5))).mr, tmp_path / "own series")
+    write_mr_series(thigh(axial_grid((12, 80, 80), (4.0, 2.0, 2.0))).mr, tmp_path / "own series")
     done = run("--out", str(tmp_path / "out"), "--input", str(tmp_path / "own series"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 CT instances" in done.stdout

@@ -420,7 +420,7 @@ def test_check_says_who_is_told_and_finds_a_secret_that_is_no_key(desk: Callable
     (tmp_path / "secret").write_text(SECRET)
     hook = Webhook(Secret(file=tmp_path / "secret"), "https://alerts.example/of-the-site")
 
-    [one] = [one for one in checks(desk(mail=plain(2525), webhook=hook).config) if one.name == "notify"]
+    [one] = [one for one in checks(desk(mail=plain(2525), webhook=hook).config) if one.name == "notifications"]
     told = "mail to physics@hospital.example by 127.0.0.1:2525, plain; webhook at alerts.example"
     assert (one.good, one.sentence) == (True, f"hold, failure, alarm, constancy (codes): {told}")
     for wrong in ("whsec_c2hvcnQ=", "whsec_!!!", base64.b64encode(b"x" * 32).decode()):
