@@ -87,7 +87,7 @@ def _add_roles(commands: Any) -> None:
         ("receive", "Run only the receiver: C-ECHO, C-STORE, settling of series"),
         ("synthesize", "Run only a worker that computes synthetic CT"),
         ("deliver", "Run only the sender to the destinations"),
-        ("web", "Run only the jobs page, and /metrics, /healthz and /readyz beside it"),
+        ("web", "Run only the web page, and /metrics, /healthz and /readyz beside it"),
     ):
         added = _add(commands, role, _role, summary, "All roles share node.data and the database.")
         added.set_defaults(role=role, number=0)

@@ -274,15 +274,15 @@ class Provider:
     def _call(self, destination: Destination, rows: Sequence[CommitmentRow]) -> None:
         """Report over an association of our own, on which the node is the SCP."""
         begun = dict(enumerate(self._begun(rows)))
+        if not begun:
+            return
         contexts, roles = [build_context(PUSH_MODEL, list(PLAIN_SYNTAXES))], [build_role(PUSH_MODEL, scp_role=True)]
         try:
-            if begun:
-                with associated(destination, self._config.node.ae_title, contexts, roles) as association:
-                    for number in list(begun):
-                        row, failed = begun[number]
-                        status = _reported(association, destination, row, failed)
-                        self._answered(row, failed, status)
-                        del begun[number]
+            with associated(destination, self._config.node.ae_title, contexts, roles) as association:
+                for number in list(begun):
+                    row, failed = begun[number]
+                    self._answered(row, failed, _reported(association, destination, row, failed))
+                    del begun[number]
         except Lost as error:
             for row, _ in begun.values():
                 self._postpone(row, f"{destination.ae_title} at {destination.host}:{destination.port} {error}")

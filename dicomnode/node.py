@@ -4,7 +4,7 @@
     receive      C-ECHO, C-STORE, commitment; settles, opens jobs       no
     synthesize   converts jobs, one at a time (one process a GPU)       yes
     deliver      sends CT series to the destinations                    no
-    web          the jobs page; /metrics, /healthz, /readyz             no
+    web          the web page; /metrics, /healthz, /readyz             no
 
 Any of them may be killed at any moment: what it had begun is found and done when it is back. `supervisor` runs
 them all.

@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Where the jobs page is served, and to whom."""
+    """Where the web page is served, and to whom."""
 
     bind: str = checked("127.0.0.1", not_empty)
     port: int = checked(8080, between(1, 65535))
