@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from models import pairs
+from models import augmentation, pairs
 from models.doubt import Doubt
 from models.intensity import to_unit
 from models.pairs import Pair
@@ -57,9 +57,9 @@ def examples_of(model: Model, patients: Sequence[Pair], seed: int) -> Iterator[E
     for number, pair in enumerate(patients):
         yield example_of(model, pair)
         generator = np.random.default_rng([seed, 3000, number])
-        strange = pairs.deform(pair, pairs.draw_deformation(generator))
-        changed = pairs.apply_contrast(
-            torch.from_numpy(strange.mr.astype(np.float32))[None, None], pairs.draw_contrast(generator, STRENGTH)
+        strange = augmentation.deform(pair, augmentation.draw_deformation(generator))
+        changed = augmentation.apply_contrast(
+            torch.from_numpy(strange.mr.astype(np.float32))[None, None], augmentation.draw_contrast(generator, STRENGTH)
         )
         mr = np.where(strange.mr > 0, changed[0, 0].numpy(), 0).astype(np.float16)
         yield example_of(model, Pair(pair.name, mr, strange.hu, strange.body, pair.spacing_mm))

@@ -28,7 +28,7 @@ from models.intensity import AIR_HU, HU_PER_UNIT, to_hu, to_unit
 from models.lesson import Lesson
 from models.pairs import Pair, Patch
 from models.patch_gan import Critic
-from models.recipe import Recipe
+from models.recipe import BadRecipe, Recipe
 from models.translator import Losses, Translator, Turn
 
 TIMES: Final = 1000.0
@@ -145,6 +145,18 @@ class LatentDiffusion(Translator):
         """One optimiser a stage; a second one for the discriminator, where the autoencoder has an adversarial term."""
         by_stage = {"autoencoder": _autoencoder_turns, "denoiser": _denoiser_turns, "joint": _joint_turns}
         return by_stage[lesson.name](self, lesson)
+
+    @classmethod
+    def plan(cls, recipe: Recipe, patients: Sequence[Pair]) -> Recipe:
+        """The recipe as it is.
+
+        Raises:
+            BadRecipe: the denoiser's patches would change their shape, though its latents are encoded once.
+        """
+        stage = recipe.stages["denoiser"]
+        if stage.deformation or stage.acquisition:
+            raise BadRecipe("stages.denoiser: deformation and acquisition must be 0, its latents are encoded once")
+        return super().plan(recipe, patients)
 
     @classmethod
     def partners(cls, recipe: Recipe) -> nn.ModuleDict:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import losses, pairs
+from models import augmentation, losses, pairs
 from models.autoencoder import Stride
 from models.pairs import Pair, Patch
 from models.recipe import Recipe, Stage
@@ -77,7 +77,7 @@ class Lesson:
         return pair, pairs.draw_corner(pair.body, self.stage.patch, self.stride, generator)
 
     def batch(self, step: int) -> Patch:
-        """A batch of patches, the MR's contrast changed anew at every step."""
+        """A batch of patches; their shape, the MR's contrast and what was acquired of it change anew at every step."""
         return self._cut(self.draw(step), step)
 
     def unpaired(self, step: int) -> Patch:
@@ -86,14 +86,25 @@ class Lesson:
         return replace(other, mr=own.mr)
 
     def _cut(self, drawn: Sequence[tuple[Pair, Corner]], step: int) -> Patch:
-        generator = np.random.default_rng([self.recipe.seed, 100 + self.number, step])
-        patches = [pairs.cut_patch(pair, corner, self.stage.patch) for pair, corner in drawn]
-        strength = self.stage.contrast
-        mr = [pairs.apply_contrast(patch.mr, pairs.draw_contrast(generator, strength)) for patch in patches]
-        stacked = (mr, [patch.ct for patch in patches], [patch.weight for patch in patches])
+        contrasts = np.random.default_rng([self.recipe.seed, 100 + self.number, step])
+        shapes = np.random.default_rng([self.recipe.seed, 300 + self.number, step])
+        patches = [self._change(self._box(pair, corner, shapes), contrasts, shapes) for pair, corner in drawn]
+        stacked = zip(*((patch.mr, patch.ct, patch.weight) for patch in patches), strict=True)
         layout = torch.channels_last_3d
         first, second, third = (torch.cat(part).to(self.device, memory_format=layout) for part in stacked)
         return Patch(first, second, third)
+
+    def _box(self, pair: Pair, corner: Corner, generator: np.random.Generator) -> Patch:
+        if not self.stage.deformation:
+            return pairs.cut_patch(pair, corner, self.stage.patch)
+        warp = augmentation.draw_warp(generator, self.stage.deformation)
+        return augmentation.warped_patch(pair, corner, self.stage.patch, warp)
+
+    def _change(self, patch: Patch, contrasts: np.random.Generator, shapes: np.random.Generator) -> Patch:
+        if self.stage.acquisition:
+            patch = augmentation.acquire(patch, augmentation.draw_acquisition(shapes, self.stage.acquisition))
+        contrast = augmentation.draw_contrast(contrasts, self.stage.contrast)
+        return replace(patch, mr=augmentation.apply_contrast(patch.mr, contrast))
 
     def noise(self, step: int) -> torch.Generator:
         """The noise of a step."""

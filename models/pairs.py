@@ -1,6 +1,5 @@
-"""Registered MR and CT of the same patients, as the networks see them; and the changes that make more of them.
+"""Registered MR and CT of the same patients, as the networks see them.
 
-Every change is drawn first (a frozen value) and applied then, so that it can be recorded and repeated.
 Axes (slice, row, column), along +S, +P, +L in mm: LPS.
 """
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.body import Mask, ct_body, mr_body
-from models.intensity import AIR_HU, MR_CEILING, normalise_mr, to_unit
+from models.intensity import AIR_HU, normalise_mr, to_unit
 
 MARGIN: Final = 3
 """Voxels around the CT body in which the CT is kept; beyond lies the couch, which becomes air."""
@@ -121,77 +120,6 @@ def read_pairs(folder: Path, names: Sequence[str], hu_range: tuple[float, float]
         hu, _ = read_nifti(folder / f"{name}_ct.nii.gz")
         pairs.append(make_pair(name, mr, hu, spacing_mm, hu_range))
     return pairs
-
-
-@dataclass(frozen=True)
-class Deformation:
-    """A change of shape: mirrored axes, a turn about the patient's long axis in degrees, and a scale."""
-
-    mirror_row: bool
-    mirror_column: bool
-    degrees: float
-    scale: tuple[float, float, float]
-
-
-def draw_deformation(generator: np.random.Generator) -> Deformation:
-    """Limbs come left and right, prone and supine, turned by up to 25 degrees, and 15 % thinner or thicker."""
-    common = generator.uniform(0.87, 1.15)
-    first, second, third = (float(common * generator.uniform(0.95, 1.05)) for _ in range(3))
-    mirrors = generator.random(2) < 0.5
-    return Deformation(bool(mirrors[0]), bool(mirrors[1]), float(generator.uniform(-25, 25)), (first, second, third))
-
-
-def deform(pair: Pair, change: Deformation) -> Pair:
-    """Apply a deformation about the centre of the volume; the shape stays."""
-    angle = np.deg2rad(change.degrees)
-    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
-    mirror = np.diag([1.0, -1.0 if change.mirror_row else 1.0, -1.0 if change.mirror_column else 1.0])
-    spacing = np.diag(pair.spacing_mm)
-    matrix = np.linalg.inv(spacing) @ turn @ mirror @ np.diag(1 / np.array(change.scale)) @ spacing
-    centre = (np.array(pair.mr.shape) - 1) / 2
-    offset = centre - matrix @ centre
-
-    def moved(image: NDArray[np.float32], order: int, fill: float) -> NDArray[np.float32]:
-        return np.asarray(ndimage.affine_transform(image, matrix, offset, order=order, cval=fill))
-
-    return Pair(
-        pair.name,
-        moved(pair.mr.astype(np.float32), 1, 0.0).astype(np.float16),
-        moved(pair.hu.astype(np.float32), 1, AIR_HU).astype(np.int16),
-        moved(pair.body.astype(np.float32), 0, 0.0) > 0.5,
-        pair.spacing_mm,
-    )
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """A change of the MR's values: gain, exponent, smooth bias field (log gain at 8 corners), noise SD, its seed."""
-
-    gain: float
-    exponent: float
-    bias: tuple[float, ...]
-    noise: float
-    seed: int
-
-
-def draw_contrast(generator: np.random.Generator, strength: float = 1.0) -> Contrast:
-    """Scanners differ in contrast, coil and noise; at strength 1 the ranges are what remains after bias correction."""
-    return Contrast(
-        gain=float(generator.uniform(1 - 0.15 * strength, 1 + 0.15 * strength)),
-        exponent=float(1.25 ** (strength * generator.uniform(-1, 1))),
-        bias=tuple(generator.normal(0, 0.1 * strength, 8).tolist()),
-        noise=float(generator.uniform(0, 0.03 * strength)),
-        seed=int(generator.integers(2**31)),
-    )
-
-
-def apply_contrast(mr: torch.Tensor, change: Contrast) -> torch.Tensor:
-    """Change a normalised MR (N, 1, S, R, C); it stays within 0 and the ceiling."""
-    corners = torch.tensor(change.bias).view(1, 1, 2, 2, 2)
-    field = torch.nn.functional.interpolate(corners, mr.shape[2:], mode="trilinear", align_corners=True).exp()
-    generator = torch.Generator().manual_seed(change.seed)
-    noise = change.noise * torch.randn(mr.shape, generator=generator)
-    return (change.gain * field * mr.clamp(min=0) ** change.exponent + noise).clamp(0, MR_CEILING)
 
 
 @dataclass(frozen=True)

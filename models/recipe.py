@@ -31,6 +31,8 @@ class Stage:
             summed over the threads, so that another program's work is not charged; on a GPU, the clock's.
         warm_up: steps over which the learning rate rises.
         contrast: strength of the changes of the MR's contrast, 0 for none.
+        deformation: strength of the change of each patch's shape, 0 for none; beside the deformed copies.
+        acquisition: strength of the loss of resolution and of field of view, 0 for none.
         pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM.
     """
 
@@ -41,6 +43,8 @@ class Stage:
     minutes: float = 0.0
     warm_up: int = 200
     contrast: float = 1.0
+    deformation: float = 0.0
+    acquisition: float = 0.0
     pure_noise: float = 0.5
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import curves, pairs, plausibility, validate, verify
+from models import augmentation, curves, plausibility, validate, verify
 from models.card import ModelCard
 from models.checkpoint import Progress, Training
 from models.cohort import read_cohort
@@ -185,7 +185,7 @@ def deformed_copies(recipe: Recipe, plain: Sequence[Pair]) -> list[list[Pair]]:
     """Each patient as it is, and deformed `copies - 1` times."""
     generators = [np.random.default_rng([recipe.seed, 1000 + number]) for number in range(len(plain))]
     return [
-        [pair, *(pairs.deform(pair, pairs.draw_deformation(generator)) for _ in range(recipe.copies - 1))]
+        [pair, *(augmentation.deform(pair, augmentation.draw_deformation(generator)) for _ in range(recipe.copies - 1))]
         for pair, generator in zip(plain, generators, strict=True)
     ]
 
