@@ -114,32 +114,13 @@ class LatentDiffusion(Translator):
         return noise.to(self.latent_mean.device)
 
     @torch.inference_mode()
-    def synthesize(
-        self, mr: torch.Tensor, seed: int, steps: int = 1, samples: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Synthetic CT of a whole normalised MR.
-
-        Args:
-            mr: (S, R, C), as `intensity.normalise_mr` gives it; any size: padded to a multiple and cropped exactly.
-            seed: of the first sample; the next has the next seed.
-            steps: Euler steps of a sample.
-            samples: samples drawn and averaged.
-
-        Returns:
-            Mean and SD over the samples in HU, each (S, R, C) float32; SD is 0 for one sample.
-        """
+    def synthesize(self, mr: torch.Tensor, seed: int, steps: int = 1) -> torch.Tensor:
+        """Synthetic CT of a whole normalised MR, padded to a multiple and cropped exactly; see `Translator`."""
         padded = pad_to_multiple(mr[None, None].to(self.latent_mean.device), self.multiple)
         condition = self.look(padded)
-        mean = torch.zeros(mr.shape, device=padded.device)
-        squares = torch.zeros_like(mean)
-        for number in range(samples):
-            noise = self.draw_noise(padded.shape[2:], seed + number)
-            z = flow.sample(lambda z, t: self.velocity(z, t, condition), noise, steps)
-            hu = to_hu(self.decode(z, condition))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
-            before = hu - mean
-            mean = mean + before / (number + 1)  # Welford: no difference of large squares
-            squares = squares + before * (hu - mean)
-        return mean, (squares / samples).sqrt()
+        noise = self.draw_noise(padded.shape[2:], seed)
+        z = flow.sample(lambda z, t: self.velocity(z, t, condition), noise, steps)
+        return to_hu(self.decode(z, condition))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
 
     def turns(self, lesson: Lesson) -> list[Turn]:
         """One optimiser a stage; a second one for the discriminator, where the autoencoder has an adversarial term."""

@@ -46,13 +46,10 @@ class Regression(Translator):
         return ct.float()
 
     @torch.inference_mode()
-    def synthesize(
-        self, mr: torch.Tensor, seed: int, steps: int = 1, samples: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Synthetic CT in tiles; nothing is drawn, so the SD is 0 and seed, steps and samples have no meaning."""
-        del seed, steps, samples
-        hu = to_hu(translate_in_tiles(self, mr[None, None].to(self.device()), self.tile))[0, 0]
-        return hu, torch.zeros_like(hu)
+    def synthesize(self, mr: torch.Tensor, seed: int, steps: int = 1) -> torch.Tensor:
+        """Synthetic CT in tiles; nothing is drawn, so seed and steps have no meaning."""
+        del seed, steps
+        return to_hu(translate_in_tiles(self, mr[None, None].to(self.device()), self.tile))[0, 0]
 
     def turns(self, lesson: Lesson) -> list[Turn]:
         """One turn: masked L1 of the network's CT."""

@@ -52,19 +52,13 @@ class Translator(nn.Module, ABC):
     stride: Stride = (1, 1, 1)
 
     @abstractmethod
-    def synthesize(
-        self, mr: torch.Tensor, seed: int, steps: int = 1, samples: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Synthetic CT of a whole normalised MR.
+    def synthesize(self, mr: torch.Tensor, seed: int, steps: int = 1) -> torch.Tensor:
+        """Synthetic CT of a whole normalised MR: one sample in HU, (S, R, C) float32.
 
         Args:
             mr: (S, R, C), as `intensity.normalise_mr` gives it, of any size.
-            seed: of the first sample; without meaning for a method that draws nothing.
+            seed: of the noise; without meaning for a method that draws none.
             steps: sampler steps; without meaning for a method without sampler.
-            samples: samples averaged; likewise.
-
-        Returns:
-            Mean and SD over the samples in HU, each (S, R, C) float32; SD is 0 where one sample was drawn, or none.
         """
 
     @abstractmethod

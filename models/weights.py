@@ -25,6 +25,8 @@ from models.translator import Translator
 
 SKIN: Final = 1
 """Voxels by which the MR's outline is widened before air begins: skin gives little signal."""
+MIRRORS: Final = ((), (2,), (1,), (1, 2))
+"""Axes along which each sample sees the MR mirrored, in turn: the networks learned mirrored patients too."""
 CROP_MARGIN: Final = 8
 """Voxels of air that the networks see around the body."""
 
@@ -80,7 +82,7 @@ class Model:
             mr: MR in the scanner's unit at the card's spacing, axes (slice, row, column) along +S, +P, +L.
             seed: of the first sample.
             steps: sampler steps; the card's where None.
-            samples: samples averaged; the card's where None.
+            samples: samples averaged, see `average`; the card's where None.
         """
         body = outline(mr)
         hu = np.full(mr.shape, AIR_HU, dtype=np.float32)
@@ -89,9 +91,9 @@ class Model:
         box = bounding_box(body, CROP_MARGIN)
         inside = torch.from_numpy(normalise_mr(mr.astype(np.float32), body)[box])
         drawn = samples or self.card.sampling["samples"]
-        mean, spread = self.networks.synthesize(inside, seed, steps or self.card.sampling["steps"], drawn)
+        mean, spread = average(self.networks, inside, seed, steps or self.card.sampling["steps"], drawn)
         kept = ndimage.binary_dilation(body[box], iterations=SKIN)
-        hu[box] = np.where(kept, np.clip(mean.cpu().numpy(), *self.card.hu_range), AIR_HU)
+        hu[box] = np.where(kept, np.clip(mean.numpy(), *self.card.hu_range), AIR_HU)
         novelty = None
         if self.doubt is not None:
             spread, novelty = self.doubt.judge(inside, torch.from_numpy(hu[box]), torch.from_numpy(body[box]))
@@ -100,6 +102,23 @@ class Model:
         sd = np.zeros(mr.shape, dtype=np.float32)
         sd[box] = np.where(kept, spread.cpu().numpy(), 0.0)
         return Prediction(hu, body, sd, novelty)
+
+
+def average(
+    networks: Translator, mr: torch.Tensor, seed: int, steps: int, samples: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and SD over samples in HU, each (S, R, C) float32; the SD is 0 for one sample.
+
+    Each sample has the next seed, and sees the MR as the next of `MIRRORS` has it.
+    """
+    mean = squares = torch.zeros(1)
+    for number in range(samples):
+        axes = MIRRORS[number % len(MIRRORS)]
+        hu = networks.synthesize(mr.flip(axes), seed + number, steps).flip(axes).cpu()
+        before = hu - mean
+        mean = mean + before / (number + 1)  # Welford: no difference of large squares
+        squares = squares + before * (hu - mean)
+    return mean, (squares / samples).sqrt()
 
 
 def bounding_box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:

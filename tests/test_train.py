@@ -131,11 +131,9 @@ class Scale(Translator):
         self.factor = torch.nn.Parameter(torch.ones(()))
         self.losses = losses
 
-    def synthesize(
-        self, mr: torch.Tensor, seed: int, steps: int = 1, samples: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        del seed, steps, samples
-        return self.factor * mr, torch.zeros_like(mr)
+    def synthesize(self, mr: torch.Tensor, seed: int, steps: int = 1) -> torch.Tensor:
+        del seed, steps
+        return self.factor * mr
 
     def turns(self, lesson: Lesson) -> list[Turn]:
         assert lesson.patients == []

@@ -283,11 +283,10 @@ def test_an_image_of_a_tiles_size_is_translated_as_it_is(method: str) -> None:
     network = build(method, architecture).eval()
     assert isinstance(network, Regression)
     mr = torch.rand(network.tile)
-    hu, sd = network.synthesize(mr, seed=0)
+    hu = network.synthesize(mr, seed=0)
     with torch.inference_mode():
         whole = 1000 * network(mr[None, None])[0, 0]
     torch.testing.assert_close(hu, whole, atol=1e-2, rtol=0)
-    assert not sd.any()
 
 
 def test_a_swin_unetr_whose_tile_cannot_be_halved_five_times_is_refused() -> None:
