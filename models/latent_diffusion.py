@@ -1,12 +1,19 @@
 """The 3D latent diffusion model: an MR becomes a CT by way of noise in the CT's latent space.
 
-Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR (its
-encoding is concatenated to the noisy latent), it follows a rectified flow, and few steps suffice.
+Mahdi et al., Diagnostics 2025, 15, 3010, with the changes that their text forces: the denoiser sees the MR, it follows
+a rectified flow, and few steps suffice. Three choices of the architecture say how; their first words are the default:
+
+| choice       | words                          | meaning                                                              |
+| ------------ | ------------------------------ | -------------------------------------------------------------------- |
+| conditioning | concat, bridge, paper          | the UNet sees z_t beside the encoded MR; sees z_t alone, on a path   |
+|              |                                | that begins at the encoded MR plus noise; never learns of the MR     |
+| prediction   | clean, velocity, v, epsilon    | what the UNet says, see `flow`                                       |
+| schedule     | rectified, ddpm, ddim          | the path to noise, and the sampler on it, see `flow`                 |
 
 It learns in three stages:
 
 1. `autoencoder`: L1 + KL on CT patches; then the latent's mean and SD over the training set.
-2. `denoiser`: MR encoder and UNet learn to find the clean latent behind any noise of the rectified flow.
+2. `denoiser`: MR encoder and UNet learn to find the clean latent from any place of the path.
 3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and
    decoder together, beside the flow loss. The CT encoder stays, or the latent space would move.
 """
@@ -33,12 +40,14 @@ from models.translator import Losses, Translator, Turn
 
 TIMES: Final = 1000.0
 """MONAI's UNet embeds time steps of 0 to 1000; t runs from 0 to 1."""
+CONDITIONINGS: Final = ("concat", "bridge", "paper")
+"""How the denoiser learns of the MR."""
 
 
 class Condition(NamedTuple):
     """What the networks see of the MR: its encoding on the latent's grid, and its detail on the image's grid."""
 
-    latent: torch.Tensor
+    latent: torch.Tensor | None
     detail: torch.Tensor | None
 
 
@@ -47,13 +56,20 @@ class LatentDiffusion(Translator):
 
     Args:
         autoencoder: arguments of `Autoencoder`.
-        mr_features: channels of the MR encoding that the denoiser sees.
-        mr_channels: channels by level of the MR encoder; its strides are the autoencoder's.
+        mr_features: channels of the MR encoding; the latent's in a bridge, 0 as printed in the paper.
+        mr_channels: channels by level of the MR encoder, whose strides are the autoencoder's; none in the paper.
         denoiser_channels: channels by level of the UNet, finest first; every level halves all axes.
         attention: whether a level of the UNet attends; without any, the UNet is a convolution of any field of view.
         groups: groups of the UNet's and the MR encoder's GroupNorms; 0 for VoxelNorm.
         detail: whether the decoder sees the MR's features at full resolution. Their weights begin at zero, so that the
             decoder begins as the autoencoder's.
+        conditioning: `concat`, `bridge` or `paper`.
+        prediction: `clean`, `velocity`, `v` or `epsilon`.
+        schedule: `rectified`, `ddpm` or `ddim`.
+        sigma: SD of the noise on the encoded MR where a bridge begins.
+
+    Raises:
+        ValueError: the three choices do not go together, or not with the sizes; names them.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("autoencoder", "denoiser", "joint")
@@ -69,14 +85,23 @@ class LatentDiffusion(Translator):
         attention: Sequence[bool] = (),
         groups: int = 16,
         detail: bool = False,
+        conditioning: str = "concat",
+        prediction: str = "clean",
+        schedule: str = "rectified",
+        sigma: float = 1.0,
     ) -> None:
         super().__init__()
         strides: list[Stride] = [(int(s), int(r), int(c)) for s, r, c in autoencoder["strides"]]
         latent = int(autoencoder["latent"])
+        _refuse_what_does_not_go_together(conditioning, prediction, schedule)
+        _refuse_sizes(conditioning, latent, mr_features, detail)
+        self.conditioning, self.prediction, self.sigma = conditioning, prediction, sigma
+        self.schedule = flow.SCHEDULES[schedule]
         self.autoencoder = Autoencoder(**autoencoder)
-        self.mr_encoder = encoder(1, mr_features, mr_channels, strides, groups)
+        self.mr_encoder = encoder(1, mr_features, mr_channels, strides, groups) if mr_features else nn.Sequential()
         self.detail = _silent(mr_channels[0], autoencoder["channels"][1]) if detail else None
-        self.denoiser = _unet(latent + mr_features, latent, denoiser_channels, attention, groups)
+        beside = mr_features if conditioning == "concat" else 0
+        self.denoiser = _unet(latent + beside, latent, denoiser_channels, attention, groups)
         self.register_buffer("latent_mean", torch.zeros(latent))
         self.register_buffer("latent_sd", torch.ones(latent))
         self.stride = _total_stride(strides)
@@ -88,7 +113,9 @@ class LatentDiffusion(Translator):
         return (mean - _by_channel(self.latent_mean)) / _by_channel(self.latent_sd)
 
     def look(self, mr: torch.Tensor) -> Condition:
-        """Encode a normalised MR (N, 1, S, R, C)."""
+        """Encode a normalised MR (N, 1, S, R, C); the paper does not."""
+        if not len(self.mr_encoder):
+            return Condition(None, None)
         fine = self.mr_encoder[:2](mr)
         return Condition(self.mr_encoder[2:](fine), None if self.detail is None else self.detail(fine))
 
@@ -97,19 +124,26 @@ class LatentDiffusion(Translator):
         latent = z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean)
         return self.autoencoder.decode(latent, condition and condition.detail)
 
+    def begin(self, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """z_1, where the path begins: noise (N, C, s, r, c); in a bridge sigma of it on the encoded MR."""
+        if self.conditioning != "bridge":
+            return noise
+        assert condition.latent is not None
+        return condition.latent.float() + self.sigma * noise
+
+    def say(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """What the UNet says of z_t of shape (N, C, s, r, c) at t of shape (N,): see `prediction`."""
+        beside = [condition.latent] if self.conditioning == "concat" and condition.latent is not None else []
+        said: torch.Tensor = self.denoiser(torch.cat([z, *beside], dim=1), timesteps=t * TIMES)
+        return said
+
     def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The clean latent seen from z_t of shape (N, C, s, r, c) at t of shape (N,), given the encoded MR."""
-        clean: torch.Tensor = self.denoiser(torch.cat([z, condition.latent], dim=1), timesteps=t * TIMES)
-        return clean
+        return flow.clean_of(self.prediction, z, self.say(z, t, condition), self.schedule.levels(t))
 
-    def velocity(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """v at z_t of shape (N, C, s, r, c) and t of shape (N,), given the encoded MR."""
-        return flow.velocity_from(z, self.denoise(z, t, condition), t)
-
-    def draw_noise(self, shape: Sequence[int], seed: int) -> torch.Tensor:
+    def draw_noise(self, shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
         """Noise for an image of (S, R, C) voxels; drawn on the CPU, so that every device starts from the same."""
         size = [extent // step for extent, step in zip(shape, self.stride, strict=True)]
-        generator = torch.Generator().manual_seed(seed)
         noise = torch.randn((1, self.latent_mean.numel(), *size), generator=generator)
         return noise.to(self.latent_mean.device)
 
@@ -118,8 +152,9 @@ class LatentDiffusion(Translator):
         """Synthetic CT of a whole normalised MR, padded to a multiple and cropped exactly; see `Translator`."""
         padded = pad_to_multiple(mr[None, None].to(self.latent_mean.device), self.multiple)
         condition = self.look(padded)
-        noise = self.draw_noise(padded.shape[2:], seed)
-        z = flow.sample(lambda z, t: self.velocity(z, t, condition), noise, steps)
+        generator = torch.Generator().manual_seed(seed)
+        start = self.begin(self.draw_noise(padded.shape[2:], generator), condition)
+        z = self.schedule.sample(lambda z, t: self.denoise(z, t, condition), start, steps, generator)
         return to_hu(self.decode(z, condition))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
 
     def turns(self, lesson: Lesson) -> list[Turn]:
@@ -155,6 +190,29 @@ class LatentDiffusion(Translator):
         latents = torch.cat(whole, dim=2)[0].float()
         self.latent_mean.copy_(latents.mean(dim=1))
         self.latent_sd.copy_(latents.std(dim=1))
+
+
+def _refuse_what_does_not_go_together(conditioning: str, prediction: str, schedule: str) -> None:
+    """Raises ValueError for words that are not known, or whose clean latent cannot be told at every time."""
+    if conditioning not in CONDITIONINGS:
+        raise ValueError(f"conditioning: must be one of {', '.join(CONDITIONINGS)}, found {conditioning!r}")
+    if schedule not in flow.SCHEDULES:
+        raise ValueError(f"schedule: must be one of {', '.join(flow.SCHEDULES)}, found {schedule!r}")
+    if conditioning == "bridge" and schedule != "rectified":
+        raise ValueError(f"schedule: must be rectified in a bridge, found {schedule!r}")
+    known = flow.SCHEDULES[schedule].predictions
+    if prediction not in known:
+        raise ValueError(f"prediction: must be one of {', '.join(known)} by schedule {schedule}, found {prediction!r}")
+
+
+def _refuse_sizes(conditioning: str, latent: int, mr_features: int, detail: bool) -> None:
+    """Raises ValueError where the encoded MR has not as many channels as the conditioning wants."""
+    if conditioning == "paper" and (mr_features or detail):
+        raise ValueError(f"mr_features: must be 0, and detail false, for conditioning: paper; found {mr_features}")
+    if conditioning == "bridge" and mr_features != latent:
+        raise ValueError(f"mr_features: must be the {latent} channels of the latent in a bridge, found {mr_features}")
+    if conditioning == "concat" and mr_features < 1:
+        raise ValueError(f"mr_features: must be 1 or more to be concatenated, found {mr_features}")
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: Sequence[int]) -> torch.Tensor:
@@ -251,7 +309,7 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
 
 
 def _denoiser_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
-    """Squared error of the clean latent, on latents that are encoded once and kept."""
+    """Squared error of what the UNet says, on latents that are encoded once and kept."""
     latents = _kept_latents(networks, lesson)
 
     def lose(step: int) -> Losses:
@@ -322,7 +380,7 @@ def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> tor
 
 @dataclass(frozen=True)
 class Guess:
-    """What the denoiser says of a noisy latent: the clean latent, its mean squared error, and what it saw of the MR."""
+    """What the UNet says of a noisy latent: its mean squared error, the clean latent, and what it saw of the MR."""
 
     error: torch.Tensor
     clean: torch.Tensor
@@ -330,14 +388,17 @@ class Guess:
 
 
 def guess(networks: LatentDiffusion, lesson: Lesson, patch: Patch, clean: torch.Tensor, step: int) -> Guess:
-    """Noise a clean latent at drawn times and ask for it again: equation 5, weighted by the body."""
-    generator = lesson.noise(step)
+    """Noise a clean latent at drawn times and ask the UNet about it: equation 5, weighted by the body."""
+    generator, schedule = lesson.noise(step), networks.schedule
     noise = torch.randn(clean.shape, generator=generator).to(lesson.device)
-    t = draw_times(clean.shape[0], lesson.stage.pure_noise, generator).to(lesson.device)
-    z = flow.path(clean, noise, t)
+    t = schedule.nearest(draw_times(clean.shape[0], lesson.stage.pure_noise, generator)).to(lesson.device)
     with lesson.autocast():
         condition = networks.look(patch.mr)
-        found = networks.denoise(z, t, condition).float()
+    begin = networks.begin(noise, condition)
+    z, levels = schedule.path(clean, begin, t), schedule.levels(t)
+    with lesson.autocast():
+        said = networks.say(z, t, condition).float()
+    wanted = flow.said_of(networks.prediction, clean, begin, levels)
     weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
-    error = (weight * (found - clean).square()).sum() / (weight.sum() * clean.shape[1])
-    return Guess(error, found, condition)
+    error = (weight * (said - wanted).square()).sum() / (weight.sum() * clean.shape[1])
+    return Guess(error, flow.clean_of(networks.prediction, z, said, levels), condition)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 
-from models import flow
 from models.autoencoder import Autoencoder, kernel_for
 from models.latent_diffusion import LatentDiffusion, pad_to_multiple
 from models.losses import kl_divergence
@@ -72,37 +71,6 @@ def test_the_kl_divergence_of_a_standard_normal_is_zero_and_grows_with_distance(
     zeros = torch.zeros(1, 2, 3, 3, 3)
     assert kl_divergence(zeros, zeros).item() == pytest.approx(0.0, abs=1e-7)
     assert kl_divergence(zeros + 2, zeros).item() == pytest.approx(2.0)  # mu^2 / 2
-
-
-@given(t=st.floats(0.01, 1.0), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
-def test_the_velocity_leads_from_any_time_back_to_the_clean_latent(t: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    clean, noise = torch.randn((2, 1, 2, 3, 4, 5), generator=generator).double()
-    times = torch.full((1,), t, dtype=torch.float64)
-    z = flow.path(clean, noise, times)
-    velocity = flow.velocity_from(z, clean, times)
-    assert torch.allclose(velocity, noise - clean, atol=1e-12 / t)
-    assert torch.allclose(z - t * velocity, clean, atol=1e-12)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 7, 50])
-def test_any_number_of_steps_integrates_a_constant_velocity_exactly(steps: int) -> None:
-    clean, noise = torch.randn(2, 1, 2, 3, 4, 5, dtype=torch.float64)
-    times: list[float] = []
-
-    def velocity(_: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        times.append(t.item())
-        return torch.sub(noise, clean)
-
-    assert torch.allclose(flow.sample(velocity, noise, steps), clean, atol=1e-12)
-    assert times[0] == 1.0
-    assert len(times) == steps
-
-
-def test_a_sampler_without_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1 step"):
-        flow.sample(lambda z, _: z, torch.zeros(1, 1, 1, 1, 1), 0)
 
 
 @given(shape=st.tuples(*[st.integers(1, 19)] * 3))
