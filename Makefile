@@ -7,6 +7,7 @@
 #   make soak                 10,000 associations, 10,000 bare connects, 100,000 instances; the samples in build/soak.csv
 #   make sensitivity          which damaged MR are held, and what each finding tells of the true error (SCT_DATA; an hour)
 #   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
+#   make cross-validation FOLDS=5 MINUTES=60   every method on every fold, each as long; an interrupted one goes on
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -30,7 +31,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz faults blackout soak sensitivity senders lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz faults blackout soak sensitivity cross-validation senders lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -57,6 +58,19 @@ soak: $(VENV)/installed $(VENV)/test-tools
 
 sensitivity: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 $(BIN)/python tests/sensitivity/study.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
+
+# MINUTES are the processor's, of one training: five methods and five folds of 60 take 25 hours of it.
+METHODS ?= ldm nnunet swinunetr pix2pix cyclegan
+FOLDS ?= 5
+MINUTES ?= 60
+CROSSED := $(foreach method,$(METHODS),$(method)=runs/limb-t1-$(method)/$(MINUTES)-minutes/folds-of-$(FOLDS).yaml)
+
+cross-validation: $(VENV)/installed
+	for fold in $$(seq $(FOLDS)); do for method in $(METHODS); do \
+	    $(BIN)/sct-node train config/train/limb-t1-$$method.yaml --fold $$fold/$(FOLDS) --minutes $(MINUTES) || exit; \
+	done; done
+	$(BIN)/sct-node evaluate $(CROSSED) look-up-table all-water --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
+	    --out build/cross-validation
 
 senders: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/senders.py $(ARGS)

@@ -155,6 +155,10 @@ def _add_rest(commands: Any) -> None:
     added.add_argument("--unchecked", action="store_true", help="send whatever they are: the profile is not asked")
     added = _add(commands, "train", _train, "Train a model by a recipe", "Goes on from its last checkpoint.")
     added.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as config/train/limb-t1-ldm.yaml")
+    text = "one fold of a cross-validation, such as 2/5; after the last, a file of all folds for `evaluate` is written"
+    added.add_argument("--fold", default="", metavar="K/N", help=text)
+    text = "time of all stages together (on a CPU, the processor's), in the place of the recipe's steps and minutes"
+    added.add_argument("--minutes", type=float, metavar="M", help=text)
     measuring.add_commands(commands, _add)
     assurance.add_commands(commands, _add)
     accounts.add_commands(commands, _add)
@@ -366,7 +370,7 @@ def _train(given: argparse.Namespace) -> int:
     _config(given)
     from models import train
 
-    train.main(given.recipe, resume=True)
+    train.main(given.recipe, fold=given.fold, minutes=given.minutes)
     return OK
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from models import precision
+from models.card import ModelCard
 from models.methods import build, method_of
 from models.recipe import Recipe
 from models.translator import Translator
@@ -85,6 +86,12 @@ class Training:
         torch.save(state, part)
         part.replace(self.path(stage))
 
+    def progress_of(self, stage: str) -> Progress:
+        """How far a stage was run, or is by its checkpoint; nothing without one."""
+        if stage in self.done or not self.path(stage).is_file():
+            return self.done.get(stage, Progress())
+        return _progress(torch.load(self.path(stage), map_location="cpu", weights_only=True, mmap=True))
+
     def restore(self, stage: str, optimisers: Mapping[str, torch.optim.Optimizer] | None = None) -> Progress:
         """Take up a stage where its checkpoint left it; progress of nothing without a checkpoint."""
         if not self.path(stage).is_file():
@@ -95,7 +102,17 @@ class Training:
         self.partners.load_state_dict(state.get("partners", {}))
         for name, optimiser in (optimisers or {}).items():
             optimiser.load_state_dict(_optimiser_state(state, name))
-        return Progress(**state["progress"]) if "progress" in state else Progress(int(state["step"]))
+        return _progress(state)
+
+
+def _progress(state: Mapping[str, Any]) -> Progress:
+    """Of a checkpoint; those of version 0.1 knew the step alone."""
+    return Progress(**state["progress"]) if "progress" in state else Progress(int(state["step"]))
+
+
+def card_of(recipe: Recipe) -> ModelCard:
+    """The card of what a recipe makes, before its weights are written and measured."""
+    return ModelCard(digest="0" * 64, method=recipe.method, architecture=recipe.architecture, **recipe.card)
 
 
 def _optimiser_state(state: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -162,6 +162,10 @@ class LatentDiffusion(Translator):
         by_stage = {"autoencoder": _autoencoder_turns, "denoiser": _denoiser_turns, "joint": _joint_turns}
         return by_stage[lesson.name](self, lesson)
 
+    def translates(self, stage: str) -> bool:
+        """The autoencoder alone sees no MR."""
+        return stage != "autoencoder"
+
     @classmethod
     def plan(cls, recipe: Recipe, patients: Sequence[Pair]) -> Recipe:
         """The recipe as it is.

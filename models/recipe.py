@@ -29,6 +29,8 @@ class Stage:
         patch: size of a patch in voxels, (slice, row, column); (0, 0, 0) where the method plans it.
         minutes: time budget beside the steps, whichever ends first; 0 for none. On a CPU they are the processor's,
             summed over the threads, so that another program's work is not charged; on a GPU, the clock's.
+        timed: whether the minutes alone end the stage, however many steps that takes.
+        share: of the minutes that `sct-node train --minutes` gives to all stages, beside those of the other stages.
         warm_up: steps over which the learning rate rises.
         contrast: strength of the changes of the MR's contrast, 0 for none.
         deformation: strength of the change of each patch's shape, 0 for none; beside the deformed copies.
@@ -41,6 +43,8 @@ class Stage:
     learning_rate: float
     patch: tuple[int, int, int] = PLANNED
     minutes: float = 0.0
+    timed: bool = False
+    share: float = 1.0
     warm_up: int = 200
     contrast: float = 1.0
     deformation: float = 0.0
@@ -95,6 +99,7 @@ class Recipe:
             trained on the training patients' CT before the first stage), or the path of such a segmenter's weights.
         evaluate: pairs (sampler steps, samples) that are measured at the end.
         stages: by name, in the method's order.
+        milestones: steps, counted over all stages, at which the validation error is measured on the way.
         card: the texts of the model's card.
         doubt: arguments of `Doubt` and the `steps` in which it learns from the finished model's errors; None for none.
     """
@@ -114,6 +119,7 @@ class Recipe:
     stages: Mapping[str, Stage]
     card: Mapping[str, Any]
     doubt: Mapping[str, Any] | None
+    milestones: tuple[int, ...]
 
 
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -122,6 +128,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "losses": {},
     "perceptual": "none",
     "doubt": None,
+    "milestones": (),
 }
 """What a recipe need not say."""
 
@@ -144,10 +151,11 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
         values |= {
             "stages": {name: _stage(stage) for name, stage in values["stages"].items()},
             "evaluate": tuple((int(steps), int(samples)) for steps, samples in values["evaluate"]),
+            "milestones": tuple(map(int, values["milestones"])),
             "losses": LossWeights(**{name: float(weight) for name, weight in values["losses"].items()}),
         }
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise BadRecipe(f"{path}: stages, evaluate or losses: {error}") from error
+        raise BadRecipe(f"{path}: stages, evaluate, milestones or losses: {error}") from error
     kept = values["validation"]
     values |= {
         "validation": kept if isinstance(kept, float) else tuple(kept),

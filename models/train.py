@@ -16,14 +16,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import augmentation, curves, plausibility, validate, verify
+from models import augmentation, cross_validation, curves, plausibility, validate, verify
 from models.card import ModelCard
-from models.checkpoint import Progress, Training
+from models.checkpoint import Progress, Training, card_of
 from models.cohort import read_cohort
 from models.doubt_training import taught
 from models.latent_diffusion import LatentDiffusion
 from models.lesson import Lesson
 from models.methods import method_of
+from models.milestones import Milestones, milestones_of
 from models.pairs import Pair
 from models.recipe import BadRecipe, Recipe, Stage, read_recipe
 from models.tissue import TissueSegmenter, read_segmenter, train_segmenter
@@ -61,6 +62,8 @@ def fraction(progress: Progress, stage: Stage) -> float:
     """How much of a stage is over: of its steps, or of its minutes where those run out first."""
     by_steps = progress.step / stage.steps if stage.steps else 1.0
     by_minutes = progress.minutes / stage.minutes if stage.minutes else 0.0
+    if stage.timed:
+        return min(1.0, by_minutes)
     return min(1.0, max(by_steps, by_minutes))
 
 
@@ -83,8 +86,13 @@ def _parameters(turn: Turn) -> list[nn.Parameter]:
     return [parameter for module in turn.modules for parameter in module.parameters()]
 
 
-def fit(training: Training, lesson: Lesson) -> None:
+def fit(training: Training, lesson: Lesson, kept_back: Sequence[Pair] = ()) -> None:
     """Run one stage to its end; after it the networks are their running average.
+
+    Args:
+        training: what learns.
+        lesson: the stage.
+        kept_back: validation patients, on whom the recipe's milestones are measured.
 
     Raises:
         Diverged: 20 steps in a row had a loss or a gradient that is not finite.
@@ -93,6 +101,8 @@ def fit(training: Training, lesson: Lesson) -> None:
     turns = training.networks.turns(lesson)
     optimisers = optimisers_of(turns, stage)
     progress = training.restore(name, optimisers)
+    milestones = Milestones(training, name, kept_back)
+    milestones.forget_after(progress)
     curves.forget_after(training.recipe.run / f"{name}.csv", progress.step)
     watch, saved_at = Stopwatch(training.device, progress.minutes), progress.minutes
     seen: dict[str, list[float]] = {}
@@ -100,6 +110,8 @@ def fit(training: Training, lesson: Lesson) -> None:
         rate = learning_rate(progress, stage)
         take_step(training, turns, optimisers, progress, rate, seen)
         progress.minutes = watch.minutes()
+        if milestones.pass_by(progress):
+            watch = Stopwatch(training.device, progress.minutes)
         over = fraction(progress, stage) == 1
         if over or progress.step % LOG_STEPS == 0:
             log(training.recipe.run / f"{name}.csv", progress, rate, seen)
@@ -190,8 +202,8 @@ def deformed_copies(recipe: Recipe, plain: Sequence[Pair]) -> list[list[Pair]]:
     ]
 
 
-def train(recipe: Recipe, plain: Sequence[Pair], device: torch.device) -> Training:
-    """Run all stages, or what remains of them after an interruption.
+def train(recipe: Recipe, plain: Sequence[Pair], kept_back: Sequence[Pair], device: torch.device) -> Training:
+    """Run all stages, or what remains of them after an interruption; those kept back are measured at milestones.
 
     Raises:
         BadRecipe: method and stages do not fit.
@@ -209,7 +221,7 @@ def train(recipe: Recipe, plain: Sequence[Pair], device: torch.device) -> Traini
     segmenter = frozen_segmenter(lessons[0])
     for lesson in lessons[first:]:
         taught = dataclasses.replace(lesson, segmenter=segmenter)
-        fit(training, taught)
+        fit(training, taught, kept_back)
         training.networks.close(taught)
         training.average.load_state_dict(training.networks.state_dict())
     return training
@@ -235,10 +247,7 @@ def frozen_segmenter(lesson: Lesson) -> TissueSegmenter | None:
 
 def effort(training: Training) -> dict[str, dict[str, float]]:
     """Steps, minutes and steps left out by stage."""
-    done = {
-        name: training.done.get(name) or Training.begin(training.recipe, training.device).restore(name)
-        for name in training.recipe.stages
-    }
+    done = {name: training.progress_of(name) for name in training.recipe.stages}
     return {
         name: {"steps": one.step, "minutes": round(one.minutes, 1), "left_out": one.left_out}
         for name, one in done.items()
@@ -248,12 +257,14 @@ def effort(training: Training) -> dict[str, dict[str, float]]:
 def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair]) -> ModelCard:
     """Write weights and card into the run's folder, and measure the model as it will be installed."""
     recipe = training.recipe
-    card = ModelCard(digest="0" * 64, method=recipe.method, architecture=recipe.architecture, **recipe.card)
+    card = card_of(recipe)
     folder = recipe.run / "model"
     save_model(training.average, card, folder)
     model = load_model(str(folder), str(training.device))
     doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
     figures: dict[str, Any] = {"training": effort(training), "reference": verify.reference_of(model)}
+    if recipe.milestones:
+        figures["milestones"] = milestones_of(recipe)
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     quantiles = validate.mr_quantiles_of(plain)
     product = dataclasses.replace(model, doubt=doubt)
@@ -284,8 +295,17 @@ def ceilings_of(training: Training) -> dict[str, validate.Translate]:
     return {"autoencoder_ceiling": validate.reconstruction_by(first.average.eval())}
 
 
-def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelCard:
+def main(
+    recipe_path: Path, resume: bool = True, device: str = "auto", fold: str = "", minutes: float | None = None
+) -> ModelCard:
     """Train by a recipe, or go on where it stopped; returns the card of what was made.
+
+    Args:
+        recipe_path: YAML file.
+        resume: whether a training that the run's folder holds is gone on with.
+        device: `auto`, `cpu` or `cuda`.
+        fold: `K/N` for one fold of a cross-validation; one that is over is not measured again.
+        minutes: of all stages together, in the place of the recipe's steps and minutes.
 
     Raises:
         BadRecipe: the recipe cannot be used.
@@ -295,10 +315,28 @@ def main(recipe_path: Path, resume: bool = True, device: str = "auto") -> ModelC
     """
     recipe = read_recipe(recipe_path, Path(os.environ.get("SCT_DATA", "../shared/data")))
     method_of(recipe)
+    if minutes is not None:
+        recipe = cross_validation.budgeted(recipe, minutes)
+    if fold:
+        return of_fold(recipe, cross_validation.read_fold(fold), resume, device)
+    return of_recipe(recipe, resume, device)
+
+
+def of_fold(recipe: Recipe, fold: cross_validation.Fold, resume: bool, device: str) -> ModelCard:
+    """Train one fold, unless that is done; after the last, write which patient has which model."""
+    own = cross_validation.within(recipe, fold)
+    card = cross_validation.card_of_run(own) or of_recipe(own, resume, device)
+    path = cross_validation.write_folds(recipe, fold.of)
+    print(f"{card.name}: done; {f'all folds: {path}' if path else 'other folds lack'}", flush=True)
+    return card
+
+
+def of_recipe(recipe: Recipe, resume: bool, device: str) -> ModelCard:
+    """Train, measure, write; see `main`."""
     if not resume and any(recipe.run.glob("*.pt")):
         raise FileExistsError(f"{recipe.run} holds a training already; remove it, or resume")
     plain, kept_back = read_cohort(recipe)
-    training = train(recipe, plain, pick_device(device))
+    training = train(recipe, plain, kept_back, pick_device(device))
     card = finish(training, plain, kept_back)
     print(json.dumps(card.figures, indent=2), flush=True)
     return card

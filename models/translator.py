@@ -65,6 +65,11 @@ class Translator(nn.Module, ABC):
     def turns(self, lesson: Lesson) -> list[Turn]:
         """What learns in the lesson's stage, and from which losses."""
 
+    def translates(self, stage: str) -> bool:
+        """Whether the networks make a CT of an MR in a stage of their training; before it, they have not learned to."""
+        del stage
+        return True
+
     def close(self, lesson: Lesson) -> None:
         """What is to be measured of the networks at the end of a stage, once they are their running average."""
 

@@ -83,8 +83,8 @@ def figures_of(
     return figures
 
 
-def predicted(model: Model, steps: int, samples: int, pair: Pair) -> NDArray[np.float32]:
-    """The product's prediction of a validation patient; its seed is 0."""
+def predicted(model: Model, steps: int | None, samples: int | None, pair: Pair) -> NDArray[np.float32]:
+    """The product's prediction of a validation patient; its seed is 0, steps and samples the card's where None."""
     return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
 
 
