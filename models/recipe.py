@@ -35,7 +35,8 @@ class Stage:
         contrast: strength of the changes of the MR's contrast, 0 for none.
         deformation: strength of the change of each patch's shape, 0 for none; beside the deformed copies.
         acquisition: strength of the loss of resolution and of field of view, 0 for none.
-        pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM.
+        pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM. 0 where it
+            says epsilon, of which pure noise teaches nothing.
     """
 
     steps: int

@@ -20,6 +20,7 @@ from models.lesson import Lesson
 from models.methods import METHODS
 from models.recipe import BadRecipe, Stage, read_recipe
 from models.translator import Translator, Turn
+from models.verify import problems_of
 from models.weights import load_model
 
 STEPS = 4
@@ -49,6 +50,24 @@ def recipe_path(tmp_path: Path, project: Path, limbs: Path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"conditioning": "bridge", "mr_features": 2, "prediction": "velocity"},
+        {"conditioning": "paper", "mr_features": 0, "mr_channels": [], "prediction": "epsilon", "schedule": "ddpm"},
+    ],
+    ids=["bridge", "paper"],
+)
+def test_an_ldm_of_another_conditioning_learns_and_predicts(
+    recipe_path: Path, tmp_path: Path, choice: dict[str, object]
+) -> None:
+    values = yaml.safe_load(recipe_path.read_text())
+    recipe_path.write_text(yaml.safe_dump(values | {"architecture": values["architecture"] | choice}))
+    card = train.main(recipe_path, device="cpu")
+    assert card.architecture.items() >= choice.items()
+    assert problems_of(card, str(tmp_path / "run/model")) == []
 
 
 def test_a_training_ends_with_weights_a_card_and_its_figures(recipe_path: Path, tmp_path: Path) -> None:
