@@ -64,7 +64,7 @@ def test_a_real_mr_and_a_real_ct_are_kept_as_they_are(ball: Atlas) -> None:
 
 def test_a_map_that_knows_only_skull_gets_tables_and_diploe_and_fat_below_the_skin(ball: Atlas) -> None:
     plain = np.where(ball.labels == Tissue.FAT, Tissue.SOFT, ball.labels).astype(np.uint8)
-    refined = simulated._refined(plain, ball.spacing_mm)
+    refined = atlas._refined(plain, ball.spacing_mm)
     assert set(np.unique(refined)) >= {Tissue.TABLE, Tissue.DIPLOE, Tissue.FAT}
     assert (refined[plain == Tissue.AIR] == Tissue.AIR).all()
 
@@ -78,7 +78,7 @@ def test_pairs_are_written_as_recipes_read_them(ball: Atlas, tmp_path: Path) -> 
 
 
 def test_the_heads_of_the_data_hold_brain_in_a_skull_in_air(sct_data: Path) -> None:
-    for atlas in simulated._real_ct(sct_data / "ct"):
+    for atlas in atlas._real_ct(sct_data / "ct"):
         share = np.bincount(atlas.labels.ravel(), minlength=12) / (atlas.labels != Tissue.AIR).sum()
         brain = share[Tissue.WHITE] + share[Tissue.GREY] + share[Tissue.CSF]
         assert 0.2 < brain < 0.7
