@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from models.body import outline
-from models.card import installed
+from models.card import find, installed
 from models.plausibility import MEASURES, Images, Scan, limits_of, measured
 from models.void import voids
 from pipeline.errors import Implausible
@@ -90,7 +90,7 @@ def test_a_body_cut_by_the_field_is_truncated(sound: Images) -> None:
 
 
 def test_another_contrast_is_far_from_the_training_images(sound: Images) -> None:
-    card = installed()[0]
+    card = find("limb-t1-ldm")
     here = replace(sound, mr_quantiles=card.mr_quantiles)
     dark_fat = with_mr(here, lambda mr: np.where(mr > 500, 150.0, mr))
     limit = card.findings["mr_histogram"]["high"]
@@ -180,7 +180,7 @@ def test_a_report_with_findings_that_cannot_be_measured_is_json() -> None:
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
-HEADER_LIMITS = {name: installed()[0].findings[name] for name in ("echo_time", "repetition_time")} | {
+HEADER_LIMITS = {name: find("limb-t1-ldm").findings[name] for name in ("echo_time", "repetition_time")} | {
     name: {"low": 0.0, "high": 0.0} for name in ("fat_suppression", "contrast_agent")
 }
 
@@ -196,7 +196,7 @@ def found_in_headers(folder: Path, **said: object) -> dict[str, Finding]:
     return {one.name: one for one in header_findings(series, mr.get_geometry(), HEADER_LIMITS | GRID_LIMITS)}
 
 
-GRID_LIMITS = {name: installed()[0].findings[name] for name in ("slice_step", "slice_gap", "pixel_spacing")}
+GRID_LIMITS = {name: find("limb-t1-ldm").findings[name] for name in ("slice_step", "slice_gap", "pixel_spacing")}
 
 
 def test_headers_as_the_model_knows_them_pass(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_an_oblique_acquisition_is_judged_in_its_own_planes() -> None:
     body = grid.with_array(outline(seen).astype(np.uint8))
     own = resample(body, mr.get_geometry(), fill=0, interpolation="nearest").array > 0
     images = Images(seen, seen, body.array > 0, (4.0, 1.0, 1.0), acquired=Scan(mr.array, own, (4.0, 1.0, 1.0)))
-    limits = {name: installed()[0].findings[name] for name in ("ghosting", "slice_jumps", "slice_shifts", "noise")}
+    limits = {name: find("limb-t1-ldm").findings[name] for name in ("ghosting", "slice_jumps", "slice_shifts", "noise")}
     assert {one.name: one.verdict for one in inspect(images, limits)} == dict.fromkeys(limits, "pass")
 
 

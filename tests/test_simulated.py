@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models import atlas as heads
 from models import simulated
+from models.atlas import Atlas, Tissue
 from models.cohort import patients_of
 from models.pairs import read_pairs
-from models.simulated import HU, Atlas, Look, Tissue, draw_look, simulate
+from models.simulated import HU, Look, draw_look, sensitivity, simulate
 
 SHAPE = (32, 40, 40)
 
@@ -55,6 +58,57 @@ def test_bone_is_dark_and_fat_is_bright_in_every_look(ball: Atlas) -> None:
         assert bone < 0.7 * fat
 
 
+def test_the_coil_receives_less_from_the_depth_and_from_below_its_end(ball: Atlas) -> None:
+    uneven = replace(look(1), coil=1.5, neck=0.0)
+    received = sensitivity(ball, uneven)
+    assert received[16, 20, 8] == pytest.approx(1, abs=0.1)
+    assert received[16, 20, 20] < 0.7 * received[16, 20, 8]
+    tall = Atlas("tall", np.full((200, 9, 9), Tissue.SOFT, np.uint8), (1.0, 1.0, 1.0))
+    received = sensitivity(tall, replace(look(1), coil=0.0, neck=1.0))
+    assert received[100, 4, 4] == 1
+    assert received[0, 4, 4] == pytest.approx(np.exp(-69 / 80), rel=0.01)
+
+
+def test_a_field_of_view_that_ends_at_the_neck_cuts_both_images(ball: Atlas) -> None:
+    mr, hu = simulate(ball, replace(look(1), kept_mm=12))
+    assert mr.shape == hu.shape == (32 - (28 - 12), 40, 40)
+
+
+def test_thick_slices_blur_the_mr_along_one_axis_and_leave_the_ct_alone(ball: Atlas) -> None:
+    sharp, thick = (simulate(ball, replace(look(1), thick_mm=mm, thick_axis=2)) for mm in (0, 5))
+    across, along = (np.abs(np.diff(sharp[0] - thick[0], axis=axis)).mean() for axis in (1, 2))
+    assert along > across
+    assert np.array_equal(sharp[1], thick[1])
+
+
+def test_lobules_of_fat_lie_in_the_depth_of_soft_tissue_in_both_images() -> None:
+    block = Atlas("block", np.pad(np.full((30, 30, 30), Tissue.MUSCLE, np.uint8), 4), (1.0, 1.0, 1.0))
+    drawn = replace(look(1), lobes=0.3, coil=0.0, neck=0.0, thick_mm=0.0)
+    mr, hu = simulate(block, drawn)
+    fat = hu[9:-9, 9:-9, 9:-9] < -40
+    assert 0.1 < fat.mean() < 0.5
+    assert mr[9:-9, 9:-9, 9:-9][fat].mean() > 1.2 * mr[9:-9, 9:-9, 9:-9][~fat].mean()
+    assert (hu[5:7, 9:-9, 9:-9] > -40).all()
+
+
+def test_what_a_label_map_calls_skull_within_the_brain_is_none() -> None:
+    distance = np.sqrt(((np.indices((60, 60, 60)) - 29.5) ** 2).sum(axis=0))
+    labels = np.select([distance < 20, distance < 24], [Tissue.GREY, Tissue.TABLE], Tissue.AIR).astype(np.uint8)
+    labels[30, 25:35, 30] = Tissue.TABLE
+    within = heads._within_brain(labels, (1.0, 1.0, 1.0))
+    assert within[30, 25:35, 30].all()
+    assert not within[distance >= 20].any()
+
+
+def test_voxels_half_air_and_half_skin_are_no_fat_and_the_edge_of_bone_is_no_marrow() -> None:
+    labels = np.full((9, 9, 24), Tissue.AIR, np.uint8)
+    labels[..., 4:5], labels[..., 5:9], labels[..., 9:20] = Tissue.FAT, Tissue.MUSCLE, Tissue.DIPLOE
+    sound = heads._sound(labels)
+    assert (sound[..., 4] == Tissue.SOFT).all()
+    assert (sound[..., 9] == Tissue.TABLE).all()
+    assert (sound[..., 14] == Tissue.DIPLOE).all()
+
+
 def test_a_real_mr_and_a_real_ct_are_kept_as_they_are(ball: Atlas) -> None:
     real = np.full(SHAPE, 7, np.float32)
     mr, hu = simulate(Atlas("real", ball.labels, ball.spacing_mm, mr=real, hu=2 * real), look(1))
@@ -64,7 +118,7 @@ def test_a_real_mr_and_a_real_ct_are_kept_as_they_are(ball: Atlas) -> None:
 
 def test_a_map_that_knows_only_skull_gets_tables_and_diploe_and_fat_below_the_skin(ball: Atlas) -> None:
     plain = np.where(ball.labels == Tissue.FAT, Tissue.SOFT, ball.labels).astype(np.uint8)
-    refined = atlas._refined(plain, ball.spacing_mm)
+    refined = heads._refined(plain, ball.spacing_mm)
     assert set(np.unique(refined)) >= {Tissue.TABLE, Tissue.DIPLOE, Tissue.FAT}
     assert (refined[plain == Tissue.AIR] == Tissue.AIR).all()
 
@@ -78,7 +132,7 @@ def test_pairs_are_written_as_recipes_read_them(ball: Atlas, tmp_path: Path) -> 
 
 
 def test_the_heads_of_the_data_hold_brain_in_a_skull_in_air(sct_data: Path) -> None:
-    for atlas in atlas._real_ct(sct_data / "ct"):
+    for atlas in heads._real_ct(sct_data / "ct"):
         share = np.bincount(atlas.labels.ravel(), minlength=12) / (atlas.labels != Tissue.AIR).sum()
         brain = share[Tissue.WHITE] + share[Tissue.GREY] + share[Tissue.CSF]
         assert 0.2 < brain < 0.7
