@@ -1,65 +1,137 @@
 """How far a synthetic CT may be trusted: the error to be expected of each voxel, and how strange the MR is.
 
-One small network looks at an MR and at what a model made of it, whatever the model's method, and says how large the
-error is there (the scale of a Laplace distribution, whose negative log likelihood it minimises: Kendall and Gal 2017,
-equation 5, with L1). Errors are learned on the model's own training patients, where they are smaller than elsewhere; so
-the scale is multiplied by one factor that was measured on patients the model never saw, and stands with the weights.
+Both look at the same measures of each voxel: MR and CT, their gradients, and over four neighbourhoods their means and
+SD and the fractions of bone, fat and air. A small network learns from them the mean of log(|error| + 5 HU), whatever
+the model's method: it orders voxels by their error better than a likelihood does, whose gradient is that of the few
+worst ones. A map that only rises then makes an SD of it: the root mean square of the errors there of patients whom the
+network did not see. At last comes one factor, for a model that errs less on the patients it learned from.
 
-The network's last features have a mean and a covariance over the training patients. The mean squared Mahalanobis
-distance from them, over the body, is the novelty: about 1 for an MR as in training (Lee et al. 2018, without classes).
+The measures have a mean and a covariance over the training patients. The mean squared Mahalanobis distance from them,
+over the body and by measure, is the novelty: about 1 for an MR as in training (Lee et al. 2018, without classes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import torch
 from torch import nn
 
-from models.autoencoder import VoxelNorm
 from models.intensity import HU_PER_UNIT
 
-RIDGE: Final = 1e-3
-"""Added to the variance of every feature, in parts of the mean variance: features that never move count for nothing."""
+RIDGE: Final = 1e-2
+"""Added to the variance 1 of every measure: combinations of measures that never move count for little."""
+NEIGHBOURHOODS: Final = ((1, 2, 2), (1, 4, 4), (2, 8, 8), (4, 16, 16))
+"""Voxels (slice, row, column) over which measures are averaged."""
+TISSUES: Final = ((200.0, 4000.0), (-250.0, -40.0), (-2000.0, -250.0))
+"""HU between which a voxel counts as bone, fat and air."""
+POINTWISE: Final = 4
+"""Measures of the voxel itself: MR, CT and the gradient of each."""
+AVERAGED: Final = POINTWISE + len(TISSUES)
+"""Measures whose mean is taken over every neighbourhood; the SD of MR and CT come to it."""
+MEASURES: Final = POINTWISE + len(NEIGHBOURHOODS) * (AVERAGED + 2)
+FAR: Final = 6.0
+"""SD from the mean of the training patients beyond which the network takes measures for this far."""
+FLOOR_HU: Final = 5.0
+"""Errors well below this are all alike."""
+KNOTS: Final = 20
+"""Points of the map from what the network says to the SD."""
+SLAB: Final = 16
+"""Slices that are judged at a time."""
+HALO: Final = 4
+"""Slices about a slab on which its averages depend: one of the largest neighbourhood."""
+
+
+def gradient(image: torch.Tensor) -> torch.Tensor:
+    """Sum of the absolute central differences along rows and columns of (S, R, C); 0 at the rim."""
+    found = torch.zeros_like(image)
+    found[:, 1:-1] += (image[:, 2:] - image[:, :-2]).abs() / 2
+    found[:, :, 1:-1] += (image[:, :, 2:] - image[:, :, :-2]).abs() / 2
+    return found
+
+
+def averages(images: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
+    """Means of (channels, S, R, C) over boxes of a size, interpolated between them; beyond its end it goes on."""
+    shape = images.shape[1:]
+    missing = [-extent % length for extent, length in zip(shape, size, strict=True)]
+    beyond = (0, missing[2], 0, missing[1], 0, missing[0])
+    padded = nn.functional.pad(images[None], beyond, mode="replicate")
+    boxes = nn.functional.avg_pool3d(padded, size, size)
+    fine = nn.functional.interpolate(boxes, size=padded.shape[2:], mode="trilinear")
+    return fine[0, :, : shape[0], : shape[1], : shape[2]]
+
+
+def measures_by_slab(mr: torch.Tensor, hu: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Slices, and the measures (MEASURES, slices, R, C) of their voxels, until all slices are through.
+
+    Args:
+        mr: normalised, (S, R, C).
+        hu: of the synthetic CT, (S, R, C).
+    """
+    ct = hu / HU_PER_UNIT
+    tissues = [((hu > low) & (hu <= high)).float() for low, high in TISSUES]
+    base = torch.stack([mr, ct, gradient(mr), gradient(ct), *tissues, mr.square(), ct.square()])
+    for first in range(0, len(mr), SLAB):
+        begin = max(first - HALO, 0)
+        inner = slice(first, min(first + SLAB, len(mr)))
+        cut = slice(inner.start - begin, inner.stop - begin)
+        around = base[:, begin : first + SLAB + HALO]
+        parts = [base[:POINTWISE, inner]]
+        for size in NEIGHBOURHOODS:
+            mean = averages(around, size)[:, cut]
+            variance = mean[AVERAGED:] - mean[:2].square()
+            parts += [mean[:AVERAGED], variance.clamp(min=0).sqrt()]
+        yield inner, torch.cat(parts)
 
 
 class Doubt(nn.Module):
-    """Expected absolute error and novelty of a synthetic CT.
+    """Expected error and novelty of a synthetic CT.
 
     Args:
-        channels: of every hidden layer; the last are the features.
-        dilations: of the layers after the first, in the slice; each also mixes neighbouring slices.
+        hidden: units of each of the two hidden layers.
     """
 
-    feature_mean: torch.Tensor
-    feature_whitening: torch.Tensor
+    measure_mean: torch.Tensor
+    measure_sd: torch.Tensor
+    whitening: torch.Tensor
+    knots: torch.Tensor
+    log_sd: torch.Tensor
     factor: torch.Tensor
 
-    def __init__(self, channels: int = 16, dilations: Sequence[int] = (1, 2, 4)) -> None:
+    def __init__(self, hidden: int = 16) -> None:
         super().__init__()
-        self.arguments = {"channels": channels, "dilations": list(dilations)}
-        self.first = nn.Conv3d(2, channels, (1, 3, 3), padding=(0, 1, 1))
-        self.layers = nn.ModuleList(
-            nn.Conv3d(channels, channels, 3, padding=(1, wide, wide), dilation=(1, wide, wide)) for wide in dilations
+        self.arguments = {"hidden": hidden}
+        self.layers = nn.Sequential(
+            nn.Linear(MEASURES, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1)
         )
-        self.norms = nn.ModuleList(VoxelNorm(channels) for _ in dilations)
-        self.last = nn.Conv3d(channels, 1, 1)
-        self.register_buffer("feature_mean", torch.zeros(channels))
-        self.register_buffer("feature_whitening", torch.eye(channels))
+        self.register_buffer("measure_mean", torch.zeros(MEASURES))
+        self.register_buffer("measure_sd", torch.ones(MEASURES))
+        self.register_buffer("whitening", torch.eye(MEASURES))
+        self.register_buffer("knots", torch.linspace(0.0, 7.0, KNOTS))
+        self.register_buffer("log_sd", torch.linspace(0.0, 7.0, KNOTS))
         self.register_buffer("factor", torch.ones(1))
 
-    def features(self, mr: torch.Tensor, ct: torch.Tensor) -> torch.Tensor:
-        """Features (N, channels, S, R, C) of a normalised MR and a CT in the networks' unit, each (N, 1, S, R, C)."""
-        x = self.first(torch.cat([mr, ct], dim=1))
-        for norm, layer in zip(self.norms, self.layers, strict=True):
-            x = x + layer(nn.functional.silu(norm(x)))
-        return torch.as_tensor(x)
+    def standardised(self, measures: torch.Tensor) -> torch.Tensor:
+        """Measures (voxels, MEASURES) in SD from the mean of the training patients."""
+        return (measures - self.measure_mean) / self.measure_sd
 
-    def log_scale(self, features: torch.Tensor) -> torch.Tensor:
-        """Log of the expected absolute error in the networks' unit, (N, 1, S, R, C)."""
-        found: torch.Tensor = self.last(nn.functional.silu(features))
-        return found.clamp(-7.0, 1.0)
+    def log_error(self, measures: torch.Tensor) -> torch.Tensor:
+        """Expected log(|error| + 5 HU) of measures (voxels, MEASURES), before any map; (voxels,)."""
+        found: torch.Tensor = self.layers(self.standardised(measures).clamp(-FAR, FAR))
+        return found[:, 0]
+
+    def sd(self, measures: torch.Tensor) -> torch.Tensor:
+        """SD of the error in HU of voxels of measures (voxels, MEASURES); linear between knots in the logarithm."""
+        said = self.log_error(measures).clamp(self.knots[0], self.knots[-1])
+        after = torch.bucketize(said, self.knots).clamp(1, KNOTS - 1)
+        low, high = self.knots[after - 1], self.knots[after]
+        share = (said - low) / (high - low).clamp(min=1e-3)
+        return self.factor * torch.lerp(self.log_sd[after - 1], self.log_sd[after], share.clamp(0, 1)).exp()
+
+    def squared_distances(self, measures: torch.Tensor) -> torch.Tensor:
+        """Squared Mahalanobis distance from the training patients by measure, (voxels,) of (voxels, MEASURES)."""
+        return (self.standardised(measures) @ self.whitening).square().mean(dim=1)
 
     @torch.inference_mode()
     def judge(self, mr: torch.Tensor, hu: torch.Tensor, body: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -68,24 +140,30 @@ class Doubt(nn.Module):
         Args:
             mr: normalised, (S, R, C).
             hu: of the synthetic CT, (S, R, C).
-            body: where it counts, (S, R, C), not empty.
+            body: where the novelty is taken, (S, R, C), not empty.
 
         Returns:
-            Expected SD of the error in HU, (S, R, C) float32 (of a Laplace distribution: sqrt(2) times its scale), and
-            the novelty, 1 for a typical MR of the training.
+            Expected SD of the error in HU, (S, R, C) float32, and the novelty, 1 for a typical MR of the training.
         """
-        where = self.first.weight.device
-        found = self.features(mr[None, None].to(where).float(), hu[None, None].to(where).float() / HU_PER_UNIT)
-        sd = self.factor * 2**0.5 * HU_PER_UNIT * self.log_scale(found)[0, 0].exp()
-        apart = (found[0, :, body.to(where)].T - self.feature_mean) @ self.feature_whitening
-        novelty = apart.square().mean()
-        return sd, float(novelty)
+        where = self.factor.device
+        mr, hu, body = mr.to(where).float(), hu.to(where).float(), body.to(where)
+        sd, distances = torch.zeros_like(mr), torch.zeros((), dtype=torch.double, device=where)
+        for slices, found in measures_by_slab(mr, hu):
+            measures = found.flatten(1).T
+            sd[slices] = self.sd(measures).view(sd[slices].shape)
+            distances += self.squared_distances(measures[body[slices].flatten()]).double().sum()
+        return sd, float(distances / body.sum())
 
     @torch.no_grad()
-    def remember(self, features: Sequence[torch.Tensor]) -> None:
-        """Keep mean and whitening of features, each (voxels, channels), of the training patients' bodies."""
-        every = torch.cat(list(features)).double()
-        covariance = torch.cov(every.T)
-        ridge = RIDGE * covariance.diagonal().mean() * torch.eye(every.shape[1], dtype=torch.double)
-        self.feature_mean.copy_(every.mean(dim=0))
-        self.feature_whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance + ridge)))
+    def remember(self, measures: torch.Tensor) -> None:
+        """Keep mean, SD and covariance of measures (voxels, MEASURES) of the training patients' bodies."""
+        self.measure_mean.copy_(measures.mean(dim=0))
+        self.measure_sd.copy_(measures.std(dim=0).clamp(min=1e-3))
+        covariance = torch.cov(self.standardised(measures).double().T) + RIDGE * torch.eye(MEASURES)
+        self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
+
+    @torch.no_grad()
+    def calibrate(self, log_errors: torch.Tensor, sd: torch.Tensor) -> None:
+        """Keep the map to the SD: KNOTS rising values of `log_error`, and the SD in HU that belongs to each."""
+        self.knots.copy_(log_errors)
+        self.log_sd.copy_(sd.clamp(min=1.0).log())

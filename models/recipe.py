@@ -102,7 +102,8 @@ class Recipe:
         stages: by name, in the method's order.
         milestones: steps, counted over all stages, at which the validation error is measured on the way.
         card: the texts of the model's card.
-        doubt: arguments of `Doubt` and the `steps` in which it learns from the finished model's errors; None for none.
+        doubt: arguments of `Doubt` (`hidden`) and the `steps` in which it learns from the finished model's errors, such
+            as `{steps: 400, hidden: 16}`, which takes seconds; None for none.
     """
 
     method: str
