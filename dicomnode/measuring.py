@@ -29,6 +29,10 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     text = "challenge whose range PSNR has: 2023 -1024..3000 HU, 2025 -1024..3071 HU (default: 2023)"
     added.add_argument("--range", type=int, choices=(2023, 2025), default=2023, dest="year", help=text)
     added.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    text = "YAML file, patient: group, for tables by group (default: the regions of SynthRAD's names)"
+    added.add_argument("--groups", type=Path, metavar="FILE", help=text)
+    text = "STEPSxSAMPLES, such as 1x1,4x1,20x1,1x4: the error against sampler steps and averaged samples too"
+    added.add_argument("--sampling", default="", metavar="LIST", help=text)
 
     details = (
         "Photon and proton plans are optimised on the CT and recomputed on the synthetic CT. METHOD: see evaluate. "
@@ -63,6 +67,8 @@ def _spacing(text: str) -> tuple[float, float, float]:
 def _evaluate(given: argparse.Namespace) -> int:
     config = configuration.load(given.config)
     from models.report import Request, report
+    from models.sampling import read_settings
+    from models.weights import pick_device
 
     request = Request(
         given.pairs,
@@ -74,8 +80,11 @@ def _evaluate(given: argparse.Namespace) -> int:
         given.pictures,
         config.device,
         given.spacing_mm,
+        given.groups,
+        read_settings(given.sampling),
     )
-    report(request, given.out, time.perf_counter)
+    on_cpu = pick_device(config.device).type == "cpu"
+    report(request, given.out, time.process_time if on_cpu else time.perf_counter)
     written = given.out / ("evaluation.json" if given.json else "tables.md")
     sys.stdout.write(written.read_text(encoding="utf-8"))
     return 0

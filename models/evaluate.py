@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models import floors, metrics, structures
 from models.body import mr_body
+from models.card import ModelCard, find
 from models.intensity import AIR_HU
 from models.pairs import BadPair, Pair, read_nifti
 from models.weights import load_model
@@ -26,11 +27,13 @@ Translate = Callable[[Pair], Hu]
 """A patient -> HU on the patient's grid."""
 Scores = dict[str, float]
 Clock = Callable[[], float]
-"""Seconds of a clock that never goes back; what a prediction takes is measured with it."""
+"""Seconds of a clock that never goes back; what a prediction takes is measured with it: on a CPU, the processor's."""
 
 RANGES: Final = {2023: metrics.RANGE_2023, 2025: metrics.RANGE_2025}
 """Year of the challenge -> range of PSNR in HU. SSIM is always that of 2023, MS-SSIM that of 2025."""
 PREDICTION_SUFFIX: Final = ".nii.gz"
+FOLDS_SUFFIXES: Final = (".yaml", ".yml")
+FLOORS: Final = ("all-water", "look-up-table")
 SAME_SPACING: Final = 0.01
 """Relative difference below which two spacings are one."""
 
@@ -78,11 +81,13 @@ class Method:
         name: in the tables.
         source: where it comes from.
         learned: the patient -> what translates it; here models are loaded, which no measure of time counts.
+        cards: of the models that it uses, one for each fold; none for floors and for predictions made before.
     """
 
     name: str
     source: str
     learned: Callable[[Pair], Translate]
+    cards: tuple[ModelCard, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,26 @@ def evaluate(
 # Where predictions come from
 
 
-def method_of(text: str, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Method:
+@dataclass(frozen=True)
+class Terms:
+    """What predictions depend on beside their source.
+
+    Attributes:
+        pairs: patients that are measured.
+        training: patients that are not.
+        device: where models run.
+        steps: of a sampler; the card's where None.
+        samples: averaged; the card's where None.
+    """
+
+    pairs: Sequence[Pair]
+    training: Sequence[Pair]
+    device: str
+    steps: int | None = None
+    samples: int | None = None
+
+
+def method_of(text: str, terms: Terms) -> Method:
     """`NAME=SOURCE` or `SOURCE` -> a method.
 
     SOURCE is a floor (`all-water`; `look-up-table`, learned on the training patients, or where there are none on all
@@ -143,19 +167,42 @@ def method_of(text: str, pairs: Sequence[Pair], training: Sequence[Pair], device
         BadMethod: the source is none of these.
     """
     name, _, source = text.rpartition("=")
-    return Method(name or Path(source).stem, source, _learned(source, pairs, training, device))
+    return Method(name or Path(source).stem, source, _learned(source, terms), cards_of(source))
 
 
-def _learned(source: str, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Callable[[Pair], Translate]:
+def cards_of(source: str) -> tuple[ModelCard, ...]:
+    """Cards of the models of a source, each once."""
+    if source in FLOORS or _holds_predictions(source):
+        return ()
+    if source.endswith(FOLDS_SUFFIXES):
+        named = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+        sources = dict.fromkeys(map(str, named.values())) if isinstance(named, dict) else {}
+        return tuple(card for one in sources for card in cards_of(_beside(Path(source), one)))
+    return (find(source),)
+
+
+def _holds_predictions(source: str) -> bool:
+    return Path(source).is_dir() and any(Path(source).glob(f"*{PREDICTION_SUFFIX}"))
+
+
+def _beside(path: Path, source: str) -> str:
+    """A source that a file names: relative to the file where it lies there."""
+    beside = path.parent / source
+    return str(beside) if beside.exists() else source
+
+
+def _learned(source: str, terms: Terms) -> Callable[[Pair], Translate]:
     if source == "all-water":
         return lambda _: _all_water
     if source == "look-up-table":
-        return lambda pair: _look_up(training or [other for other in pairs if other.name != pair.name])
-    if source.endswith((".yaml", ".yml")):
-        return _folds(Path(source), pairs, training, device)
-    if Path(source).is_dir() and any(Path(source).glob(f"*{PREDICTION_SUFFIX}")):
+        return lambda pair: _look_up(terms.training or [other for other in terms.pairs if other.name != pair.name])
+    if source.endswith(FOLDS_SUFFIXES):
+        return _folds(Path(source), terms)
+    if _holds_predictions(source):
         return lambda _: partial(from_folder, Path(source))
-    model = _model(source, device)  # now, so that a wrong name is told before anything is computed
+    model = _model(
+        source, terms.device, terms.steps, terms.samples
+    )  # now, so that a wrong name is told before anything is computed
     return lambda _: model
 
 
@@ -173,9 +220,11 @@ def _in_air(pair: Pair, hu: Hu) -> Hu:
     return np.where(mr_body(pair.mr), hu, np.float32(AIR_HU))
 
 
-@lru_cache(maxsize=4)
-def _model(source: str, device: str) -> Translate:
-    model = load_model(source, device)
+_loaded = lru_cache(maxsize=4)(load_model)
+
+
+def _model(source: str, device: str, steps: int | None, samples: int | None) -> Translate:
+    model = _loaded(source, device)
 
     def translate(pair: Pair) -> Hu:
         if not np.allclose(pair.spacing_mm, model.card.spacing_mm, rtol=SAME_SPACING):
@@ -184,22 +233,20 @@ def _model(source: str, device: str) -> Translate:
                 f"{model.card.name}: {pair.name} has voxels of {pair.spacing_mm} mm, the model is for "
                 f"{model.card.spacing_mm} mm; give --spacing-mm {wanted}, or predictions made by sct-node predict"
             )
-        return model.predict(pair.mr.astype(np.float32), 0).hu
+        return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
 
     return translate
 
 
-def _folds(path: Path, pairs: Sequence[Pair], training: Sequence[Pair], device: str) -> Callable[[Pair], Translate]:
+def _folds(path: Path, terms: Terms) -> Callable[[Pair], Translate]:
     """A YAML mapping patient -> source; relative folders lie beside the file."""
     fold_of: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    lacking = [pair.name for pair in pairs if not isinstance(fold_of, dict) or pair.name not in fold_of]
+    lacking = [pair.name for pair in terms.pairs if not isinstance(fold_of, dict) or pair.name not in fold_of]
     if lacking:
         raise BadMethod(f"{path}: no fold for {', '.join(lacking)}; it must map each patient to a model")
 
     def learned(pair: Pair) -> Translate:
-        source = str(fold_of[pair.name])
-        beside = path.parent / source
-        return _learned(str(beside) if beside.exists() else source, pairs, training, device)(pair)
+        return _learned(_beside(path, str(fold_of[pair.name])), terms)(pair)
 
     return learned
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from models import figures, tables
+import numpy as np
+from numpy.typing import NDArray
+
+from models import effort, figures, sampling, tables
 from models.cohort import Patient, patients_of, read_pair
-from models.evaluate import MEASURES, RANGES, BadMethod, Clock, Method, Row, evaluate, method_of
+from models.evaluate import MEASURES, RANGES, BadMethod, Clock, Method, Row, Terms, evaluate, method_of
+from models.groups import groups_of
 from models.pairs import BadPair, Pair, read_image
 from models.tables import Evaluation
 
@@ -31,6 +36,8 @@ class Request:
         pictures: patients of whom pictures and profiles are drawn, from the first.
         device: where models run.
         spacing_mm: (slice, row, column) to which pairs are resampled first; their own where None.
+        groups: YAML file, patient -> group, for tables by group; SynthRAD's regions where None.
+        settings: of samplers, whose error is measured beside.
     """
 
     pairs: Path
@@ -42,6 +49,8 @@ class Request:
     pictures: int = 3
     device: str = "auto"
     spacing_mm: tuple[float, float, float] | None = None
+    groups: Path | None = None
+    settings: tuple[sampling.Setting, ...] = ()
 
 
 def patients_in(folder: Path) -> dict[str, Patient]:
@@ -64,13 +73,14 @@ def report(request: Request, into: Path, clock: Clock) -> Evaluation:
         BadPair: a pair cannot be read.
         OSError: the folder cannot be written.
     """
-    pairs, methods = prepare(request)
+    terms = terms_of(request)
+    methods = methods_of(request, terms)
     reference = request.reference or methods[0].name
     into.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     counts = {method.name: figures.no_counts() for method in methods}
     with figures.Album(into) as album:
-        for place, (pair, images, found) in enumerate(evaluate(pairs, methods, RANGES[request.year], clock)):
+        for place, (pair, images, found) in enumerate(evaluate(terms.pairs, methods, RANGES[request.year], clock)):
             rows += found
             for name, hu in images.items():
                 counts[name] += figures.hu_counts(pair, hu)
@@ -78,21 +88,54 @@ def report(request: Request, into: Path, clock: Clock) -> Evaluation:
                 album.add(figures.examples(pair, images), f"example_{pair.name}")
                 album.add(figures.profiles(pair, images), f"profile_{pair.name}")
                 figures.write_profiles_csv(pair, images, into / f"profile_{pair.name}.csv")
+        groups = groups_of([pair.name for pair in terms.pairs], request.groups)
         names = tuple(method.name for method in methods)
-        evaluation = Evaluation(tuple(rows), names, reference, RANGES[request.year], request.seed)
-        album.add(figures.boxes(evaluation), "boxes")
-        album.add(figures.tissue_bars(evaluation), "tissues")
-        album.add(figures.differences(evaluation), "differences")
-        album.add(figures.hu_agreement(counts), "hu_agreement")
-    write(evaluation, {method.name: method.source for method in methods}, into)
+        evaluation = Evaluation(tuple(rows), names, reference, RANGES[request.year], request.seed, groups)
+        draw(evaluation, counts, methods, album)
+        if request.settings:
+            album.add(sampling.curve(points_of(request, terms, into, clock)), "sampling")
+    write(evaluation, methods, into)
     return evaluation
 
 
-def prepare(request: Request) -> tuple[list[Pair], list[Method]]:
-    """The patients, and the methods made from their texts.
+def draw(
+    evaluation: Evaluation, counts: dict[str, NDArray[np.float64]], methods: Sequence[Method], album: figures.Album
+) -> None:
+    """The pictures of all patients."""
+    album.add(figures.boxes(evaluation), "boxes")
+    album.add(figures.tissue_bars(evaluation), "tissues")
+    album.add(figures.differences(evaluation), "differences")
+    album.add(figures.hu_agreement(counts), "hu_agreement")
+    on_the_way = effort.curves({method.name: method.cards for method in methods})
+    if on_the_way is not None:
+        album.add(on_the_way, "milestones")
+
+
+def points_of(request: Request, terms: Terms, into: Path, clock: Clock) -> list[sampling.Point]:
+    """Measure the sampler's settings, and write `sampling.csv`.
 
     Raises:
-        BadMethod: two methods have one name, or the reference is none of them.
+        BadMethod: no method has any.
+    """
+
+    def make(setting: sampling.Setting) -> list[Method]:
+        return methods_of(request, replace(terms, steps=setting.steps, samples=setting.samples))
+
+    points = sampling.measure(make, request.settings, terms.pairs, RANGES[request.year], clock)
+    sampling.write_csv(points, into / "sampling.csv")
+    return points
+
+
+def prepare(request: Request) -> tuple[list[Pair], list[Method]]:
+    """The patients, and the methods made from their texts; see `terms_of` and `methods_of`."""
+    terms = terms_of(request)
+    return list(terms.pairs), methods_of(request, terms)
+
+
+def terms_of(request: Request) -> Terms:
+    """Read the patients; those that are not measured only where a method learns from them.
+
+    Raises:
         BadPair: a pair is not there or cannot be read.
     """
     known = patients_in(request.pairs)
@@ -105,13 +148,22 @@ def prepare(request: Request) -> tuple[list[Pair], list[Method]]:
         [read_pair(known[name], request.spacing_mm or own_spacing_mm(known[name]), HU_RANGE) for name in names]
         for names in (chosen, others)
     )
-    methods = [method_of(text, pairs, training, request.device) for text in request.methods]
+    return Terms(pairs, training, request.device)
+
+
+def methods_of(request: Request, terms: Terms) -> list[Method]:
+    """Make the methods of their texts.
+
+    Raises:
+        BadMethod: two methods have one name, or the reference is none of them.
+    """
+    methods = [method_of(text, terms) for text in request.methods]
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise BadMethod(f"two methods have one name among {', '.join(names)}; give them names: NAME=SOURCE")
     if request.reference and request.reference not in names:
         raise BadMethod(f"the reference {request.reference!r} is none of the methods {', '.join(names)}")
-    return pairs, methods
+    return methods
 
 
 def own_spacing_mm(patient: Patient) -> tuple[float, float, float]:
@@ -120,27 +172,33 @@ def own_spacing_mm(patient: Patient) -> tuple[float, float, float]:
     return step, row, column
 
 
-def write(evaluation: Evaluation, sources: dict[str, str], into: Path) -> None:
+def write(evaluation: Evaluation, methods: Sequence[Method], into: Path) -> None:
     """Write the tables, and `evaluation.json` for a program to read."""
+    said = as_json(evaluation, methods)
     tables.write_patients_csv(evaluation, into / "patients.csv")
     tables.write_comparisons_csv(evaluation, into / "comparisons.csv")
-    (into / "tables.md").write_text(tables.markdown(evaluation, sources), encoding="utf-8")
-    (into / "evaluation.json").write_text(json.dumps(as_json(evaluation, sources), indent=2) + "\n", encoding="utf-8")
+    (into / "tables.md").write_text(tables.markdown(evaluation, methods), encoding="utf-8")
+    (into / "evaluation.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    (into / "short.md").write_text(tables.short(said), encoding="utf-8")
 
 
-def as_json(evaluation: Evaluation, sources: dict[str, str]) -> dict[str, object]:
-    """What the evaluation depends on, and the mean of each measure by method (null where no patient has it)."""
+def as_json(evaluation: Evaluation, methods: Sequence[Method]) -> dict[str, Any]:
+    """What the evaluation depends on, and each measure's mean and SD by method (null where no patient has it)."""
+    trained = {method.name: effort.effort_of(method.cards) for method in methods}
     return {
         "patients": list(evaluation.patients),
-        "methods": sources,
+        "methods": {method.name: method.source for method in methods},
+        "versions": {method.name: sorted({card.version for card in method.cards}) for method in methods},
+        "training": {name: None if one is None else asdict(one) for name, one in trained.items()},
         "reference": evaluation.reference,
         "psnr_range_hu": list(evaluation.psnr_range),
         "bootstrap_seed": evaluation.seed,
         "units": {name: one.title for name, one in MEASURES.items()},
-        "mean": {method: _means(evaluation, method) for method in evaluation.methods},
+        "mean": {method: _figures(evaluation, method, "mean") for method in evaluation.methods},
+        "sd": {method: _figures(evaluation, method, "sd") for method in evaluation.methods},
     }
 
 
-def _means(evaluation: Evaluation, method: str) -> dict[str, float | None]:
-    found = {measure: evaluation.summary(method, measure) for measure in MEASURES}
-    return {measure: round(one.mean, 6) if one.n else None for measure, one in found.items()}
+def _figures(evaluation: Evaluation, method: str, which: str) -> dict[str, float | None]:
+    found = {measure: getattr(evaluation.summary(method, measure), which) for measure in MEASURES}
+    return {measure: round(one, 6) if np.isfinite(one) else None for measure, one in found.items()}

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from models.evaluate import MEASURES, Row
+from models import effort
+from models.evaluate import MEASURES, Method, Row
 from models.metrics import FAT_HU, LUNG_HU, SOFT_HU, TISSUES
 from models.statistics import CONFIDENCE, DRAWS, Comparison, Summary, compare, holm, stars, summary
 from models.structures import LEAST_ML, STRUCTURES
@@ -24,6 +25,11 @@ TESTED: Final = (
     "mae", "psnr", "ssim", "ms_ssim", *(f"mae_{tissue}" for tissue in ("soft", "bone")), "dice_bone", "hd95_bone",
 )  # fmt: skip
 """Measures that are tested against the reference; Holm's correction counts each of them for each method."""
+
+BY_GROUP: Final = ("mae", "psnr", "ssim")
+"""The paper's tables 2, 3 and 4."""
+SHORT: Final = ("mae", "mae_soft", "mae_bone", "psnr", "ssim", "ms_ssim", "seconds")
+"""Columns of the short table."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Evaluation:
         reference: the method that others are tested against.
         psnr_range: of PSNR in HU.
         seed: of the bootstrap.
+        groups: patient -> group, for tables by group; none where empty.
     """
 
     rows: tuple[Row, ...]
@@ -54,11 +61,17 @@ class Evaluation:
     reference: str
     psnr_range: tuple[float, float]
     seed: int
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def patients(self) -> tuple[str, ...]:
         """Names of the patients, in their order."""
         return tuple(dict.fromkeys(row.patient for row in self.rows))
+
+    def within(self, group: str) -> Evaluation:
+        """The patients of one group alone."""
+        rows = tuple(row for row in self.rows if self.groups[row.patient] == group)
+        return dataclasses.replace(self, rows=rows)
 
     def values(self, method: str, measure: str) -> list[float]:
         """A measure of a method, by patient."""
@@ -125,13 +138,16 @@ def _plain(value: float) -> str:
 # Markdown
 
 
-def markdown(evaluation: Evaluation, sources: Mapping[str, str]) -> str:
-    """The whole evaluation as Markdown; `sources` says where each method comes from."""
+def markdown(evaluation: Evaluation, methods: Sequence[Method]) -> str:
+    """The whole evaluation as Markdown."""
+    sources = {method.name: method.source for method in methods}
     parts = [
         "# Evaluation\n",
         _preamble(evaluation, sources),
         "## All\n",
         _overview(evaluation, ("mae", "psnr", "ssim", "ms_ssim", "seconds")),
+        *_by_group(evaluation),
+        *_at_equal_steps(methods),
         "## Error by tissue\n",
         _overview(evaluation, tuple(f"mae_{tissue}" for tissue in TISSUES)),
         _overview(evaluation, tuple(f"bias_{tissue}" for tissue in TISSUES)),
@@ -151,7 +167,8 @@ def _preamble(evaluation: Evaluation, sources: Mapping[str, str]) -> str:
         f"{len(evaluation.patients)} patients: {', '.join(evaluation.patients)}. Methods: {named}.\n\n"
         "Mean ± SD over patients, in the body common to MR and CT. Bold: best mean. "
         f"Stars: paired two-sided t-test against {evaluation.reference}, uncorrected: * p < 0.05, ** p < 0.01, "
-        "*** p < 0.001. In brackets: patients, where not all have the tissue.\n\n"
+        "*** p < 0.001. In brackets: patients, where not all have the tissue. "
+        "Seconds a volume: on a CPU the processor's, summed over the threads.\n\n"
         f"PSNR on {low:.0f}..{high:.0f} HU; SSIM as in SynthRAD2023, MS-SSIM as in SynthRAD2025. Tissues by HU of the "
         f"CT: air below {SOFT_HU[0]:.0f} (of it lung {LUNG_HU[0]:.0f}..{LUNG_HU[1]:.0f}), soft {SOFT_HU[0]:.0f}.."
         f"{SOFT_HU[1]:.0f} (of it fat {FAT_HU[0]:.0f}..{FAT_HU[1]:.0f}), bone above {SOFT_HU[1]:.0f}. "
@@ -182,10 +199,72 @@ def _overview(evaluation: Evaluation, measures: Sequence[str]) -> str:
     return _table(["", *(MEASURES[measure].title for measure in measures)], lines)
 
 
+def _by_group(evaluation: Evaluation) -> list[str]:
+    """The paper's tables 2 to 4: MAE, PSNR and SSIM of each method in each group, and in all."""
+    if not evaluation.groups:
+        return []
+    groups = sorted({evaluation.groups[patient] for patient in evaluation.patients})
+    parts = {group: evaluation.within(group) for group in groups} | {"all": evaluation}
+    return ["## By group\n", *(_group_table(parts, measure) for measure in BY_GROUP)]
+
+
+def _group_table(parts: Mapping[str, Evaluation], measure: str) -> str:
+    heads = [MEASURES[measure].title, *(f"{name} (n = {len(part.patients)})" for name, part in parts.items())]
+    columns = [_column(part, measure) for part in parts.values()]
+    return _table(heads, ([method, *cells] for method, *cells in zip(parts["all"].methods, *columns, strict=True)))
+
+
+def _column(evaluation: Evaluation, measure: str) -> list[str]:
+    """One measure by method: mean ± SD, stars, best in bold."""
+    marks = {one.method: stars(one.comparison.t_p) for one in evaluation.tests() if one.measure == measure}
+    best = _best(evaluation, measure)
+    return [_cell(evaluation, name, measure, best == name) + marks.get(name, "") for name in evaluation.methods]
+
+
+def _at_equal_steps(methods: Sequence[Method]) -> list[str]:
+    """The validation error on the way, as the models' cards have it."""
+    found = effort.table({method.name: method.cards for method in methods})
+    note = (
+        "Validation error of the running average on each training's way, from the models' cards; steps and minutes "
+        "over all stages.\n"
+    )
+    return ["## At equal steps\n", note, _table(found[0], found[1:])] if found else []
+
+
+def short(said: Mapping[str, Any]) -> str:
+    """The one table of an `evaluation.json`, for README: what each method reaches, and what it costs."""
+    heads = ["", *(MEASURES[measure].title for measure in SHORT), "training (min)", "steps"]
+    best = {measure: _best_of({name: one[measure] for name, one in said["mean"].items()}, measure) for measure in SHORT}
+    lines = []
+    for name, means in said["mean"].items():
+        cells = [_short_cell(mean, said["sd"][name][key], key, best[key] == name) for key, mean in _short_part(means)]
+        lines.append([" ".join([name, *said["versions"][name]]), *cells, *_cost(said["training"][name])])
+    return _table(heads, lines)
+
+
+def _short_part(means: Mapping[str, float | None]) -> list[tuple[str, float | None]]:
+    return [(measure, means[measure]) for measure in SHORT]
+
+
+def _short_cell(mean: float | None, sd: float | None, measure: str, best: bool) -> str:
+    digits = MEASURES[measure].digits
+    if mean is None:
+        return "none"
+    shown = f"**{mean:.{digits}f}**" if best else f"{mean:.{digits}f}"
+    return shown + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def _cost(cost: Mapping[str, float] | None) -> tuple[str, str]:
+    return ("", "") if cost is None else (f"{cost['minutes']:.0f}", f"{cost['steps']:.0f}")
+
+
 def _best(evaluation: Evaluation, measure: str) -> str:
     """The method with the best mean; none where no method has the measure."""
-    means = {method: evaluation.summary(method, measure).mean for method in evaluation.methods}
-    known = {method: mean for method, mean in means.items() if not np.isnan(mean)}
+    return _best_of({method: evaluation.summary(method, measure).mean for method in evaluation.methods}, measure)
+
+
+def _best_of(means: Mapping[str, float | None], measure: str) -> str:
+    known = {method: mean for method, mean in means.items() if mean is not None and not np.isnan(mean)}
     better = MEASURES[measure].better
     rank = {"low": lambda mean: mean, "high": lambda mean: -mean, "zero": abs}[better]
     return min(known, key=lambda method: rank(known[method])) if known else ""
@@ -216,7 +295,9 @@ def _comparisons(evaluation: Evaluation) -> str:
     lines = []
     for one in evaluation.tests():
         digits, found = MEASURES[one.measure].digits, one.comparison
-        interval = f"{found.difference:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+        interval = f"{found.difference:+.{digits}f}"
+        if found.n > 1:
+            interval += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
         p_values = (found.t_p, one.t_holm, found.wilcoxon_p, one.wilcoxon_holm)
         lines.append([MEASURES[one.measure].title, one.method, interval, *map(_p, p_values)])
     note = (

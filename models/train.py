@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import augmentation, cross_validation, curves, plausibility, validate, verify
+from models import augmentation, cross_validation, curves, numerics, plausibility, validate, verify
 from models.card import ModelCard
 from models.checkpoint import Progress, Training, card_of
 from models.cohort import read_cohort
@@ -263,6 +263,7 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     model = load_model(str(folder), str(training.device))
     doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
     figures: dict[str, Any] = {"training": effort(training), "reference": verify.reference_of(model)}
+    figures["bfloat16_apart_hu"] = dataclasses.asdict(numerics.bfloat16_apart(model))
     if recipe.milestones:
         figures["milestones"] = milestones_of(recipe)
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)

@@ -15,8 +15,12 @@ import yaml
 from numpy.typing import NDArray
 
 from dicomnode.cli import main
-from models.evaluate import method_of
+from models import effort
+from models.card import ModelCard, find
+from models.evaluate import Terms, method_of
+from models.groups import region_of
 from models.pairs import read_pairs
+from models.sampling import read_settings
 
 SHAPE = (12, 40, 36)
 SPACING_MM = (1.5, 1.25, 3.0)
@@ -98,6 +102,7 @@ def test_the_tables_say_units_range_seed_and_what_stars_mean(evaluated: Path) ->
         assert said in text
     assert "**10.0** ± 0.0" in text
     assert json.loads((evaluated / "evaluation.json").read_text())["psnr_range_hu"] == [-1024.0, 3000.0]
+    assert "| ten-high | **10.0** ± 0.0 |" in (evaluated / "short.md").read_text()
 
 
 def test_the_best_is_never_significantly_worse_than_the_reference(evaluated: Path) -> None:
@@ -144,7 +149,7 @@ def test_the_look_up_table_never_learns_from_the_patient_it_is_tried_on(pairs: P
     """One patient's CT is changed: its own prediction stays, that of another follows."""
     first, second, third = read_pairs(pairs, PATIENTS, (-1024, 3071))
     changed = dataclasses.replace(first, hu=np.where(first.hu > 500, 2000, first.hu).astype(np.int16))
-    before, after = (method_of("look-up-table", [one, second, third], [], "cpu") for one in (first, changed))
+    before, after = (method_of("look-up-table", Terms([one, second, third], [], "cpu")) for one in (first, changed))
     assert np.array_equal(before.learned(first)(first), after.learned(changed)(changed))
     assert not np.array_equal(before.learned(second)(second), after.learned(second)(second))
 
@@ -161,6 +166,69 @@ def test_an_installed_model_is_measured_on_its_own_prediction_at_its_own_spacing
     said = json.loads((tmp_path / "evaluation.json").read_text())
     assert (said["patients"], said["reference"], said["psnr_range_hu"]) == (["A_2"], "all-water", [-1024.0, 3071.0])
     assert said["mean"]["limb-t1-ldm"]["seconds"] > 0
+
+
+def test_groups_have_columns_of_their_own_as_in_the_papers_tables(pairs: Path, tmp_path: Path) -> None:
+    high = predictions(pairs, tmp_path / "high", lambda ct: ct + 10)
+    groups = tmp_path / "groups.yaml"
+    arguments = ["evaluate", f"ten-high={high}", "all-water", "--pairs", str(pairs), "--out", str(tmp_path / "out")]
+    arguments += ["--pictures", "0", "--groups", str(groups)]
+    groups.write_text("A_1: thigh\nA_2: calf\nA_3: thigh\n")
+    assert main(arguments) == 0
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "| MAE (HU) | calf (n = 1) | thigh (n = 2) | all (n = 3) |" in text
+    assert "| ten-high | **10.0** | **10.0** ± 0.0 | **10.0** ± 0.0 |" in text
+    groups.write_text("A_1: thigh\n")
+    assert main(arguments) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [("1BA001", "brain"), ("1PC033", "pelvis"), ("1ABA005", "abdomen"), ("1HND103", "head and neck"), ("STS_004", "")],
+)
+def test_a_synthrad_name_tells_the_region(name: str, region: str) -> None:
+    assert region_of(name) == region
+
+
+def test_steps_and_samples_are_measured_for_models_alone(pairs: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "limb-t1-ldm", "all-water", "--pairs", str(pairs), "--patients", "A_2", "--pictures", "0"]
+    arguments += ["--spacing-mm", "3.27,0.977,0.977", "--out", str(tmp_path), "--sampling", "1x1,2x1,1x2"]
+    assert main(arguments) == 0
+    found = {(row["sampler steps"], row["samples"]): row for row in rows(tmp_path / "sampling.csv")}
+    assert set(found) == {("1", "1"), ("2", "1"), ("1", "2")}
+    assert {row["method"] for row in found.values()} == {"limb-t1-ldm"}
+    assert len({row["MAE (HU)"] for row in found.values()}) == 3
+    [plain] = [row for row in rows(tmp_path / "patients.csv") if row["method"] == "limb-t1-ldm"]
+    assert plain["MAE (HU)"] == found["1", "1"]["MAE (HU)"]  # the card says one step and one sample
+    assert (tmp_path / "sampling.png").is_file()
+
+
+@pytest.mark.parametrize("text", ["1", "0x1", "1x0", "1x1;2x1", "axb"])
+def test_sampling_that_is_no_list_of_steps_and_samples_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="STEPSxSAMPLES"):
+        read_settings(text)
+
+
+def card_with(milestones: list[dict[str, float]], minutes: float) -> ModelCard:
+    """The installed card, with another training."""
+    training = {"first": {"steps": 10, "minutes": 1.0}, "last": {"steps": 30, "minutes": minutes}}
+    return dataclasses.replace(find("limb-t1-ldm"), figures={"training": training, "milestones": milestones})
+
+
+def test_equal_steps_are_those_that_every_fold_has() -> None:
+    first = card_with([{"step": step, "minutes": step / 10, "mae": 60 - step, "mae_bone": 400} for step in (10, 20)], 3)
+    second = card_with([{"step": 20, "minutes": 4, "mae": 50, "mae_bone": 300}], 5)
+    assert effort.effort_of([first, second]) == effort.Effort(40, 5)
+    assert effort.milestones_of([first, second]) == {20: {"minutes": 3, "mae": 45, "mae_bone": 350}}
+    assert effort.table({"crossed": [first, second], "single": [first], "floor": []}) == [
+        ["steps", "crossed: MAE (HU) after minutes", "single: MAE (HU) after minutes"],
+        ["10", "", "50.0 after 1.0"],
+        ["20", "45.0 after 3.0", "40.0 after 2.0"],
+    ]
+    assert effort.effort_of([dataclasses.replace(first, figures={})]) is None
+    assert effort.effort_of([]) is None
+    assert effort.curves({"floor": []}) is None
+    assert effort.curves({"single": [first]}) is not None
 
 
 def test_folders_of_synthrad_are_read_and_their_mask_is_where_scores_are_taken(pairs: Path, tmp_path: Path) -> None:
