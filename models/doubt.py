@@ -35,7 +35,9 @@ FAR: Final = 6.0
 """SD from the mean of the training patients beyond which the network takes measures for this far."""
 FLOOR_HU: Final = 5.0
 """Errors well below this are all alike."""
-KNOTS: Final = 20
+SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99, 0.995, 1.0)
+"""Shares of the voxels between which the SD is measured, finest where errors are largest: bone, its rim, gas."""
+KNOTS: Final = len(SHARES) - 1
 """Points of the map from what the network says to the SD."""
 SLAB: Final = 16
 """Slices that are judged at a time."""
@@ -161,6 +163,7 @@ class Doubt(nn.Module):
         self.measure_sd.copy_(measures.std(dim=0).clamp(min=1e-3))
         covariance = torch.cov(self.standardised(measures).double().T) + RIDGE * torch.eye(MEASURES)
         self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
+        self.whitening.div_(self.squared_distances(measures).mean().sqrt())
 
     @torch.no_grad()
     def calibrate(self, log_errors: torch.Tensor, sd: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from models.doubt import FLOOR_HU, KNOTS, Doubt, measures_by_slab
+from models.doubt import FLOOR_HU, SHARES, Doubt, measures_by_slab
 from models.intensity import normalise_mr
 from models.pairs import Pair
 from models.recipe import Recipe
@@ -138,13 +138,14 @@ def held_out(architecture: Mapping[str, Any], samples: Sequence[Sample], steps: 
 
 @torch.inference_mode()
 def calibrate(doubt: Doubt, held: Sequence[Held]) -> None:
-    """Fit the map from what a network says to the SD: in bins of equal counts, rising by isotonic regression."""
+    """Fit the map from what a network says to the SD: bin by bin, made to rise by isotonic regression."""
     said = torch.cat([one.doubt.log_error(one.sample.measures) for one in held]).numpy()
     error = torch.cat([one.sample.error for one in held]).numpy()
-    order = np.argsort(said, kind="stable")
-    middles = [said[part].mean() for part in np.array_split(order, KNOTS)]
-    found = [_root_mean_square(error[part]) for part in np.array_split(order, KNOTS)]
-    rising = optimize.isotonic_regression(found).x
+    edges = np.round(np.array(SHARES[1:-1]) * said.size).astype(int)
+    parts = np.split(np.argsort(said, kind="stable"), edges)
+    middles = [said[part].mean() for part in parts]
+    found = [_root_mean_square(error[part]) for part in parts]
+    rising = optimize.isotonic_regression(found, weights=[part.size for part in parts]).x
     doubt.calibrate(torch.tensor(middles, dtype=torch.float32), torch.from_numpy(rising).float())
 
 
@@ -182,16 +183,20 @@ class Agreement:
     Attributes:
         name: of the patient.
         spearman: rank correlation of SD and absolute error, voxel by voxel; NaN where either is the same everywhere.
-        expected: mean of the SD in HU.
-        error: mean absolute error in HU.
+        mean_sd: of the SD in HU.
+        mae: mean absolute error in HU.
+        expected: root mean square of the SD in HU.
+        found: root mean square of the errors in HU.
         ence: of the patient's own curve.
         novelty: of the MR.
     """
 
     name: str
     spearman: float
+    mean_sd: float
+    mae: float
     expected: float
-    error: float
+    found: float
     ence: float
     novelty: float
 
@@ -202,18 +207,22 @@ def agreement_of(doubt: Doubt, sample: Sample) -> Agreement:
     sd, error = doubt.sd(sample.measures).numpy(), sample.error.numpy()
     varied = np.ptp(sd) > 0 and np.ptp(error) > 0
     rank = float(stats.spearmanr(sd, error).statistic) if varied else float("nan")
-    mean, real, ence = float(sd.mean()), float(error.mean()), curve_of(sd, error).ence
-    novelty = float(doubt.squared_distances(sample.measures).mean())
-    return Agreement(sample.name, round(rank, 3), round(mean, 1), round(real, 1), round(ence, 3), round(novelty, 2))
+    sizes = (sd.mean(), error.mean(), _root_mean_square(sd), _root_mean_square(error))
+    mean_sd, mae, expected, found = (round(float(size), 1) for size in sizes)
+    ence, novelty = curve_of(sd, error).ence, float(doubt.squared_distances(sample.measures).mean())
+    return Agreement(sample.name, round(rank, 3), mean_sd, mae, expected, found, round(ence, 3), round(novelty, 2))
 
 
 @torch.inference_mode()
 def factor_of(doubt: Doubt, samples: Sequence[Sample]) -> float:
-    """The factor on every SD with which the errors of these patients are as large as expected: geometric mean."""
+    """The factor on every SD with which the errors of these patients are as large as expected: geometric mean.
+
+    It is 1 at the least: that a few patients kept back err less than the training patients is chance.
+    """
     ratios = [
         _root_mean_square(one.error.numpy()) / _root_mean_square(doubt.sd(one.measures).numpy()) for one in samples
     ]
-    return float(doubt.factor) * float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-3)))))
+    return max(1.0, float(doubt.factor) * float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-3))))))
 
 
 @torch.inference_mode()
@@ -266,16 +275,17 @@ def taught_by(
 
 
 def figures_of(doubt: Doubt, training: Sequence[Agreement], validation: Sequence[Agreement], curve: Curve) -> Figures:
-    """For the card: by patient, and over all of them the rank correlation of mean SD and mean absolute error."""
+    """For the card: by patient, and the rank correlations over all patients, of the means and of the mean squares."""
     every = [*training, *validation]
-    by_patients = stats.spearmanr([one.expected for one in every], [one.error for one in every]).statistic
+    means = stats.spearmanr([one.mean_sd for one in every], [one.mae for one in every]).statistic
+    squares = stats.spearmanr([one.expected for one in every], [one.found for one in every]).statistic
     return {
         "factor": round(float(doubt.factor), 4),
         "spearman_voxels": {
             name: round(float(np.nanmean([one.spearman for one in some])), 3) if some else None
             for name, some in (("training", training), ("kept_back", validation))
         },
-        "spearman_patients": round(float(by_patients), 3),
+        "spearman_patients": {"mean": round(float(means), 3), "mean_square": round(float(squares), 3)},
         "curve": asdict(curve),
         "training": [asdict(one) for one in training],
         "kept_back": [asdict(one) for one in validation],

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models import augmentation, cross_validation, curves, numerics, plausibility, validate, verify
+from models import augmentation, cross_validation, curves, doubt_figures, numerics, plausibility, validate, verify
 from models.card import ModelCard
 from models.checkpoint import Progress, Training, card_of
 from models.cohort import read_cohort
@@ -274,6 +274,7 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     card = dataclasses.replace(card, mr_quantiles=quantiles)
     if doubt is not None:
         figures |= {"doubt": doubts}
+        doubt_figures.draw(doubts, recipe.run / "doubt.png")
         card = dataclasses.replace(card, doubt=doubt.arguments)
     return save_model(
         training.average,

@@ -90,6 +90,7 @@ def test_a_recipe_with_doubt_ends_with_a_model_that_says_it_and_what_it_was_wort
     told = card.figures["doubt"]
     assert [one["name"] for one in told["training"] + told["kept_back"]] == ["A", "B", "C"]
     assert list(told["curve"]["expected"]) == sorted(told["curve"]["expected"])
+    assert (tmp_path / "run/doubt.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_training_goes_on_and_ends_where_an_uninterrupted_one_ends(
