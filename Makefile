@@ -8,6 +8,7 @@
 #   make sensitivity          which damaged MR are held, and what each finding tells of the true error (SCT_DATA; an hour)
 #   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
 #   make cross-validation FOLDS=5 MINUTES=60   every method on every fold, each as long; an interrupted one goes on
+#   make evaluation           README's table of the models, on the three validation patients (minutes)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -31,7 +32,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz faults blackout soak sensitivity cross-validation senders lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz faults blackout soak sensitivity evaluation cross-validation senders lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -58,6 +59,16 @@ soak: $(VENV)/installed $(VENV)/test-tools
 
 sensitivity: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 $(BIN)/python tests/sensitivity/study.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
+
+# What is measured for README: the installed models and the floors, or others as `sct-node evaluate` takes them.
+EVALUATED ?= $(basename $(notdir $(wildcard models/shipped/limb-*.json))) look-up-table all-water
+
+evaluation: $(VENV)/installed
+	$(BIN)/sct-node evaluate $(EVALUATED) --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
+	    --patients STS_013,STS_026,STS_048 --out build/evaluation
+	cp build/evaluation/evaluation.json deploy/evaluation.json
+	sed -i -e '/^<!-- evaluation -->/,/^<!-- end of evaluation -->/{//!d}' \
+	    -e '/^<!-- evaluation -->/r build/evaluation/short.md' README.md
 
 # MINUTES are the processor's, of one training: five methods and five folds of 60 take 25 hours of it.
 METHODS ?= ldm nnunet swinunetr pix2pix cyclegan

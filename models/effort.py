@@ -21,20 +21,21 @@ SHOWN: Final = {"mae": "MAE (HU)", "mae_bone": "MAE bone (HU)"}
 
 @dataclass(frozen=True)
 class Effort:
-    """Steps and minutes of all stages of a training."""
+    """Steps and minutes of all stages of a training; some minutes are missing where it is not `complete`."""
 
     steps: float
     minutes: float
+    complete: bool = True
 
 
 def effort_of(cards: Sequence[ModelCard]) -> Effort | None:
     """The mean over the cards; None where one does not say it, or there is none."""
-    stages = [card.figures.get("training") for card in cards]
-    if not stages or not all(stages):
+    trainings = [card.figures.get("training", {}) for card in cards]
+    if not trainings or not all(trainings):
         return None
-    sums = [[sum(float(stage[key]) for stage in one.values()) for key in ("steps", "minutes")] for one in stages if one]
-    steps, minutes = np.mean(sums, axis=0).tolist()
-    return Effort(steps, minutes)
+    stages = [stage for training in trainings for stage in training.values()]
+    steps, minutes = (sum(stage[key] or 0.0 for stage in stages) / len(cards) for key in ("steps", "minutes"))
+    return Effort(steps, minutes, all(stage["minutes"] is not None for stage in stages))
 
 
 def milestones_of(cards: Sequence[ModelCard]) -> dict[int, dict[str, float]]:

@@ -132,5 +132,8 @@ def curve(points: Sequence[Point], shown: Sequence[str] = ("mae", "mae_bone")) -
             words = f"{method}, {samples} sample{'s' * (samples > 1)}"
             axes.plot([steps for steps, _ in found], [value for _, value in found], "o-", markersize=4, label=words)
         axes.set(xlabel="sampler steps", ylabel=MEASURES[name].title, xscale="log")
+        steps = sorted({point.setting.steps for point in points})
+        axes.set_xticks(steps, list(map(str, steps)))
+        axes.minorticks_off()
     axes.legend(fontsize=7)
     return figure

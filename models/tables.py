@@ -255,7 +255,11 @@ def _short_cell(mean: float | None, sd: float | None, measure: str, best: bool) 
 
 
 def _cost(cost: Mapping[str, float] | None) -> tuple[str, str]:
-    return ("", "") if cost is None else (f"{cost['minutes']:.0f}", f"{cost['steps']:.0f}")
+    """Minutes and steps; some minutes of a training that began with version 0.1 nobody counted."""
+    if cost is None:
+        return "", ""
+    minutes = f"{cost['minutes']:.0f}" if cost["complete"] else f"> {cost['minutes']:.0f}"
+    return minutes if cost["minutes"] else "not counted", f"{cost['steps']:.0f}"
 
 
 def _best(evaluation: Evaluation, measure: str) -> str:

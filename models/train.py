@@ -245,11 +245,15 @@ def frozen_segmenter(lesson: Lesson) -> TissueSegmenter | None:
     return read_segmenter(path).to(lesson.device)
 
 
-def effort(training: Training) -> dict[str, dict[str, float]]:
-    """Steps, minutes and steps left out by stage."""
+def effort(training: Training) -> dict[str, dict[str, float | None]]:
+    """Steps, minutes and steps left out by stage; a checkpoint of version 0.1 had no minutes, so they are None."""
     done = {name: training.progress_of(name) for name in training.recipe.stages}
     return {
-        name: {"steps": one.step, "minutes": round(one.minutes, 1), "left_out": one.left_out}
+        name: {
+            "steps": one.step,
+            "minutes": round(one.minutes, 1) if one.minutes or not one.step else None,
+            "left_out": one.left_out,
+        }
         for name, one in done.items()
     }
 

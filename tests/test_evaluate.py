@@ -226,6 +226,8 @@ def test_equal_steps_are_those_that_every_fold_has() -> None:
         ["20", "45.0 after 3.0", "40.0 after 2.0"],
     ]
     assert effort.effort_of([dataclasses.replace(first, figures={})]) is None
+    old = {"training": {"first": {"steps": 10, "minutes": None}, "last": {"steps": 5, "minutes": 2.0}}}
+    assert effort.effort_of([dataclasses.replace(first, figures=old)]) == effort.Effort(15, 2, complete=False)
     assert effort.effort_of([]) is None
     assert effort.curves({"floor": []}) is None
     assert effort.curves({"single": [first]}) is not None

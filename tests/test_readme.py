@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import json
 import re
 import tomllib
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import pytest
 from dicomnode import advice, conformance
 from dicomnode.cli import parser
 from dicomnode.states import state_picture
+from models.tables import short
 from pipeline.errors import REASONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -41,6 +43,12 @@ def test_the_paragraph_that_a_newcomer_reads_first_is_the_code() -> None:
     source = (PROJECT / "pipeline" / "run.py").read_text()
     [found] = [node for node in ast.parse(source).body if getattr(node, "name", "") == "convert"]
     assert between("paragraph") == f"```python\n{ast.get_source_segment(source, found)}\n```\n"
+
+
+def test_the_table_of_the_models_is_what_the_evaluation_said() -> None:
+    """`make evaluation` writes both."""
+    said = json.loads((PROJECT / "deploy" / "evaluation.json").read_text())
+    assert between("evaluation") == short(said)
 
 
 def test_every_command_is_in_readme_and_every_command_of_readme_exists() -> None:
