@@ -15,6 +15,8 @@ MR_FRACTION: Final = 0.15
 """The MR body lies above this fraction of the MR's 95th percentile."""
 MR_CLOSING: Final = 2
 """Iterations of the closing that joins cortical bone and vessels to the body."""
+OPEN_SLICES: Final = 12
+"""So many slices in a row may have an outline that is open."""
 PART_FRACTION: Final = 0.01
 """A part of the body (the other leg, an arm) has at least this fraction of the largest part's voxels."""
 CT_BODY_HU: Final = -300.0
@@ -24,6 +26,17 @@ CT_BODY_HU: Final = -300.0
 def fill_slices(mask: Mask) -> Mask:
     """Fill the holes of each axial slice (first axis)."""
     return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+
+
+def fill_open_slices(mask: Mask) -> Mask:
+    """Fill what is enclosed in its coronal or in its sagittal plane, where few slices lie between body and body.
+
+    A ring of skin that is open in an axial slice leaves its inside out; the slices above and below know better. The gap
+    between two legs that touch stays, since it is longer than `OPEN_SLICES`.
+    """
+    coronal, sagittal = (np.moveaxis(fill_slices(np.moveaxis(mask, axis, 0)), 0, axis) for axis in (1, 2))
+    between = ndimage.binary_closing(mask, np.ones((OPEN_SLICES + 1, 1, 1)))
+    return np.asarray(mask | ((coronal | sagittal) & between))
 
 
 def mr_body(mr: NDArray[np.floating] | NDArray[np.integer]) -> Mask:
@@ -53,7 +66,8 @@ def outline(mr: NDArray[np.floating]) -> Mask:
     """Body of any MR, whatever part of the field of view it fills: every part of at least 1 % of the largest one.
 
     The threshold is 15 % of the 95th percentile of the voxels above Otsu's, so that a small limb in a large field of
-    view is found as well as a cropped one; noise in the air around it stays below.
+    view is found as well as a cropped one; noise in the air around it stays below. What a coil leaves dark in the
+    depth belongs to the body, even where the ring around it is open in a slice.
     """
     if not np.ptp(mr) > 0:
         return np.zeros(mr.shape, dtype=bool)
@@ -61,7 +75,7 @@ def outline(mr: NDArray[np.floating]) -> Mask:
     above = mr > MR_FRACTION * np.percentile(bright, 95)
     padded = np.pad(above, MR_CLOSING, mode="edge")  # the body goes on beyond the first and the last slice
     inner = (slice(MR_CLOSING, -MR_CLOSING),) * 3
-    filled = fill_slices(ndimage.binary_closing(padded, iterations=MR_CLOSING)[inner] | above)
+    filled = fill_open_slices(fill_slices(ndimage.binary_closing(padded, iterations=MR_CLOSING)[inner] | above))
     labels, _ = ndimage.label(filled)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0

@@ -76,7 +76,7 @@ def skull_of(hu: NDArray[np.float32], body: Mask, spacing_mm: tuple[float, float
     values, within = _along_rays(hu, body, spacing_mm)
     early = np.cumsum(within, axis=1) <= BRAIN_SHARE * within.sum(axis=1, keepdims=True)
     bone, air = within & (values > BONE_HU), within & (values < SOFT_HU[0])
-    met = bone.any(axis=1)
+    met: Mask = np.asarray(bone.any(axis=1))
     inside = hu[body]
     muscle, fat = (inside[(inside > low) & (inside < high)] for low, high in (MUSCLE_HU, FAT_HU))
     return Skull(
@@ -84,10 +84,10 @@ def skull_of(hu: NDArray[np.float32], body: Mask, spacing_mm: tuple[float, float
         thickness_mm=round(float(np.median(bone[met].sum(axis=1)) * STEP_MM), 1) if met.any() else 0.0,
         bone_in_brain=_percent((bone & early).any(axis=1)),
         air_in_brain=_percent((air & early).any(axis=1)),
-        bone=_percent(np.asarray(inside > BONE_HU)),
+        bone=_percent(inside > BONE_HU),
         soft=round(100 * muscle.size / inside.size, 2),
         fat=round(100 * fat.size / inside.size, 2),
-        air=_percent(np.asarray(inside < SOFT_HU[0])),
+        air=_percent(inside < SOFT_HU[0]),
         soft_median_hu=round(float(np.median(muscle)), 1) if muscle.size else float("nan"),
         fat_median_hu=round(float(np.median(fat)), 1) if fat.size else float("nan"),
     )
