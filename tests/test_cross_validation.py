@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnode.cli import main
-from models import checkpoint, cross_validation, curves, train
+from models import checkpoint, cross_validation, curves, train, validate
 from models.card import read_card
 from models.cross_validation import Fold, budgeted, deal, read_fold
 from models.methods import METHODS
@@ -160,6 +160,28 @@ def test_the_error_on_the_way_is_that_of_the_average_at_its_step_and_changes_not
     assert [row["step"] for row in found] == [2, 4]
     assert found[-1]["mae"] == pytest.approx(card.figures["steps_1_samples_1"]["mae"], abs=1)  # float16 on the disk
     assert found[0]["mae"] != found[-1]["mae"]
+
+
+def test_the_time_of_measuring_is_no_training_time(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the test's clock a step takes a minute and a measurement an hour."""
+    changed(recipe_path, validation=["C"], milestones=[2])
+    clock = [0.0]
+    monkeypatch.setattr("models.train.time.process_time", lambda: clock[0])
+    follow, scores_of = train.follow, validate.scores_of
+
+    def a_minute(*given: Any) -> None:
+        clock[0] += 60
+        follow(*given)
+
+    def an_hour(*given: Any) -> dict[str, dict[str, float]]:
+        clock[0] += 3600
+        return scores_of(*given)
+
+    monkeypatch.setattr(train, "follow", a_minute)
+    monkeypatch.setattr(validate, "scores_of", an_hour)
+    card = train.main(recipe_path, device="cpu")
+    assert card.figures["training"]["train"]["minutes"] == 4
+    assert [(row["step"], row["minutes"]) for row in card.figures["milestones"]] == [(2, 2)]
 
 
 def test_a_milestone_beyond_the_checkpoint_is_measured_again_after_an_interruption(
