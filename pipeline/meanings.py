@@ -177,7 +177,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "novelty": Meaning(
         "input",
         "Distance from the training images",
-        "Out-of-distribution score of the model's own features of this MR; what its scale is, the model's card says.",
+        "How far this MR, and the CT made of it, lie from those of the training patients (mean squared Mahalanobis "
+        "distance over the body): 1 is typical of these.",
         "",
         "The image is unlike those that the model has learned on, in a way that no other finding may name.",
         "Everything: contrast, anatomy, artefacts.",
