@@ -49,6 +49,7 @@ class ModelCard:
         mr_quantiles: how the MR values of the training patients are distributed, see `mr_quality.quantiles`.
         licence: licence of the weights.
         method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
+        homogenise_mm: SD of the neighbourhood by whose mean the MR is divided before the networks see it; 0 for none.
         doubt: keyword arguments of `doubt.Doubt`, where the weights hold one.
     """
 
@@ -70,6 +71,7 @@ class ModelCard:
     licence: str = ""
     method: str = "ldm"
     doubt: Mapping[str, Any] | None = None
+    homogenise_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.digest) != 64 or set(self.digest) - set("0123456789abcdef"):

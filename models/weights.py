@@ -19,7 +19,7 @@ from torch import nn
 from models.body import Mask, outline
 from models.card import BadCard, ModelCard, card_path, read_card, write_card
 from models.doubt import Doubt
-from models.intensity import AIR_HU, normalise_mr
+from models.intensity import AIR_HU, homogenised, normalise_mr
 from models.methods import build
 from models.translator import Translator
 
@@ -89,7 +89,10 @@ class Model:
         if not body.any():
             return Prediction(hu, body)
         box = bounding_box(body, CROP_MARGIN)
-        inside = torch.from_numpy(normalise_mr(mr.astype(np.float32), body)[box])
+        even = mr.astype(np.float32)
+        if self.card.homogenise_mm:
+            even = homogenised(even, body, self.card.spacing_mm, self.card.homogenise_mm)
+        inside = torch.from_numpy(normalise_mr(even, body)[box])
         drawn = samples or self.card.sampling["samples"]
         mean, spread = average(self.networks, inside, seed, steps or self.card.sampling["steps"], drawn)
         kept = ndimage.binary_dilation(body[box], iterations=SKIN)

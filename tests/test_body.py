@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models.body import outline
+from models.intensity import homogenised
 
 SHAPE = (48, 40, 40)
 SLICE, ROW, COLUMN = np.indices(SHAPE)
@@ -24,3 +26,15 @@ def test_the_gap_between_two_legs_that_touch_below_and_above_stays_air() -> None
     body = outline(mr)
     assert body[2, 19, 19]
     assert not body[16:32, 19, 19].any()
+
+
+def test_an_mr_made_even_is_as_bright_in_the_depth_as_at_the_skin() -> None:
+    distance = np.sqrt((SLICE - 23.5) ** 2 + (ROW - 19.5) ** 2 + (COLUMN - 19.5) ** 2)
+    body = distance < 18
+    mr = np.where(body, 100 * np.exp(distance / 9), 3).astype(np.float32)
+    even = homogenised(mr, body, (2.0, 2.0, 2.0), 5.0)
+    depth, skin = even[distance < 4].mean(), even[body & (distance > 14)].mean()
+    assert mr[distance < 4].mean() < 0.3 * mr[body & (distance > 14)].mean()
+    assert depth == pytest.approx(skin, rel=0.4)
+    assert (even[~body] < 0.05).all()
+    assert np.array_equal(homogenised(mr, np.zeros_like(body), (2.0, 2.0, 2.0), 8.0), mr)
