@@ -170,7 +170,10 @@ def draw_acquisition(generator: np.random.Generator, strength: float = 1.0) -> A
 
 
 def acquire(patch: Patch, change: Acquisition) -> Patch:
-    """A patch as a coarser or smaller acquisition shows it; beyond a cut MR and CT are air, of the skin's weight."""
+    """A patch as a coarser or smaller acquisition shows it; beyond a cut there is no signal, and nothing to learn.
+
+    Weight there would teach that where there is no signal, as in cortical bone, there is air.
+    """
     size = patch.mr.shape[2:]
     coarse = [max(2, round(length / factor)) for length, factor in zip(size, change.coarser, strict=True)]
     mr = functional.interpolate(patch.mr, coarse, mode="trilinear", align_corners=True)
@@ -181,5 +184,4 @@ def acquire(patch: Patch, change: Acquisition) -> Patch:
     length = size[axis]
     beyond = torch.arange(length) >= length - round(share * length)
     seen = ~(beyond if end else beyond.flip(0)).view([-1 if axis == other else 1 for other in range(3)])
-    air = float(to_unit(torch.tensor(AIR_HU)))
-    return Patch(mr * seen, torch.where(seen, patch.ct, air), torch.where(seen, patch.weight, SKIN_WEIGHT))
+    return Patch(mr * seen, patch.ct, patch.weight * seen)
