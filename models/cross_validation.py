@@ -60,6 +60,8 @@ def deal(names: Sequence[str], of: int, seed: int) -> list[list[str]]:
 def within(recipe: Recipe, fold: Fold) -> Recipe:
     """The recipe of one fold: its patients are kept back, run and model carry its name.
 
+    Its model is never installed, so it learns no doubt and no limits; `sct-node evaluate` measures it.
+
     Raises:
         BadRecipe: there are fewer patients than folds.
         BadPair: a patient lacks a file.
@@ -70,7 +72,7 @@ def within(recipe: Recipe, fold: Fold) -> Recipe:
     kept = tuple(deal(names, fold.of, recipe.seed)[fold.number - 1])
     left_out = f"{recipe.card['training_data']} Of these, and of those kept for validation, all but {', '.join(kept)}."
     card = {**recipe.card, "name": f"{recipe.card['name']}-{fold.name}", "training_data": left_out}
-    return dataclasses.replace(recipe, validation=kept, run=recipe.run / fold.name, card=card)
+    return dataclasses.replace(recipe, validation=kept, run=recipe.run / fold.name, card=card, evaluate=(), doubt=None)
 
 
 def budgeted(recipe: Recipe, minutes: float) -> Recipe:

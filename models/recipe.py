@@ -98,7 +98,7 @@ class Recipe:
         losses: weights of the losses.
         perceptual: network whose features the perceptual loss compares: `none`, `self` (our own tissue segmenter,
             trained on the training patients' CT before the first stage), or the path of such a segmenter's weights.
-        evaluate: pairs (sampler steps, samples) that are measured at the end.
+        evaluate: pairs (sampler steps, samples) that are measured at the end; where there is none, nothing is.
         stages: by name, in the method's order.
         milestones: steps, counted over all stages, at which the validation error is measured on the way.
         card: the texts of the model's card.

@@ -259,17 +259,23 @@ def effort(training: Training) -> dict[str, dict[str, float | None]]:
 
 
 def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair]) -> ModelCard:
-    """Write weights and card into the run's folder, and measure the model as it will be installed."""
+    """Write weights and card into the run's folder, and measure the model as it will be installed.
+
+    Of a recipe without sampler settings to evaluate, as a fold's is, only what the training itself says is written.
+    """
     recipe = training.recipe
-    card = card_of(recipe)
-    folder = recipe.run / "model"
-    save_model(training.average, card, folder)
-    model = load_model(str(folder), str(training.device))
-    doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
-    figures: dict[str, Any] = {"training": effort(training), "reference": verify.reference_of(model)}
-    figures["bfloat16_apart_hu"] = dataclasses.asdict(numerics.bfloat16_apart(model))
+    figures: dict[str, Any] = {"training": effort(training), "patients": [pair.name for pair in kept_back]}
     if recipe.milestones:
         figures["milestones"] = milestones_of(recipe)
+    card = dataclasses.replace(card_of(recipe), figures=figures)
+    folder = recipe.run / "model"
+    save_model(training.average, card, folder)
+    if not recipe.evaluate:
+        return card
+    model = load_model(str(folder), str(training.device))
+    doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
+    figures["reference"] = verify.reference_of(model)
+    figures["bfloat16_apart_hu"] = dataclasses.asdict(numerics.bfloat16_apart(model))
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     quantiles = validate.mr_quantiles_of(plain)
     product = dataclasses.replace(model, doubt=doubt)

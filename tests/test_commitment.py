@@ -25,6 +25,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import P_DATA_TF
 
 from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE
 from dicomnode.commitment_ledger import Commitments
@@ -131,6 +132,7 @@ class Scanner:
 
     def __init__(self, answers: Sequence[int] = ()) -> None:
         self.reports: list[Report] = []
+        self._unanswered: dict[Association, Report] = {}
         self.roles: list[tuple[bool, bool] | None] = []
         self._answers = list(answers)
         self.ae = AE(REQUESTOR)
@@ -139,7 +141,7 @@ class Scanner:
 
     def listen(self, port: int) -> Peer:
         """Take reports at a port."""
-        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self._hear), (evt.EVT_ACCEPTED, self._role)]
+        handlers = [*self._hearing(), (evt.EVT_ACCEPTED, self._role)]
         self.ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
         return Peer(REQUESTOR, "127.0.0.1", port)
 
@@ -148,8 +150,7 @@ class Scanner:
         self.ae.requested_contexts = []
         self.ae.add_requested_context(PUSH_MODEL, syntax)
         self.ae.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
-        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self._hear)]
-        made = self.ae.associate("127.0.0.1", site.port, ae_title="SCTNODE", evt_handlers=handlers)
+        made = self.ae.associate("127.0.0.1", site.port, ae_title="SCTNODE", evt_handlers=self._hearing())
         assert made.is_established
         return made
 
@@ -166,13 +167,22 @@ class Scanner:
         assert len(self.reports) == number
         return self.reports[-1]
 
+    def _hearing(self) -> list[evt.EventHandlerType]:
+        return [(evt.EVT_N_EVENT_REPORT, self._hear), (evt.EVT_PDU_SENT, self._answered)]
+
     def _hear(self, event: evt.Event) -> tuple[int, None]:
         said = event.event_information
         kept, lost = said.get("ReferencedSOPSequence", []), said.get("FailedSOPSequence", [])
         committed = {one.ReferencedSOPInstanceUID: one.ReferencedSOPClassUID for one in kept}
         failed = {one.ReferencedSOPInstanceUID: one.FailureReason for one in lost}
-        self.reports.append(Report(event.event_type or 0, said.TransactionUID, committed, failed, event.assoc))
+        report = Report(event.event_type or 0, said.TransactionUID, committed, failed, event.assoc)
+        self._unanswered[event.assoc] = report
         return (self._answers.pop(0) if self._answers else 0x0000), None
+
+    def _answered(self, event: evt.Event) -> None:
+        """Only now may a test release: a response after a release is an error of pynetdicom's, in a thread."""
+        if isinstance(event.pdu, P_DATA_TF) and (report := self._unanswered.pop(event.assoc, None)):
+            self.reports.append(report)
 
     def _role(self, event: evt.Event) -> None:
         role = event.assoc.requestor.role_selection.get(PUSH_MODEL)
