@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from models.doubt import FLOOR_HU, SHARES, Doubt, measures_by_slab
-from models.intensity import normalise_mr
 from models.pairs import Pair
 from models.recipe import Recipe
-from models.weights import Model
+from models.weights import CROP_MARGIN, Prediction, bounding_box
 
 Figures = dict[str, Any]
 
@@ -35,11 +34,11 @@ BINS: Final = 10
 
 @dataclass(frozen=True)
 class Example:
-    """What a model made of an MR, and how wrong it was; all (S, R, C).
+    """What a model made of an MR, and how wrong it was; all (S, R, C), of the box that the networks saw.
 
     Attributes:
         name: of the patient.
-        mr: normalised.
+        mr: normalised, as the networks saw it.
         hu: of the synthetic CT.
         error: absolute, in HU.
         body: where both MR and CT show the patient.
@@ -61,11 +60,11 @@ class Sample:
     error: torch.Tensor
 
 
-def example_of(model: Model, pair: Pair) -> Example:
-    """The errors of a model on a pair; its seed is 0."""
-    made = model.predict(pair.mr.astype(np.float32), 0)
-    mr = normalise_mr(pair.mr.astype(np.float32), made.body)
-    return Example(pair.name, mr, made.hu, np.abs(made.hu - pair.hu.astype(np.float32)), pair.body)
+def example_of(pair: Pair, made: Prediction) -> Example:
+    """The errors of a prediction of a pair's MR."""
+    box = bounding_box(made.body, CROP_MARGIN)
+    error = np.abs(made.hu - pair.hu.astype(np.float32))
+    return Example(pair.name, made.mr[box], made.hu[box], error[box], pair.body[box])
 
 
 def sample_of(example: Example, seed: int) -> Sample:
@@ -233,13 +232,17 @@ def judged(held: Sequence[Held]) -> tuple[list[Agreement], Curve]:
     return [agreement_of(one.doubt, one.sample) for one in held], curve_of(sd, error)
 
 
-def taught(model: Model, training: Sequence[Pair], kept_back: Sequence[Pair], recipe: Recipe) -> tuple[Doubt, Figures]:
-    """A finished model's doubt, and its figures for the card (see `figures_of`)."""
+def taught(learned: Sequence[Example], kept: Sequence[Example], recipe: Recipe) -> tuple[Doubt, Figures]:
+    """The doubt of a finished model that erred so, and its figures for the card (see `figures_of`).
+
+    Args:
+        learned: of the training patients.
+        kept: of the patients kept back.
+        recipe: with its `doubt` and its seed.
+    """
     assert recipe.doubt is not None
-    learned, kept = (
-        [sample_of(example_of(model, pair), recipe.seed) for pair in patients] for patients in (training, kept_back)
-    )
-    return taught_by(learned, kept, recipe.doubt, recipe.seed)
+    training, validation = ([sample_of(one, recipe.seed) for one in examples] for examples in (learned, kept))
+    return taught_by(training, validation, recipe.doubt, recipe.seed)
 
 
 def taught_by(

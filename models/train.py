@@ -20,7 +20,7 @@ from models import augmentation, cross_validation, curves, doubt_figures, numeri
 from models.card import ModelCard
 from models.checkpoint import Progress, Training, card_of
 from models.cohort import read_cohort
-from models.doubt_training import taught
+from models.doubt_training import example_of, taught
 from models.latent_diffusion import LatentDiffusion
 from models.lesson import Lesson
 from models.methods import method_of
@@ -273,25 +273,23 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     if not recipe.evaluate:
         return card
     model = load_model(str(folder), str(training.device))
-    doubt, doubts = (None, {}) if recipe.doubt is None else taught(model, plain, kept_back, recipe)
+    made = {pair.name: validate.made_of(model, pair) for pair in (*plain, *kept_back)}
+    doubt = None
+    if recipe.doubt is not None:
+        learned, kept = ([example_of(pair, made[pair.name]) for pair in pairs] for pairs in (plain, kept_back))
+        doubt, figures["doubt"] = taught(learned, kept, recipe)
+        doubt_figures.draw(figures["doubt"], recipe.run / "doubt.png")
+        card = dataclasses.replace(card, doubt=doubt.arguments)
     figures["reference"] = verify.reference_of(model)
     figures["bfloat16_apart_hu"] = dataclasses.asdict(numerics.bfloat16_apart(model))
     figures |= validate.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     quantiles = validate.mr_quantiles_of(plain)
     product = dataclasses.replace(model, doubt=doubt)
-    seen = (validate.images_of(product, pair, quantiles) for pair in (*plain, *kept_back))
+    seen = (validate.images_of(pair, product.judged(made[pair.name]), quantiles) for pair in (*plain, *kept_back))
     limits = plausibility.limits_of([plausibility.measured(images) for images in seen])
-    card = dataclasses.replace(card, mr_quantiles=quantiles)
-    if doubt is not None:
-        figures |= {"doubt": doubts}
-        doubt_figures.draw(doubts, recipe.run / "doubt.png")
-        card = dataclasses.replace(card, doubt=doubt.arguments)
-    return save_model(
-        training.average,
-        dataclasses.replace(card, figures=figures, findings={**limits, **card.findings}),
-        folder,
-        doubt,
-    )
+    findings = {**limits, **card.findings}
+    card = dataclasses.replace(card, mr_quantiles=quantiles, figures=figures, findings=findings)
+    return save_model(training.average, card, folder, doubt)
 
 
 def ceilings_of(training: Training) -> dict[str, validate.Translate]:

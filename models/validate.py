@@ -19,7 +19,7 @@ from models.mr_quality import quantiles
 from models.pairs import Pair
 from models.plausibility import Images
 from models.void import full_signal
-from models.weights import Model
+from models.weights import Model, Prediction
 
 Scores = dict[str, float]
 Translate = Callable[[Pair], NDArray[np.float32]]
@@ -83,15 +83,19 @@ def figures_of(
     return figures
 
 
+def made_of(model: Model, pair: Pair) -> Prediction:
+    """What the product makes of a patient, with the card's sampler; its seed is 0."""
+    return model.predict(pair.mr.astype(np.float32), 0)
+
+
 def predicted(model: Model, steps: int | None, samples: int | None, pair: Pair) -> NDArray[np.float32]:
     """The product's prediction of a validation patient; its seed is 0, steps and samples the card's where None."""
     return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
 
 
-def images_of(model: Model, pair: Pair, mr_quantiles: tuple[float, ...] = ()) -> Images:
-    """What the product makes of a patient, for its findings; its seed is 0."""
+def images_of(pair: Pair, made: Prediction, mr_quantiles: tuple[float, ...] = ()) -> Images:
+    """A patient and what the product made of the MR, for its findings."""
     mr = pair.mr.astype(np.float32)
-    made = model.predict(mr, 0)
     return Images(mr, made.hu, made.body, pair.spacing_mm, made.sd, made.novelty, mr_quantiles)
 
 

@@ -51,10 +51,12 @@ class Prediction:
         sd: SD of the error to be expected, in HU, 0 outside the body; of several samples, where the model has no
             `Doubt`; None for one sample of such a model, or without a body.
         novelty: how strange the MR is to the model, about 1 for one as in its training; None where it cannot say.
+        mr: normalised, as the networks saw it in `box`; 0 beyond.
     """
 
     hu: NDArray[np.float32]
     body: Mask
+    mr: NDArray[np.float32]
     sd: NDArray[np.float32] | None = None
     novelty: float | None = None
 
@@ -85,26 +87,37 @@ class Model:
             samples: samples averaged, see `average`; the card's where None.
         """
         body = outline(mr)
-        hu = np.full(mr.shape, AIR_HU, dtype=np.float32)
+        hu, seen = np.full(mr.shape, AIR_HU, dtype=np.float32), np.zeros(mr.shape, dtype=np.float32)
         if not body.any():
-            return Prediction(hu, body)
+            return Prediction(hu, body, seen)
         box = bounding_box(body, CROP_MARGIN)
         even = mr.astype(np.float32)
         if self.card.homogenise_mm:
             even = homogenised(even, body, self.card.spacing_mm, self.card.homogenise_mm)
-        inside = torch.from_numpy(normalise_mr(even, body)[box])
+        seen[box] = normalise_mr(even, body)[box]
         drawn = samples or self.card.sampling["samples"]
+        inside = torch.from_numpy(seen[box])
         mean, spread = average(self.networks, inside, seed, steps or self.card.sampling["steps"], drawn)
         kept = ndimage.binary_dilation(body[box], iterations=SKIN)
         hu[box] = np.where(kept, np.clip(mean.numpy(), *self.card.hu_range), AIR_HU)
-        novelty = None
-        if self.doubt is not None:
-            spread, novelty = self.doubt.judge(inside, torch.from_numpy(hu[box]), torch.from_numpy(body[box]))
-        elif drawn == 1:
-            return Prediction(hu, body)
-        sd = np.zeros(mr.shape, dtype=np.float32)
-        sd[box] = np.where(kept, spread.cpu().numpy(), 0.0)
-        return Prediction(hu, body, sd, novelty)
+        made = Prediction(hu, body, seen, None if drawn == 1 else spread_over(body, box, spread))
+        return self.judged(made)
+
+    def judged(self, made: Prediction) -> Prediction:
+        """A prediction with the SD and the novelty that the model's doubt finds; as it is without doubt or body."""
+        if self.doubt is None or not made.body.any():
+            return made
+        box = bounding_box(made.body, CROP_MARGIN)
+        mr, hu, body = (torch.from_numpy(image[box]) for image in (made.mr, made.hu, made.body))
+        sd, novelty = self.doubt.judge(mr, hu, body)
+        return dataclasses.replace(made, sd=spread_over(made.body, box, sd), novelty=novelty)
+
+
+def spread_over(body: Mask, box: tuple[slice, slice, slice], sd: torch.Tensor) -> NDArray[np.float32]:
+    """The SD of a box, (S, R, C), on the whole grid; 0 where air was put."""
+    whole = np.zeros(body.shape, dtype=np.float32)
+    whole[box] = np.where(ndimage.binary_dilation(body[box], iterations=SKIN), sd.cpu().numpy(), 0.0)
+    return whole
 
 
 def average(

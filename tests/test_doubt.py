@@ -21,6 +21,7 @@ from models.doubt_training import (
     agreement_of,
     calibrate,
     curve_of,
+    example_of,
     factor_of,
     held_out,
     sample_of,
@@ -28,6 +29,7 @@ from models.doubt_training import (
 )
 from models.latent_diffusion import LatentDiffusion
 from models.methods import build
+from models.pairs import Pair
 from models.weights import load_model, save_model
 from pipeline.nifti import UNCERTAINTY, read_nifti
 from pipeline.phantom import thigh, write_mr_series
@@ -95,6 +97,21 @@ def test_a_model_without_doubts_and_of_one_sample_says_none_and_of_several_their
     several = model.predict(block(), 1, samples=3)
     assert several.sd is not None
     assert several.sd[several.body].max() > 0
+
+
+@pytest.mark.parametrize("homogenise_mm", [0.0, 8.0])
+def test_what_is_learned_from_is_what_is_judged(folder: Path, homogenise_mm: float) -> None:
+    """A doubt that remembers one patient finds nothing novel in that patient's MR, however the networks see it."""
+    model = load_model(str(folder), "cpu")
+    model = dataclasses.replace(model, card=dataclasses.replace(model.card, homogenise_mm=homogenise_mm))
+    mr = block() * np.linspace(0.4, 1.6, 34, dtype=np.float32)
+    made = dataclasses.replace(model, doubt=None).predict(mr, 1)
+    assert made.novelty is None
+    pair = Pair("A", mr.astype(np.float16), made.hu.astype(np.int16), made.body, (3.0, 2.0, 2.0))
+    assert model.doubt is not None
+    model.doubt.remember(sample_of(example_of(pair, made), 0).measures)
+    assert model.judged(made).novelty == pytest.approx(1, abs=1e-3)
+    assert model.predict(mr, 1).novelty == model.judged(made).novelty
 
 
 def measures_of(mr: torch.Tensor, hu: torch.Tensor, body: torch.Tensor) -> torch.Tensor:
