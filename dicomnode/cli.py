@@ -159,6 +159,8 @@ def _add_rest(commands: Any) -> None:
     added.add_argument("--fold", default="", metavar="K/N", help=text)
     text = "time of all stages together (on a CPU, the processor's), in the place of the recipe's steps and minutes"
     added.add_argument("--minutes", type=float, metavar="M", help=text)
+    text = "a value in the place of the recipe's, such as losses.bone=2; with another `run`, so that both are kept"
+    added.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
     measuring.add_commands(commands, _add)
     assurance.add_commands(commands, _add)
     accounts.add_commands(commands, _add)
@@ -370,7 +372,7 @@ def _train(given: argparse.Namespace) -> int:
     _config(given)
     from models import train
 
-    train.main(given.recipe, fold=given.fold, minutes=given.minutes)
+    train.main(given.recipe, fold=given.fold, minutes=given.minutes, changes=given.set)
     return OK
 
 

@@ -5,6 +5,7 @@ Axes (slice, row, column), HU. What is compared with the CT is what the product 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -34,6 +35,8 @@ RANGES: Final = {2023: metrics.RANGE_2023, 2025: metrics.RANGE_2025}
 PREDICTION_SUFFIX: Final = ".nii.gz"
 FOLDS_SUFFIXES: Final = (".yaml", ".yml")
 FLOORS: Final = ("all-water", "look-up-table")
+MOVED: Final = re.compile(r"ct-moved-([0-9]+)-mm")
+"""The true CT itself, see `floors.moved`."""
 SAME_SPACING: Final = 0.01
 """Relative difference below which two spacings are one."""
 
@@ -160,19 +163,25 @@ def method_of(text: str, terms: Terms) -> Method:
     """`NAME=SOURCE` or `SOURCE` -> a method.
 
     SOURCE is a floor (`all-water`; `look-up-table`, learned on the training patients, or where there are none on all
-    others than the patient), a YAML file that says which source each patient has (cross-validation), a folder of NIfTI
-    predictions, an installed model, or a folder with a card.
+    others than the patient), the true CT without its noise and moved (`ct-moved-1-mm`), a YAML file that says which
+    source each patient has (cross-validation), a folder of NIfTI predictions, an installed model, or a folder with a
+    card.
 
     Raises:
         BadMethod: the source is none of these.
     """
     name, _, source = text.rpartition("=")
-    return Method(name or Path(source).stem, source, _learned(source, terms), cards_of(source))
+    return Method(
+        name or (source if MOVED.fullmatch(source) else Path(source).stem),
+        source,
+        _learned(source, terms),
+        cards_of(source),
+    )
 
 
 def cards_of(source: str) -> tuple[ModelCard, ...]:
     """Cards of the models of a source, each once."""
-    if source in FLOORS or _holds_predictions(source):
+    if source in FLOORS or MOVED.fullmatch(source) or _holds_predictions(source):
         return ()
     if source.endswith(FOLDS_SUFFIXES):
         named = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
@@ -196,6 +205,8 @@ def _learned(source: str, terms: Terms) -> Callable[[Pair], Translate]:
         return lambda _: _all_water
     if source == "look-up-table":
         return lambda pair: _look_up(terms.training or [other for other in terms.pairs if other.name != pair.name])
+    if found := MOVED.fullmatch(source):
+        return lambda _: lambda pair: floors.moved(pair.hu, pair.spacing_mm, float(found[1]))
     if source.endswith(FOLDS_SUFFIXES):
         return _folds(Path(source), terms)
     if _holds_predictions(source):

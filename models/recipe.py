@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -135,8 +135,13 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 """What a recipe need not say."""
 
 
-def read_recipe(path: Path, data: Path | None = None) -> Recipe:
-    """Read a recipe; `data` is the folder that its `pairs` is relative to.
+def read_recipe(path: Path, data: Path | None = None, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: YAML file.
+        data: folder that its `pairs` is relative to.
+        changes: `KEY=VALUE` each, put in the place of what the file says, such as `losses.bone=2`; VALUE is YAML.
 
     Raises:
         BadRecipe: the file is no YAML mapping, or a key lacks, is unknown or has a wrong form.
@@ -147,6 +152,8 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
         raise BadRecipe(f"{path}: {error}") from error
     known = {entry.name for entry in dataclasses.fields(Recipe)}
     values = {**DEFAULTS, **values} if isinstance(values, dict) else {}
+    for change in changes:
+        _change(values, change)
     if set(values) != known:
         raise BadRecipe(f"{path}: keys missing or unknown: {', '.join(sorted(map(str, set(values) ^ known)))}")
     try:
@@ -165,6 +172,22 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
         "run": Path(values["run"]),
     }
     return Recipe(**values)
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    """Put `KEY=VALUE` into a recipe's values; KEY names a place by the keys on the way to it, a point between them."""
+    place, equals, text = change.partition("=")
+    *above, last = place.split(".")
+    try:
+        for key in above:
+            values[key] = dict(values[key])  # what DEFAULTS holds stays as it is
+            values = values[key]
+        found = yaml.safe_load(text)
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise BadRecipe(f"--set {change}: the recipe has no such place, or the value is no YAML ({error!r})") from error
+    if not equals:
+        raise BadRecipe(f"--set {change}: must be KEY=VALUE, such as losses.bone=2")
+    values[last] = found
 
 
 def _stage(values: Mapping[str, Any]) -> Stage:

@@ -306,7 +306,12 @@ def ceilings_of(training: Training) -> dict[str, validate.Translate]:
 
 
 def main(
-    recipe_path: Path, resume: bool = True, device: str = "auto", fold: str = "", minutes: float | None = None
+    recipe_path: Path,
+    resume: bool = True,
+    device: str = "auto",
+    fold: str = "",
+    minutes: float | None = None,
+    changes: Sequence[str] = (),
 ) -> ModelCard:
     """Train by a recipe, or go on where it stopped; returns the card of what was made.
 
@@ -316,6 +321,7 @@ def main(
         device: `auto`, `cpu` or `cuda`.
         fold: `K/N` for one fold of a cross-validation; one that is over is not measured again.
         minutes: of all stages together, in the place of the recipe's steps and minutes.
+        changes: of the recipe, see `read_recipe`.
 
     Raises:
         BadRecipe: the recipe cannot be used.
@@ -323,7 +329,7 @@ def main(
         FileExistsError: the run's folder holds a training and `resume` is false.
         Diverged: the losses are not finite any more.
     """
-    recipe = read_recipe(recipe_path, Path(os.environ.get("SCT_DATA", "../shared/data")))
+    recipe = read_recipe(recipe_path, Path(os.environ.get("SCT_DATA", "../shared/data")), changes)
     method_of(recipe)
     if minutes is not None:
         recipe = cross_validation.budgeted(recipe, minutes)

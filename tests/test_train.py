@@ -78,6 +78,22 @@ def test_a_training_ends_with_weights_a_card_and_its_figures(recipe_path: Path, 
     assert set(card.figures) >= {"look_up_table", "autoencoder_ceiling", "steps_1_samples_1", "steps_2_samples_2"}
 
 
+def test_what_is_set_takes_the_place_of_the_recipe_s(recipe_path: Path) -> None:
+    before = read_recipe(recipe_path)
+    changes = ("losses.bone=2.5", "stages.joint.contrast=0.5", "validation=[A]", "run=elsewhere")
+    after = read_recipe(recipe_path, changes=changes)
+    assert (after.losses.bone, after.stages["joint"].contrast, after.validation) == (2.5, 0.5, ("A",))
+    joint = dataclasses.replace(after.stages["joint"], contrast=before.stages["joint"].contrast)
+    assert {**after.stages, "joint": joint} == before.stages
+    assert read_recipe(recipe_path) == before
+
+
+@pytest.mark.parametrize("change", ["losses", "nowhere.bone=2", "seed.bone=2", "losses.bone=[", "losses.bones=1"])
+def test_a_place_that_a_recipe_has_not_cannot_be_set(recipe_path: Path, change: str) -> None:
+    with pytest.raises(BadRecipe):
+        read_recipe(recipe_path, changes=(change,))
+
+
 def test_a_recipe_with_doubt_ends_with_a_model_that_says_it_and_what_it_was_worth(
     recipe_path: Path, tmp_path: Path
 ) -> None:
