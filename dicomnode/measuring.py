@@ -18,7 +18,7 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     details = (
         "METHOD is NAME=SOURCE or SOURCE: an installed model, a folder with a card, a folder of NIfTI predictions "
         "(PATIENT.nii.gz), all-water, look-up-table, ct-moved-1-mm (the CT itself, smoothed and moved), or a YAML "
-        "file that maps each patient to one of these (cross-validation). Scores are taken in the body common to MR and CT."
+        "file that maps each patient to one of these (cross-validation). Scores are taken in the common body."
     )
     added = add(commands, "evaluate", _evaluate, "Measure synthetic against true CT", details, "json")
     added.add_argument("methods", nargs="+", metavar="METHOD", help="what to measure")
