@@ -8,7 +8,7 @@
 #   make sensitivity          which damaged MR are held, and what each finding tells of the true error (SCT_DATA; an hour)
 #   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
 #   make cross-validation FOLDS=5 MINUTES=60   every method on every fold, each as long; an interrupted one goes on
-#   make evaluation           README's table of the models, on the three validation patients (minutes)
+#   make evaluation           README's table of the models, on the three validation patients (half an hour)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -65,8 +65,9 @@ EVALUATED ?= $(basename $(notdir $(wildcard models/shipped/limb-*.json))) look-u
 
 evaluation: $(VENV)/installed
 	$(BIN)/sct-node evaluate $(EVALUATED) --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
-	    --patients STS_013,STS_026,STS_048 --out build/evaluation
+	    --patients STS_013,STS_026,STS_048 --sampling 1x1,2x1,4x1,20x1,1x4,4x4 --out build/evaluation
 	cp build/evaluation/evaluation.json deploy/evaluation.json
+	cp build/evaluation/tables.md deploy/evaluation.md
 	sed -i -e '/^<!-- evaluation -->/,/^<!-- end of evaluation -->/{//!d}' \
 	    -e '/^<!-- evaluation -->/r build/evaluation/short.md' README.md
 
@@ -82,6 +83,7 @@ cross-validation: $(VENV)/installed
 	done; done
 	$(BIN)/sct-node evaluate $(CROSSED) look-up-table all-water --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
 	    --out build/cross-validation
+	cp build/cross-validation/tables.md deploy/cross-validation.md
 
 senders: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/senders.py $(ARGS)

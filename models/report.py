@@ -92,9 +92,10 @@ def report(request: Request, into: Path, clock: Clock) -> Evaluation:
         names = tuple(method.name for method in methods)
         evaluation = Evaluation(tuple(rows), names, reference, RANGES[request.year], request.seed, groups)
         draw(evaluation, counts, methods, album)
-        if request.settings:
-            album.add(sampling.curve(points_of(request, terms, into, clock)), "sampling")
-    write(evaluation, methods, into)
+        points = points_of(request, terms, into, clock) if request.settings else []
+        if points:
+            album.add(sampling.curve(points), "sampling")
+    write(evaluation, methods, points, into)
     return evaluation
 
 
@@ -172,12 +173,12 @@ def own_spacing_mm(patient: Patient) -> tuple[float, float, float]:
     return step, row, column
 
 
-def write(evaluation: Evaluation, methods: Sequence[Method], into: Path) -> None:
+def write(evaluation: Evaluation, methods: Sequence[Method], points: Sequence[sampling.Point], into: Path) -> None:
     """Write the tables, and `evaluation.json` for a program to read."""
     said = as_json(evaluation, methods)
     tables.write_patients_csv(evaluation, into / "patients.csv")
     tables.write_comparisons_csv(evaluation, into / "comparisons.csv")
-    (into / "tables.md").write_text(tables.markdown(evaluation, methods), encoding="utf-8")
+    (into / "tables.md").write_text(tables.markdown(evaluation, methods, points), encoding="utf-8")
     (into / "evaluation.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     (into / "short.md").write_text(tables.short(said), encoding="utf-8")
 

@@ -18,6 +18,7 @@ import numpy as np
 from models import effort
 from models.evaluate import MEASURES, Method, Row
 from models.metrics import FAT_HU, LUNG_HU, SOFT_HU, TISSUES
+from models.sampling import MEASURED, Point
 from models.statistics import CONFIDENCE, DRAWS, Comparison, Summary, compare, holm, stars, summary
 from models.structures import LEAST_ML, STRUCTURES
 
@@ -138,8 +139,8 @@ def _plain(value: float) -> str:
 # Markdown
 
 
-def markdown(evaluation: Evaluation, methods: Sequence[Method]) -> str:
-    """The whole evaluation as Markdown."""
+def markdown(evaluation: Evaluation, methods: Sequence[Method], points: Sequence[Point] = ()) -> str:
+    """The whole evaluation as Markdown; `points` are the sampler's settings that were measured beside."""
     sources = {method.name: method.source for method in methods}
     parts = [
         "# Evaluation\n",
@@ -148,6 +149,7 @@ def markdown(evaluation: Evaluation, methods: Sequence[Method]) -> str:
         _overview(evaluation, ("mae", "psnr", "ssim", "ms_ssim", "seconds")),
         *_by_group(evaluation),
         *_at_equal_steps(methods),
+        *_by_sampling(points),
         "## Error by tissue\n",
         _overview(evaluation, tuple(f"mae_{tissue}" for tissue in TISSUES)),
         _overview(evaluation, tuple(f"bias_{tissue}" for tissue in TISSUES)),
@@ -229,6 +231,23 @@ def _at_equal_steps(methods: Sequence[Method]) -> list[str]:
         "over all stages.\n"
     )
     return ["## At equal steps\n", note, _table(found[0], found[1:])] if found else []
+
+
+def _by_sampling(points: Sequence[Point]) -> list[str]:
+    """What more steps of a sampler, or more samples averaged, buy and cost."""
+    if not points:
+        return []
+    heads = ["", "sampler steps", "samples", *(MEASURES[measure].title for measure in MEASURED)]
+    lines = (
+        [
+            point.method,
+            str(point.setting.steps),
+            str(point.setting.samples),
+            *(f"{point.mean(measure):.{MEASURES[measure].digits}f}" for measure in MEASURED),
+        ]
+        for point in points
+    )
+    return ["## By sampler steps and samples\n", _table(heads, lines)]
 
 
 def short(said: Mapping[str, Any]) -> str:

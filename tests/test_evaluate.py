@@ -213,6 +213,8 @@ def test_steps_and_samples_are_measured_for_models_alone(pairs: Path, tmp_path: 
     [plain] = [row for row in rows(tmp_path / "patients.csv") if row["method"] == "limb-t1-ldm"]
     assert plain["MAE (HU)"] == found["1", "1"]["MAE (HU)"]  # the card says one step and one sample
     assert (tmp_path / "sampling.png").is_file()
+    mae = f"{float(found['1', '2']['MAE (HU)']):.1f}"
+    assert f"| limb-t1-ldm | 1 | 2 | {mae} |" in (tmp_path / "tables.md").read_text()
 
 
 @pytest.mark.parametrize("text", ["1", "0x1", "1x0", "1x1;2x1", "axb"])
