@@ -8,6 +8,7 @@
 #   make sensitivity          which damaged MR are held, and what each finding tells of the true error (SCT_DATA; an hour)
 #   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
 #   make cross-validation FOLDS=5 MINUTES=60   every method on every fold, each as long; an interrupted one goes on
+#   make ablation             what each choice of the LDM is worth, one thing changed at a time (hours)
 #   make evaluation           README's table of the models, on the three validation patients (half an hour)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
@@ -32,7 +33,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz faults blackout soak sensitivity evaluation cross-validation senders lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz faults blackout soak sensitivity evaluation cross-validation ablation senders lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -84,6 +85,30 @@ cross-validation: $(VENV)/installed
 	$(BIN)/sct-node evaluate $(CROSSED) look-up-table all-water --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
 	    --out build/cross-validation
 	cp build/cross-validation/tables.md deploy/cross-validation.md
+
+# What each choice of limb-t1-ldm's recipe is worth: one thing changed at a time, ABLATION_MINUTES of all stages each.
+ABLATION_MINUTES ?= 20
+SET_detail := architecture.detail=true
+SET_bridge := architecture.conditioning=bridge architecture.mr_features=4
+SET_velocity := architecture.prediction=velocity
+SET_v-ddim := architecture.prediction=v architecture.schedule=ddim
+SET_epsilon-ddim := architecture.prediction=epsilon architecture.schedule=ddim
+SET_no-joint := stages.joint.steps=0
+SET_no-bone-weight := losses.bone=0
+SET_no-contrast := stages.joint.contrast=0
+SET_deformation := stages.joint.deformation=1
+SET_acquisition := stages.joint.acquisition=0.5
+ABLATED ?= recipe $(patsubst SET_%,%,$(sort $(filter SET_%,$(.VARIABLES))))
+
+ablation: $(ABLATED:%=ablation-%)
+	$(BIN)/sct-node evaluate $(foreach one,$(ABLATED),$(one)=runs/ablation/$(one)/$(ABLATION_MINUTES)-minutes/model) \
+	    --pairs $(or $(SCT_DATA),../shared/data)/pairs/train --patients STS_013,STS_026,STS_048 --pictures 0 \
+	    --out build/ablation
+	cp build/ablation/tables.md deploy/ablation.md
+
+ablation-%: $(VENV)/installed
+	$(BIN)/sct-node train config/train/limb-t1-ldm.yaml --minutes $(ABLATION_MINUTES) --set run=runs/ablation/$* \
+	    --set evaluate=[] --set milestones=[] --set doubt=null $(SET_$*:%=--set %)
 
 senders: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/senders.py $(ARGS)

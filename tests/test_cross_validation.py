@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dicomnode.cli import main
 from models import checkpoint, cross_validation, curves, train, validate
 from models.card import read_card
 from models.cross_validation import Fold, budgeted, deal, read_fold
-from models.methods import METHODS
+from models.methods import METHODS, build
 from models.recipe import BadRecipe, Recipe, read_recipe
 
 TILE = [4, 16, 16]
@@ -138,6 +139,17 @@ def test_make_measures_the_folds_where_the_trainings_write_them(project: Path) -
     for method in METHODS:
         recipe = read_recipe(project / f"config/train/limb-t1-{method}.yaml")
         assert f"{method}={budgeted(recipe, 7).run}/folds-of-3.yaml" in said
+
+
+def test_make_changes_one_thing_at_a_time_that_the_recipe_has(project: Path) -> None:
+    said = subprocess.run(["make", "-n", "ablation"], cwd=project, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in said.replace("\\\n", "").splitlines() if "sct-node train" in line]
+    changed = [tuple(re.findall(r"--set (\S+)", line)) for line in lines]
+    assert len(set(changed)) == len(lines) > 10
+    for changes in changed:
+        recipe = read_recipe(project / "config/train/limb-t1-ldm.yaml", changes=changes)
+        assert (recipe.evaluate, recipe.milestones, recipe.doubt) == ((), (), None)
+        build(recipe.method, recipe.architecture)
 
 
 def test_more_folds_than_patients_are_refused(recipe_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
