@@ -43,6 +43,17 @@ def test_a_deformation_moves_mr_ct_and_body_alike() -> None:
     assert agreement > 0.99
 
 
+def test_a_deformation_scales_in_mm_about_the_centre_and_a_mirror_keeps_sizes() -> None:
+    """A block of 12 x 16 x 16 mm about the centre, on slices of 3 mm."""
+    hu = np.full((10, 40, 40), -1000, np.int16)
+    hu[3:7, 12:28, 12:28] = 900
+    pair = pairs.Pair("A", (hu > 0).astype(np.float16), hu, hu > 0, (3.0, 1.0, 1.0))
+    for mirror in (False, True):
+        made = augmentation.deform(pair, augmentation.Deformation(mirror, mirror, 0.0, (1.5, 0.5, 1.25)))
+        sizes = [np.ptp(where) + 1 for where in np.nonzero(made.body)]
+        assert sizes == [6, 8, 20]
+
+
 def test_a_drawn_contrast_gives_the_same_mr_twice_and_keeps_its_range() -> None:
     change = augmentation.draw_contrast(np.random.default_rng(1))
     mr = torch.rand(1, 1, 4, 8, 8) * 2
