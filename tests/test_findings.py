@@ -280,3 +280,15 @@ def test_slices_of_a_sagittal_series_are_not_asked_for_jumps_between_them(sound:
     sagittal = replace(sound, acquired=Scan(sound.mr, sound.body, SPACING_MM, axial=False))
     limits = {name: {"low": 0.0, "high": 1.0} for name in ("slice_jumps", "slice_shifts")}
     assert [(one.value, one.verdict) for one in inspect(sagittal, limits)] == [("not measurable", "pass")] * 2
+
+
+def test_whatever_a_model_makes_that_is_worse_than_a_look_up_table_is_held() -> None:
+    measured_cards = [card for card in installed() if "look_up_table" in card.figures]
+    worse = {
+        card.name: card.findings["uncertainty_mean"]
+        for card in measured_cards
+        if card.figures["steps_1_samples_1"]["psnr"] <= card.figures["look_up_table"]["psnr"]
+    }
+    assert set(worse) == {"limb-t1-pix2pix", "limb-t1-cyclegan"}
+    assert {limit["high"] for limit in worse.values()} == {0}
+    assert len(measured_cards) > len(worse)
