@@ -13,6 +13,7 @@ import pytest
 from dicomnode import advice, conformance
 from dicomnode.cli import parser
 from dicomnode.states import state_picture
+from models.card import find
 from models.tables import short
 from pipeline.errors import REASONS
 
@@ -49,6 +50,16 @@ def test_the_table_of_the_models_is_what_the_evaluation_said() -> None:
     """`make evaluation` writes both."""
     said = json.loads((PROJECT / "deploy" / "evaluation.json").read_text())
     assert between("evaluation") == short(said)
+
+
+def test_what_is_said_of_doubt_is_what_the_cards_say() -> None:
+    doubt = {name: find(name).figures["doubt"] for name in ("limb-t1-ldm", "limb-t1-nnunet")}
+    ranks = [f"{told['spearman_voxels']['kept_back']:.2f}" for told in doubt.values()]
+    apart = [f"{100 * told['curve']['ence']:.0f} %" for told in doubt.values()]
+    words = " ".join(README.split())
+    assert f"rank correlation of {ranks[0]} over" in words
+    assert f"are {apart[0]} apart over ten bins" in words
+    assert f"of `limb-t1-nnunet` {ranks[1]} and {apart[1]}." in words
 
 
 def test_every_command_is_in_readme_and_every_command_of_readme_exists() -> None:

@@ -58,8 +58,13 @@ class Recording:
     pictures: list[Image.Image] = field(default_factory=list)
 
     def take(self) -> None:
-        """One picture more."""
-        self.pictures.append(Image.open(io.BytesIO(self.browser.screenshot())).convert("RGB"))
+        """One picture more, once the page looks other than in the last one: a slow machine draws late."""
+        self.pictures.append(until(self._other, "another picture"))
+
+    def _other(self) -> Image.Image | None:
+        seen = Image.open(io.BytesIO(self.browser.screenshot())).convert("RGB")
+        same = self.pictures and ImageChops.difference(seen, self.pictures[-1]).getbbox() is None
+        return None if same else seen
 
     def keep(self, path: Path) -> None:
         """As one file that plays: 2.5 s a picture, the last one longer."""
