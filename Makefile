@@ -70,8 +70,8 @@ evaluation: $(VENV)/installed
 	$(BIN)/sct-node evaluate limb-t1-ldm --pairs $(or $(SCT_DATA),../shared/data)/pairs/train --pictures 0 \
 	    --patients STS_013,STS_026,STS_048 --sampling 1x1,2x1,4x1,20x1,1x4,4x4 --out build/sampling
 	cp build/evaluation/evaluation.json deploy/evaluation.json
-	cp build/evaluation/tables.md deploy/evaluation.md
-	sed -n '/^## By sampler/,/^## Error/{/^## Error/!p}' build/sampling/tables.md >> deploy/evaluation.md
+	{ cat build/evaluation/tables.md && echo && sed -n '/^## By sampler/,/^$$/p;/^## By sampler/,/^## Error/{/^|/p}' \
+	    build/sampling/tables.md; } > deploy/evaluation.md
 	sed -i -e '/^<!-- evaluation -->/,/^<!-- end of evaluation -->/{//!d}' \
 	    -e '/^<!-- evaluation -->/r build/evaluation/short.md' README.md
 
