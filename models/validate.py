@@ -83,14 +83,14 @@ def figures_of(
     return figures
 
 
-def made_of(model: Model, pair: Pair) -> Prediction:
-    """What the product makes of a patient, with the card's sampler; its seed is 0."""
-    return model.predict(pair.mr.astype(np.float32), 0)
+def made_of(model: Model, pair: Pair, steps: int | None = None, samples: int | None = None) -> Prediction:
+    """What the product makes of a patient; its seed is 0, steps and samples the card's where None."""
+    return model.predict(pair.mr.astype(np.float32), 0, steps, samples)
 
 
 def predicted(model: Model, steps: int | None, samples: int | None, pair: Pair) -> NDArray[np.float32]:
-    """The product's prediction of a validation patient; its seed is 0, steps and samples the card's where None."""
-    return model.predict(pair.mr.astype(np.float32), 0, steps, samples).hu
+    """The HU of `made_of`."""
+    return made_of(model, pair, steps, samples).hu
 
 
 def images_of(pair: Pair, made: Prediction, mr_quantiles: tuple[float, ...] = ()) -> Images:

@@ -51,7 +51,7 @@ class Prediction:
         sd: SD of the error to be expected, in HU, 0 outside the body; of several samples, where the model has no
             `Doubt`; None for one sample of such a model, or without a body.
         novelty: how strange the MR is to the model, about 1 for one as in its training; None where it cannot say.
-        mr: normalised, as the networks saw it in `box`; 0 beyond.
+        mr: normalised, as the networks saw it in a box about the body; 0 beyond.
     """
 
     hu: NDArray[np.float32]

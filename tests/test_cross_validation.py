@@ -127,6 +127,11 @@ def test_a_cross_validation_ends_with_a_file_that_evaluate_takes(
         assert card.name == f"limb-t1-pix2pix-{Path(model).parent.name}"
         assert f"all but {', '.join(card.figures['patients'])}." in card.training_data
         assert card.figures["training"]["train"]["steps"] >= 1
+        assert (set(card.figures) & {"look_up_table", "reference", "doubt"}, card.doubt, card.mr_quantiles) == (
+            set(),
+            None,
+            (),
+        )
     arguments = ["--pairs", str(limbs / "pairs"), "--out", str(limbs / "out"), "--pictures", "0"]
     assert main(["evaluate", f"crossed={folds}", *arguments]) == 0
     monkeypatch.delattr(train, "fit")  # a fold that is over is not trained again

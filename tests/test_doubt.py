@@ -27,6 +27,7 @@ from models.doubt_training import (
     sample_of,
     taught_by,
 )
+from models.intensity import homogenised, normalise_mr
 from models.latent_diffusion import LatentDiffusion
 from models.methods import build
 from models.pairs import Pair
@@ -107,6 +108,8 @@ def test_what_is_learned_from_is_what_is_judged(folder: Path, homogenise_mm: flo
     mr = block() * np.linspace(0.4, 1.6, 34, dtype=np.float32)
     made = dataclasses.replace(model, doubt=None).predict(mr, 1)
     assert made.novelty is None
+    even = homogenised(mr, made.body, model.card.spacing_mm, homogenise_mm) if homogenise_mm else mr
+    assert np.array_equal(made.mr[made.body], normalise_mr(even, made.body)[made.body])
     pair = Pair("A", mr.astype(np.float16), made.hu.astype(np.int16), made.body, (3.0, 2.0, 2.0))
     assert model.doubt is not None
     model.doubt.remember(sample_of(example_of(pair, made), 0).measures)
