@@ -8,7 +8,8 @@
 #   make sensitivity          which damaged MR are held, and what each finding tells of the true error (SCT_DATA; an hour)
 #   make senders              eight senders at once while the node computes: how long an answer takes, beside dcmtk's
 #   make cross-validation FOLDS=5 MINUTES=60   every method on every fold, each as long; an interrupted one goes on
-#   make ablation             what each choice of the LDM is worth, one thing changed at a time (hours)
+#   make ablation             what each choice of the LDM is worth, one thing changed at a time (hours); the validation
+#                             patients have no part in it
 #   make evaluation           README's table of the models, on the three validation patients (half an hour)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
@@ -89,8 +90,10 @@ cross-validation: $(VENV)/installed
 	    --out build/cross-validation
 	cp build/cross-validation/tables.md deploy/cross-validation.md
 
-# What each choice of limb-t1-ldm's recipe is worth: one thing changed at a time, ABLATION_MINUTES of all stages each.
+# What each choice of limb-t1-ldm's recipe is worth: one thing changed at a time, ABLATION_MINUTES of all stages each. What
+# is chosen by it must not have seen the validation patients: they are left out, and four that train elsewhere are measured.
 ABLATION_MINUTES ?= 20
+UNTRAINED := STS_006,STS_022,STS_035,STS_043
 SET_detail := architecture.detail=true
 SET_bridge := architecture.conditioning=bridge architecture.mr_features=4
 SET_velocity := architecture.prediction=velocity
@@ -105,12 +108,13 @@ ABLATED ?= recipe $(patsubst SET_%,%,$(sort $(filter SET_%,$(.VARIABLES))))
 
 ablation: $(ABLATED:%=ablation-%)
 	$(BIN)/sct-node evaluate $(foreach one,$(ABLATED),$(one)=runs/ablation/$(one)/$(ABLATION_MINUTES)-minutes/model) \
-	    --pairs $(or $(SCT_DATA),../shared/data)/pairs/train --patients STS_013,STS_026,STS_048 --pictures 0 \
+	    look-up-table --pairs $(or $(SCT_DATA),../shared/data)/pairs/train --patients $(UNTRAINED) --pictures 0 \
 	    --out build/ablation
 	cp build/ablation/tables.md deploy/ablation.md
 
 ablation-%: $(VENV)/installed
 	$(BIN)/sct-node train config/train/limb-t1-ldm.yaml --minutes $(ABLATION_MINUTES) --set run=runs/ablation/$* \
+	    --set left_out=[STS_013,STS_026,STS_048] --set validation=[$(UNTRAINED)] \
 	    --set evaluate=[] --set milestones=[] --set doubt=null $(SET_$*:%=--set %)
 
 senders: $(VENV)/installed $(VENV)/test-tools

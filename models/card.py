@@ -12,6 +12,9 @@ from typing import Any
 SHIPPED = "shipped"
 """Folder of this package with the installed models: `<name>.json` and `<name>.safetensors`."""
 
+GATES = ("auto", "always_hold")
+"""What a card may say of the cases that its weights make."""
+
 
 class UnknownModel(ValueError):
     """No model of that name is installed; names those that are."""
@@ -49,6 +52,7 @@ class ModelCard:
         mr_quantiles: how the MR values of the training patients are distributed, see `mr_quality.quantiles`.
         licence: licence of the weights.
         method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
+        gate: `auto`, or `always_hold` for weights of which no case may be sent unseen, whatever the site's gate says.
         homogenise_mm: SD of the neighbourhood by whose mean the MR is divided before the networks see it; 0 for none.
         doubt: keyword arguments of `doubt.Doubt`, where the weights hold one.
     """
@@ -72,12 +76,15 @@ class ModelCard:
     method: str = "ldm"
     doubt: Mapping[str, Any] | None = None
     homogenise_mm: float = 0.0
+    gate: str = "auto"
 
     def __post_init__(self) -> None:
         if len(self.digest) != 64 or set(self.digest) - set("0123456789abcdef"):
             raise BadCard(f"model card {self.name}: digest must be 64 hexadecimal digits, found {self.digest!r}")
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
             raise BadCard(f"model card {self.name}: spacing_mm must be three positive numbers, found {self.spacing_mm}")
+        if self.gate not in GATES:
+            raise BadCard(f"model card {self.name}: gate must be one of {', '.join(GATES)}, found {self.gate!r}")
         if not self.hu_range[0] < self.hu_range[1]:
             raise BadCard(f"model card {self.name}: hu_range must rise, found {self.hu_range}")
 

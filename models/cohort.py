@@ -62,6 +62,20 @@ def _synthrad_patient(mr: Path) -> Patient:
     return Patient(mr.parent.name, mr, ct, mask)
 
 
+def cohort_of(recipe: Recipe) -> list[Patient]:
+    """The recipe's patients by name, but for those that it leaves out.
+
+    Raises:
+        BadRecipe: the layout is not known, or a patient to be left out is not there.
+        BadPair: two patients have one name, or a patient lacks a file.
+    """
+    found = patients_of(recipe.pairs, recipe.layout)
+    unknown = set(recipe.left_out) - {patient.name for patient in found}
+    if unknown:
+        raise BadRecipe(f"left_out: {recipe.pairs} has no {', '.join(sorted(unknown))}")
+    return [patient for patient in found if patient.name not in recipe.left_out]
+
+
 def split(recipe: Recipe, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names that train and names that are kept for validation.
 
@@ -84,10 +98,10 @@ def read_cohort(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
     """Training and validation pairs, resampled to the card's spacing where theirs is another.
 
     Raises:
-        BadRecipe: the layout is not known.
+        BadRecipe: the layout is not known, or a patient to be left out is not there.
         BadPair: a patient lacks, or a file cannot be used.
     """
-    found = {patient.name: patient for patient in patients_of(recipe.pairs, recipe.layout)}
+    found = {patient.name: patient for patient in cohort_of(recipe)}
     trained, kept = split(recipe, list(found))
     spacing, hu_range = recipe.card["spacing_mm"], recipe.card["hu_range"]
     first, second = (

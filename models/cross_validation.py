@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from models.card import ModelCard, read_card
-from models.cohort import patients_of
+from models.cohort import cohort_of
 from models.recipe import BadRecipe, Recipe
 
 
@@ -66,7 +66,7 @@ def within(recipe: Recipe, fold: Fold) -> Recipe:
         BadRecipe: there are fewer patients than folds.
         BadPair: a patient lacks a file.
     """
-    names = [patient.name for patient in patients_of(recipe.pairs, recipe.layout)]
+    names = [patient.name for patient in cohort_of(recipe)]
     if len(names) < fold.of:
         raise BadRecipe(f"--fold: {fold.of} folds need as many patients, {recipe.pairs} has {len(names)}")
     kept = tuple(deal(names, fold.of, recipe.seed)[fold.number - 1])

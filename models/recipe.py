@@ -91,6 +91,7 @@ class Recipe:
         layout: `names`, a folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`; or `synthrad`, a folder for each patient
             with mr, ct and mask, as the challenges of 2023 (.nii.gz) and 2025 (.mha) give them out.
         validation: names that are kept for validation, or a fraction of all, drawn by the seed; all others train.
+        left_out: names that neither train nor are kept back, so that a choice can be tried on the others.
         copies: copies of each training patient; the first as it is, the others deformed.
         run: folder of checkpoints and curves.
         architecture: arguments of the method's class; of nnU-Net, what its plan has to keep to.
@@ -111,6 +112,7 @@ class Recipe:
     pairs: Path
     layout: str
     validation: tuple[str, ...] | float
+    left_out: tuple[str, ...]
     copies: int
     run: Path
     architecture: Mapping[str, Any]
@@ -131,6 +133,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "perceptual": "none",
     "doubt": None,
     "milestones": (),
+    "left_out": (),
 }
 """What a recipe need not say."""
 
@@ -168,6 +171,7 @@ def read_recipe(path: Path, data: Path | None = None, changes: Sequence[str] = (
     kept = values["validation"]
     values |= {
         "validation": kept if isinstance(kept, float) else tuple(kept),
+        "left_out": tuple(values["left_out"]),
         "pairs": (data or Path()) / values["pairs"],
         "run": Path(values["run"]),
     }

@@ -5,7 +5,8 @@
     always_hold   held                              held
     never_hold    sent, with a warning in the CT    sent
 
-Whatever the gate, a finding that rejects ends the job, and a broken rule of a destination's profile holds it.
+Whatever the gate, a finding that rejects ends the job, a broken rule of a destination's profile holds it, and so does a
+model whose card says `gate: always_hold`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pipeline.errors import Implausible
 from pipeline.findings import Finding
 
 if TYPE_CHECKING:
+    from models.card import ModelCard
     from pipeline.preflight import Complaint
 
 Gate = Literal["auto", "always_hold", "never_hold"]
@@ -48,7 +50,9 @@ def refuse(findings: Sequence[Finding]) -> None:
         raise Implausible(findings)
 
 
-def hold_of(gate: Gate, findings: Sequence[Finding], warned: bool, told: Sequence[Complaint]) -> Hold | None:
+def hold_of(
+    gate: Gate, findings: Sequence[Finding], warned: bool, told: Sequence[Complaint], card: ModelCard
+) -> Hold | None:
     """Why a person should look, or None.
 
     Args:
@@ -56,9 +60,12 @@ def hold_of(gate: Gate, findings: Sequence[Finding], warned: bool, told: Sequenc
         findings: all of the case; none rejects.
         warned: the findings are told in the CT, not enforced.
         told: broken rules of the destinations' profiles.
+        card: of the model.
     """
     failed = [] if warned else [finding for finding in findings if finding.verdict != "pass"]
     reasons = [(one.name.upper(), str(one)) for one in failed] + [(one.rule.upper(), str(one)) for one in told]
-    if gate == "always_hold":
+    if card.gate == "always_hold":
+        reasons.append((ALWAYS_HELD, f"every case of {card.name} is held for a person (the model's card)"))
+    elif gate == "always_hold":
         reasons.append((ALWAYS_HELD, "every case is held for a person (quality.gate)"))
     return Hold(reasons[0][0], "; ".join(sentence for _, sentence in reasons)) if reasons else None

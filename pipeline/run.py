@@ -139,7 +139,7 @@ def convert(series: Series, model: Model, into: Path, options: Options) -> Resul
             write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
         companions = companions_beside(files, made, options.companions, into)
     told = complaints(files, options.profiles)
-    hold = hold_of(options.gate, findings, bool(warned), told)
+    hold = hold_of(options.gate, findings, bool(warned), told, model.card)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
     report = report_of(chosen, mr, made, provenance, clock.seconds) | preflight_of(told, options.profiles)
     report |= {"companions": companions}

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from models import cohort, train
+from models.cross_validation import Fold, within
 from models.pairs import BadPair
 from models.recipe import BadRecipe, read_recipe
 from models.tissue import read_segmenter
@@ -94,6 +95,17 @@ def test_a_fraction_for_validation_is_drawn_by_the_seed(project: Path) -> None:
     assert sorted([*trained, *kept]) == names
     assert cohort.split(recipe, names) == (trained, kept)
     assert cohort.split(dataclasses.replace(recipe, seed=1), names)[1] != kept
+
+
+def test_who_is_left_out_neither_trains_nor_is_kept_back(synthrad: Path, project: Path) -> None:
+    changes = ["left_out=[1BA001, 1PA001]", "validation=[1HNA001]", "card.spacing_mm=[3.0, 1.0, 1.0]"]
+    recipe = read_recipe(project / "config/train/paper.yaml", synthrad, changes)
+    trained, kept = cohort.read_cohort(recipe)
+    assert [[pair.name for pair in pairs] for pairs in (trained, kept)] == [["1ABA005", "1BA005"], ["1HNA001"]]
+    folds = [within(recipe, Fold(number, 3)).validation for number in (1, 2, 3)]
+    assert sorted(name for fold in folds for name in fold) == ["1ABA005", "1BA005", "1HNA001"]
+    with pytest.raises(BadRecipe, match="left_out: .* has no 1BA009"):
+        cohort.read_cohort(dataclasses.replace(recipe, left_out=("1BA001", "1BA009")))
 
 
 def test_the_papers_recipe_runs_on_the_challenges_folders(synthrad: Path, project: Path) -> None:

@@ -154,6 +154,7 @@ def test_make_changes_one_thing_at_a_time_that_the_recipe_has(project: Path) -> 
     for changes in changed:
         recipe = read_recipe(project / "config/train/limb-t1-ldm.yaml", changes=changes)
         assert (recipe.evaluate, recipe.milestones, recipe.doubt) == ((), (), None)
+        assert recipe.left_out == read_recipe(project / "config/train/limb-t1-ldm.yaml").validation
         build(recipe.method, recipe.architecture)
 
 
