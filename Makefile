@@ -62,6 +62,9 @@ soak: $(VENV)/installed $(VENV)/test-tools
 sensitivity: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 $(BIN)/python tests/sensitivity/study.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
 
+# README's table of an evaluation in build/$(1), between two comments of its name.
+in_readme = sed -i -e '/^<!-- $(1) -->/,/^<!-- end of $(1) -->/{//!d}' -e '/^<!-- $(1) -->/r build/$(1)/short.md' README.md
+
 # What is measured for README: the installed models and the floors, or others as `sct-node evaluate` takes them.
 EVALUATED ?= $(basename $(notdir $(wildcard models/shipped/limb-*.json))) look-up-table all-water
 
@@ -73,8 +76,7 @@ evaluation: $(VENV)/installed
 	cp build/evaluation/evaluation.json deploy/evaluation.json
 	{ cat build/evaluation/tables.md && echo && sed -n '/^## By sampler/,/^$$/p;/^## By sampler/,/^## Error/{/^|/p}' \
 	    build/sampling/tables.md; } > deploy/evaluation.md
-	sed -i -e '/^<!-- evaluation -->/,/^<!-- end of evaluation -->/{//!d}' \
-	    -e '/^<!-- evaluation -->/r build/evaluation/short.md' README.md
+	$(call in_readme,evaluation)
 
 # MINUTES are the processor's, of one training: five methods and five folds of 60 take 25 hours of it.
 METHODS ?= ldm nnunet swinunetr pix2pix cyclegan
@@ -89,6 +91,8 @@ cross-validation: $(VENV)/installed
 	$(BIN)/sct-node evaluate $(CROSSED) look-up-table all-water --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
 	    --out build/cross-validation
 	cp build/cross-validation/tables.md deploy/cross-validation.md
+	cp build/cross-validation/evaluation.json deploy/cross-validation.json
+	$(call in_readme,cross-validation)
 
 # What each choice of limb-t1-ldm's recipe is worth: one thing changed at a time, ABLATION_MINUTES of all stages each. What
 # is chosen by it must not have seen the validation patients: they are left out, and four that train elsewhere are measured.

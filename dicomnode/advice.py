@@ -79,7 +79,7 @@ OWN: Final[Mapping[str, Own]] = {
         "nothing, if it was meant so; else change `rules` (see `sct-node explain DIR`) and restart",
     ),
     "ALWAYS_HELD": Own(
-        "`quality.gate` is always_hold, here, in the rule that took the series, or in the model's card: every case waits",
+        "`quality.gate` is always_hold, here or in the rule that took the series, or the model's card says it",
         "look at it, then `release` or `reject`",
     ),
     "SUPERSEDED": Own(

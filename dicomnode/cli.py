@@ -252,7 +252,7 @@ def _models(given: argparse.Namespace) -> int:
         return OK
     for card in cards:
         print(f"{card['name']} {card['version']}\n  SHA-256    {card['digest']}")
-        for key in ("contrast", "anatomy", "spacing_mm", "hu_range", "training_data", "limits", "licence"):
+        for key in ("contrast", "anatomy", "spacing_mm", "hu_range", "training_data", "limits", "gate", "licence"):
             value = card[key]
             print(f"  {key:<10} {', '.join(map(str, value)) if isinstance(value, tuple | list) else value}")
         for name, value in card["figures"].items():

@@ -108,14 +108,15 @@ class CycleGan(Regression):
         """The two generators' turn, then the two critics'."""
         partners, shown = lesson.partners, list[Shown]()
 
-        def generate(step: int) -> Losses:
+        def generate(step: int, over: float) -> Losses:
             patch = lesson.unpaired(step)
             shown[:] = []
-            found, made = self._cycle(lesson, patch.mr, patch.ct, step)
+            found, made = self._cycle(lesson, patch.mr, patch.ct, over)
             shown.append(made)
             return found
 
-        def judge(step: int) -> Losses:
+        def judge(step: int, over: float) -> Losses:
+            del over
             return _telling(lesson, shown[0], step)
 
         return [
@@ -123,7 +124,7 @@ class CycleGan(Regression):
             Turn("critics", [partners["ct_critic"], partners["mr_critic"]], judge, BETAS),
         ]
 
-    def _cycle(self, lesson: Lesson, mr: torch.Tensor, ct: torch.Tensor, step: int) -> tuple[Losses, Shown]:
+    def _cycle(self, lesson: Lesson, mr: torch.Tensor, ct: torch.Tensor, over: float) -> tuple[Losses, Shown]:
         """The generators' losses, and what they made."""
         weights, partners = lesson.recipe.losses, lesson.partners
         back, ct_critic, mr_critic = partners["back"], partners["ct_critic"], partners["mr_critic"]
@@ -132,7 +133,7 @@ class CycleGan(Regression):
             came_back_mr, came_back_ct = back(fake_ct), self.network(fake_mr)
             same_ct, same_mr = self.network(ct), back(mr)
             judged_ct, judged_mr = ct_critic(fake_ct), mr_critic(fake_mr)
-        begun = losses.warmed_up(step, lesson.stage.steps, weights.adversarial_after)
+        begun = losses.warmed_up(over, weights.adversarial_after)
         cycle = losses.l1(came_back_mr, mr) + losses.l1(came_back_ct, ct)
         identity = losses.l1(same_ct, ct) + losses.l1(same_mr, mr)
         fooled = losses.fooling(judged_ct) + losses.fooling(judged_mr)

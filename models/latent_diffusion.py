@@ -279,7 +279,8 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
     """L1, KL and perceptual loss of CT patches; with an adversarial term, the critic has a turn of its own."""
     weights, shown = lesson.recipe.losses, dict[str, torch.Tensor]()
 
-    def lose(step: int) -> Losses:
+    def lose(step: int, over: float) -> Losses:
+        del over
         patch = lesson.batch(step)
         with lesson.autocast():
             mean, log_sigma = networks.autoencoder.encode(patch.ct)
@@ -296,15 +297,15 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
         return [Turn("autoencoder", [networks.autoencoder], lose)]
     critic = lesson.partners["critic"]
 
-    def lose_and_fool(step: int) -> Losses:
-        found = lose(step)
-        begun = losses.warmed_up(step, lesson.stage.steps, weights.adversarial_after)
+    def lose_and_fool(step: int, over: float) -> Losses:
+        found = lose(step, over)
+        begun = losses.warmed_up(over, weights.adversarial_after)
         with lesson.autocast():
             judged = critic(shown["fake"])
         return {**found, "fooling": begun * weights.adversarial * losses.fooling(judged)}
 
-    def judge(step: int) -> Losses:
-        del step
+    def judge(step: int, over: float) -> Losses:
+        del step, over
         with lesson.autocast():
             real, fake = critic(shown["real"]), critic(shown["fake"].detach())
         return {"telling": losses.telling(real, fake)}
@@ -316,7 +317,8 @@ def _denoiser_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
     """Squared error of what the UNet says, on latents that are encoded once and kept."""
     latents = _kept_latents(networks, lesson)
 
-    def lose(step: int) -> Losses:
+    def lose(step: int, over: float) -> Losses:
+        del over
         return {"flow": guess(networks, lesson, lesson.batch(step), latents(step), step).error}
 
     return [Turn("denoiser", [networks.mr_encoder, networks.denoiser], lose)]
@@ -326,15 +328,15 @@ def _joint_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
     """L1 of the decoded guess, and the flow loss, for all but the CT encoder."""
     weights, autoencoder = lesson.recipe.losses, networks.autoencoder
 
-    def lose(step: int) -> Losses:
+    def lose(step: int, over: float) -> Losses:
         patch = lesson.batch(step)
         with torch.no_grad(), lesson.autocast():
             clean = networks.encode(patch.ct).float()
         guessed = guess(networks, lesson, patch, clean, step)
         with lesson.autocast():
             decoded = networks.decode(guessed.clean, guessed.condition)
-        l1 = losses.masked_l1(decoded, patch, weights.bone)
-        return {"l1": weights.l1 * l1, "flow": weights.flow * guessed.error, **lesson.perceptual(decoded, patch.ct)}
+        l1 = lesson.l1(decoded, patch, over)
+        return {"l1": l1, "flow": weights.flow * guessed.error, **lesson.perceptual(decoded, patch.ct)}
 
     decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
     seeing = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]

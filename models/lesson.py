@@ -114,6 +114,11 @@ class Lesson:
         """bfloat16 where it is safe; the networks keep what must be exact in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
 
+    def l1(self, y: torch.Tensor, patch: Patch, over: float) -> torch.Tensor:
+        """Equation 1 as the recipe weights it, when so much of the stage is over; see `losses.masked_l1`."""
+        weights = self.recipe.losses
+        return weights.l1 * losses.masked_l1(y, patch, weights.bone, losses.narrowed(weights.quadratic, over))
+
     def perceptual(self, y: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Equation 3 between a CT y and the true x, weighted; nothing without a segmenter or a weight."""
         weight = self.recipe.losses.perceptual

@@ -16,6 +16,10 @@ from models.pairs import Patch
 DENSE_UNIT: Final = 0.25
 THIN_UNIT: Final = -0.2
 """Above and below these (250 and -200 HU) the bone weight is added."""
+NOISE_UNIT: Final = 0.02
+"""SD of the noise of a CT, 20 HU: an L1 that is quadratic below it is none the worse."""
+NARROW_AT: Final = 0.8
+"""Share of a stage after which an L1 is quadratic below the noise only."""
 
 
 def l1(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -50,23 +54,33 @@ def mse(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (y.float() - x).square().mean()
 
 
-def warmed_up(step: int, steps: int, share: float) -> float:
-    """Factor of the adversarial terms: 0 in the first share of the steps, 1 after; the paper waits 5 epochs."""
-    return 0.0 if step < share * steps else 1.0
+def warmed_up(over: float, share: float) -> float:
+    """Factor of the adversarial terms: 0 in the first share of the stage, 1 after; the paper waits 5 epochs."""
+    return 0.0 if over < share else 1.0
 
 
-def masked_l1(y: torch.Tensor, patch: Patch, bone_weight: float = 0.0) -> torch.Tensor:
+def narrowed(quadratic: float, over: float) -> float:
+    """Error below which `masked_l1` is quadratic, when so much of a stage is over: it falls to the CT's noise."""
+    return quadratic * (NOISE_UNIT / quadratic) ** min(1.0, over / NARROW_AT) if quadratic else 0.0
+
+
+def masked_l1(y: torch.Tensor, patch: Patch, bone_weight: float = 0.0, quadratic: float = 0.0) -> torch.Tensor:
     """Weighted mean of |y - x|, ours: misregistered skin and air around count less, bone and air inside more.
+
+    An L1 pulls alike at the noise of a soft voxel and at a bone that is missing, so that bone, rare, is learned late.
+    Where it is quadratic for small errors, with its slope of 1 beyond, soft tissue is quiet and bone is not.
 
     Args:
         y: CT in the networks' unit, of the shape of the patch.
         patch: true CT, and 1 in the weight of the common body.
         bone_weight: added to the weight of voxels of the body below -200 or above 250 HU.
+        quadratic: error q below which e^2 / 2q stands for e - q / 2; 0 for none.
     """
     rare = ((patch.ct > DENSE_UNIT) | (patch.ct < THIN_UNIT)).float()
     inside = (patch.weight == 1).float()
     weight = patch.weight * (1 + bone_weight * rare * inside)
-    return (weight * (y.float() - patch.ct).abs()).sum() / weight.sum()
+    error = torch.nn.functional.smooth_l1_loss(y.float(), patch.ct, reduction="none", beta=quadratic)
+    return (weight * error).sum() / weight.sum()
 
 
 def halving_weights(count: int) -> list[float]:

@@ -28,7 +28,7 @@ from torch import nn
 
 from models.autoencoder import Stride
 from models.lesson import Lesson
-from models.losses import halving_weights, masked_l1
+from models.losses import halving_weights
 from models.pairs import Pair, Patch
 from models.recipe import Recipe
 from models.regression import InFloat32, Regression
@@ -231,12 +231,12 @@ class NnUNet(Regression):
     def turns(self, lesson: Lesson) -> list[Turn]:
         """One turn: masked L1 at every supervised resolution."""
 
-        def losses(step: int) -> Losses:
+        def losses(step: int, over: float) -> Losses:
             patch = lesson.batch(step)
             with lesson.autocast():
                 found = self.by_resolution(patch.mr)
             terms = [
-                weight * masked_l1(ct, coarser(patch, stride), lesson.recipe.losses.bone)
+                weight * lesson.l1(ct, coarser(patch, stride), over)
                 for weight, ct, stride in zip(halving_weights(self.supervised), found, self.coarser, strict=True)
             ]
             names = ["l1", *(f"l1_level_{level}" for level in range(1, self.supervised))]

@@ -58,22 +58,22 @@ class Pix2Pix(Regression):
         critic, weights = lesson.partners["critic"], lesson.recipe.losses
         shown: dict[str, torch.Tensor] = {}
 
-        def generate(step: int) -> Losses:
+        def generate(step: int, over: float) -> Losses:
             patch = lesson.batch(step)
             torch.manual_seed(lesson.noise(step).initial_seed())  # of the dropout
             with lesson.autocast():
                 fake = self(patch.mr)
                 judged = critic(torch.cat([patch.mr, fake], dim=1))
             shown.update(mr=patch.mr, real=patch.ct, fake=fake.detach())
-            begun = losses.warmed_up(step, lesson.stage.steps, weights.adversarial_after)
+            begun = losses.warmed_up(over, weights.adversarial_after)
             return {
-                "l1": weights.l1 * losses.masked_l1(fake, patch, weights.bone),
+                "l1": lesson.l1(fake, patch, over),
                 "fooling": begun * weights.adversarial * losses.fooling(judged),
                 **lesson.perceptual(fake, patch.ct),
             }
 
-        def judge(step: int) -> Losses:
-            del step
+        def judge(step: int, over: float) -> Losses:
+            del step, over
             with lesson.autocast():
                 real = critic(torch.cat([shown["mr"], shown["real"]], dim=1))
                 fake = critic(torch.cat([shown["mr"], shown["fake"]], dim=1))

@@ -60,6 +60,8 @@ class LossWeights:
     Attributes:
         l1: of the L1 in image space (equation 1); 100 in Pix2Pix.
         bone: added to the weight of voxels below -200 or above 250 HU in that L1.
+        quadratic: error in the networks' unit below which that L1 is quadratic when a stage begins; it falls to 0.02
+            (20 HU). So bone is learned before the noise of soft tissue. 0 for an L1 from the first, as the autoencoder's.
         kl: of the KL term (equation 2).
         perceptual: of the distance of features (equation 3).
         adversarial: of fooling the discriminator (equation 4).
@@ -71,6 +73,7 @@ class LossWeights:
 
     l1: float = 1.0
     bone: float = 0.0
+    quadratic: float = 0.0
     kl: float = 1e-6
     perceptual: float = 0.0
     adversarial: float = 0.0

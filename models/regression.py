@@ -8,7 +8,6 @@ from torch import nn
 from models.autoencoder import Stride
 from models.intensity import to_hu
 from models.lesson import Lesson
-from models.losses import masked_l1
 from models.tiles import translate_in_tiles
 from models.translator import Losses, Translator, Turn
 
@@ -54,12 +53,10 @@ class Regression(Translator):
     def turns(self, lesson: Lesson) -> list[Turn]:
         """One turn: masked L1 of the network's CT."""
 
-        def losses(step: int) -> Losses:
+        def losses(step: int, over: float) -> Losses:
             patch = lesson.batch(step)
             with lesson.autocast():
                 ct = self(patch.mr)
-            weights = lesson.recipe.losses
-            l1 = weights.l1 * masked_l1(ct, patch, weights.bone)
-            return {"l1": l1, **lesson.perceptual(ct, patch.ct)}
+            return {"l1": lesson.l1(ct, patch, over), **lesson.perceptual(ct, patch.ct)}
 
         return [Turn("network", [self.network], losses)]

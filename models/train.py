@@ -108,7 +108,7 @@ def fit(training: Training, lesson: Lesson, kept_back: Sequence[Pair] = ()) -> N
     seen: dict[str, list[float]] = {}
     while fraction(progress, stage) < 1:
         rate = learning_rate(progress, stage)
-        take_step(training, turns, optimisers, progress, rate, seen)
+        take_step(training, turns, optimisers, progress, fraction(progress, stage), rate, seen)
         progress.minutes = watch.minutes()
         if milestones.pass_by(progress):
             watch = Stopwatch(training.device, progress.minutes)
@@ -133,6 +133,7 @@ def take_step(
     turns: Sequence[Turn],
     optimisers: Mapping[str, torch.optim.Optimizer],
     progress: Progress,
+    over: float,
     rate: float,
     seen: dict[str, list[float]],
 ) -> None:
@@ -141,7 +142,7 @@ def take_step(
     for turn in turns:
         for group in optimisers[turn.name].param_groups:
             group["lr"] = rate
-        finite &= take_turn(turn, turns, optimisers[turn.name], progress.step, seen)
+        finite &= take_turn(turn, turns, optimisers[turn.name], (progress.step, over), seen)
     if finite:
         follow(training.average, training.networks, progress.step)
     progress.left_out += not finite
@@ -155,14 +156,17 @@ def take_turn(
     turn: Turn,
     turns: Sequence[Turn],
     optimiser: torch.optim.Optimizer,
-    step: int,
+    at: tuple[int, float],
     seen: dict[str, list[float]],
 ) -> bool:
-    """One optimiser's turn: only its own parameters get gradients; nothing moves where one is not finite."""
+    """One optimiser's turn, `at` a step and a share of the stage.
+
+    Only its own parameters get gradients; nothing moves where one is not finite.
+    """
     for other in turns:
         for parameter in _parameters(other):
             parameter.requires_grad_(other is turn)
-    parts = turn.losses(step)
+    parts = turn.losses(*at)
     total = torch.stack(list(parts.values())).sum()
     optimiser.zero_grad(set_to_none=True)
     total.backward()

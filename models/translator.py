@@ -30,13 +30,14 @@ class Turn:
     Attributes:
         name: of what learns, such as `generator`.
         modules: whose parameters move.
-        losses: step -> losses. A later turn may use what an earlier one of the same step has left in a closure.
+        losses: (step, how much of the stage is over, 0 to 1) -> losses. A later turn may use what an earlier one of the
+            same step has left in a closure.
         betas: of Adam; GANs take 0.5 for the first.
     """
 
     name: str
     modules: Sequence[nn.Module]
-    losses: Callable[[int], Losses]
+    losses: Callable[[int, float], Losses]
     betas: tuple[float, float] = (0.9, 0.999)
 
 

@@ -36,8 +36,8 @@ def test_equation_5_is_the_mean_squared_difference() -> None:
 
 
 def test_the_adversarial_term_waits_for_its_share_of_the_steps() -> None:
-    assert [losses.warmed_up(step, 100, 0.05) for step in (0, 4, 5, 99)] == [0.0, 0.0, 1.0, 1.0]
-    assert losses.warmed_up(0, 100, 0.0) == 1.0
+    assert [losses.warmed_up(over, 0.05) for over in (0.0, 0.04, 0.05, 0.99)] == [0.0, 0.0, 1.0, 1.0]
+    assert losses.warmed_up(0.0, 0.0) == 1.0
 
 
 def test_bone_and_air_of_the_body_weigh_more_and_skin_less() -> None:
@@ -45,6 +45,25 @@ def test_bone_and_air_of_the_body_weigh_more_and_skin_less() -> None:
     wrong_by_one = patch.ct + image(1.0, 0.0, 0.0, 0.0)
     assert losses.masked_l1(wrong_by_one, patch, bone_weight=2.0).item() == pytest.approx(1 / (1 + 3 + 3 + 0.2))
     assert losses.masked_l1(wrong_by_one, patch).item() == pytest.approx(1 / 3.2)
+
+
+def test_a_small_error_pulls_less_where_the_loss_is_quadratic_and_a_large_one_as_ever() -> None:
+    patch = Patch(image(0, 0), image(0.04, 0.9), image(1.0, 1.0))
+    for quadratic, pulls, loss in ((0.0, [0.5, 0.5], 0.47), (0.5, [0.04, 0.5], (0.04**2 + 0.9 - 0.25) / 2)):
+        made = image(0.0, 0.0).requires_grad_()
+        found = losses.masked_l1(made, patch, quadratic=quadratic)
+        found.backward()
+        assert found.item() == pytest.approx(loss)
+        assert made.grad is not None
+        assert made.grad.flatten().neg().tolist() == pytest.approx(pulls)
+
+
+def test_the_loss_narrows_to_an_l1_above_the_noise_before_the_stage_ends() -> None:
+    widths = [losses.narrowed(0.5, over / 10) for over in range(11)]
+    assert [widths[0], widths[4]] == pytest.approx([0.5, (0.5 * 0.02) ** 0.5])
+    assert widths[8:] == pytest.approx([0.02] * 3)
+    assert sorted(widths, reverse=True) == widths
+    assert losses.narrowed(0.0, 0.3) == 0.0
 
 
 def test_what_lies_beyond_the_body_of_both_images_is_not_bone_however_dense() -> None:

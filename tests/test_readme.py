@@ -46,10 +46,11 @@ def test_the_paragraph_that_a_newcomer_reads_first_is_the_code() -> None:
     assert between("paragraph") == f"```python\n{ast.get_source_segment(source, found)}\n```\n"
 
 
-def test_the_table_of_the_models_is_what_the_evaluation_said() -> None:
-    """`make evaluation` writes both."""
-    said = json.loads((PROJECT / "deploy" / "evaluation.json").read_text())
-    assert between("evaluation") == short(said)
+@pytest.mark.parametrize("name", ["evaluation", "cross-validation"])
+def test_the_tables_of_the_models_are_what_was_measured(name: str) -> None:
+    """`make evaluation` and `make cross-validation` write both."""
+    said = json.loads((PROJECT / "deploy" / f"{name}.json").read_text())
+    assert between(name) == short(said)
 
 
 def test_what_is_said_of_doubt_is_what_the_cards_say() -> None:

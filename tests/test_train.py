@@ -173,7 +173,7 @@ class Scale(Translator):
 
     def turns(self, lesson: Lesson) -> list[Turn]:
         assert lesson.patients == []
-        return [Turn("scale", [self], lambda step: {"loss": self.losses(step) * self.factor})]
+        return [Turn("scale", [self], lambda step, _: {"loss": self.losses(step) * self.factor})]
 
 
 def lesson_and_training(
@@ -202,9 +202,9 @@ def test_a_gradient_that_is_not_finite_moves_nothing_even_where_the_loss_is(reci
     _, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
     assert isinstance(training.networks, Scale)
     training.networks.factor.data.zero_()  # sqrt(0) is 0, its slope is not finite
-    turn = Turn("scale", [training.networks], lambda _: {"loss": training.networks.get_parameter("factor").sqrt()})
+    turn = Turn("scale", [training.networks], lambda *_: {"loss": training.networks.get_parameter("factor").sqrt()})
     optimisers = train.optimisers_of([turn], stage)
-    train.take_step(training, [turn], optimisers, progress := checkpoint.Progress(), 0.1, {})
+    train.take_step(training, [turn], optimisers, progress := checkpoint.Progress(), 0.0, 0.1, {})
     assert progress.left_out == 1
     assert training.networks.factor == 0
 
@@ -250,11 +250,11 @@ def test_in_a_turn_only_its_own_networks_get_gradients() -> None:
     stage = Stage(steps=1, batch=1, learning_rate=0.1)
     mine, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
 
-    def both(_: int) -> dict[str, torch.Tensor]:
+    def both(*_: float) -> dict[str, torch.Tensor]:
         return {"loss": (mine(torch.ones(1)) + other(torch.ones(1))).sum()}
 
     turns = [Turn("mine", [mine], both), Turn("other", [other], both)]
-    train.take_turn(turns[0], turns, train.optimisers_of(turns, stage)["mine"], 0, {})
+    train.take_turn(turns[0], turns, train.optimisers_of(turns, stage)["mine"], (0, 0.0), {})
     assert mine.weight.grad is not None
     assert other.weight.grad is None
 
