@@ -18,8 +18,8 @@ THIN_UNIT: Final = -0.2
 """Above and below these (250 and -200 HU) the bone weight is added."""
 NOISE_UNIT: Final = 0.02
 """SD of the noise of a CT, 20 HU: an L1 that is quadratic below it is none the worse."""
-NARROW_AT: Final = 0.8
-"""Share of a stage after which an L1 is quadratic below the noise only."""
+NARROWS: Final = (0.5, 0.85)
+"""Shares of a stage between which what is quadratic of an L1 falls to the noise: not before bone is learned."""
 
 
 def l1(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,10 @@ def warmed_up(over: float, share: float) -> float:
 
 def narrowed(quadratic: float, over: float) -> float:
     """Error below which `masked_l1` is quadratic, when so much of a stage is over: it falls to the CT's noise."""
-    return quadratic * (NOISE_UNIT / quadratic) ** min(1.0, over / NARROW_AT) if quadratic else 0.0
+    if not quadratic:
+        return 0.0
+    fallen = min(max((over - NARROWS[0]) / (NARROWS[1] - NARROWS[0]), 0.0), 1.0)
+    return quadratic * (NOISE_UNIT / quadratic) ** fallen
 
 
 def masked_l1(y: torch.Tensor, patch: Patch, bone_weight: float = 0.0, quadratic: float = 0.0) -> torch.Tensor:

@@ -59,9 +59,10 @@ def test_a_small_error_pulls_less_where_the_loss_is_quadratic_and_a_large_one_as
 
 
 def test_the_loss_narrows_to_an_l1_above_the_noise_before_the_stage_ends() -> None:
-    widths = [losses.narrowed(0.5, over / 10) for over in range(11)]
-    assert [widths[0], widths[4]] == pytest.approx([0.5, (0.5 * 0.02) ** 0.5])
-    assert widths[8:] == pytest.approx([0.02] * 3)
+    widths = [losses.narrowed(0.5, over / 40) for over in range(41)]
+    assert widths[:21] == [0.5] * 21
+    assert widths[27] == pytest.approx((0.5 * 0.02) ** 0.5)
+    assert widths[34:] == pytest.approx([0.02] * 7)
     assert sorted(widths, reverse=True) == widths
     assert losses.narrowed(0.0, 0.3) == 0.0
 
