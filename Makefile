@@ -103,7 +103,11 @@ SET_bridge := architecture.conditioning=bridge architecture.mr_features=4
 SET_velocity := architecture.prediction=velocity
 SET_v-ddim := architecture.prediction=v architecture.schedule=ddim
 SET_epsilon-ddim := architecture.prediction=epsilon architecture.schedule=ddim
-SET_no-joint := stages.joint.steps=0
+SET_no-quadratic := losses.quadratic=0
+SET_flow := losses.flow=1
+SET_denoiser-first := stages.denoiser.steps=900 stages.denoiser.share=0.35
+SET_larger := architecture.autoencoder.channels=[32,48] architecture.mr_channels=[32,48] \
+    architecture.denoiser_channels=[48,64,80]
 SET_no-bone-weight := losses.bone=0
 SET_no-contrast := stages.joint.contrast=0
 SET_deformation := stages.joint.deformation=1
