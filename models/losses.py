@@ -6,6 +6,7 @@ Mahdi et al., Diagnostics 2025, 15, 3010. x is the true CT, y what the networks 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -64,7 +65,7 @@ def narrowed(quadratic: float, over: float) -> float:
     if not quadratic:
         return 0.0
     fallen = min(max((over - NARROWS[0]) / (NARROWS[1] - NARROWS[0]), 0.0), 1.0)
-    return quadratic * (NOISE_UNIT / quadratic) ** fallen
+    return quadratic * math.pow(NOISE_UNIT / quadratic, fallen)
 
 
 def masked_l1(y: torch.Tensor, patch: Patch, bone_weight: float = 0.0, quadratic: float = 0.0) -> torch.Tensor:
