@@ -85,7 +85,7 @@ def ldm(project: Path) -> Recipe:
 def test_a_budget_is_dealt_by_the_stages_shares_and_ends_them_alone(project: Path) -> None:
     recipe = ldm(project)
     shares = {"autoencoder": 1.0, "denoiser": 1.0, "joint": 2.0}
-    stages = {name: dataclasses.replace(stage, share=shares[name]) for name, stage in recipe.stages.items()}
+    stages = {name: dataclasses.replace(stage, steps=10, share=shares[name]) for name, stage in recipe.stages.items()}
     found = budgeted(dataclasses.replace(recipe, stages=stages), 60)
     assert {name: stage.minutes for name, stage in found.stages.items()} == {
         "autoencoder": 15,

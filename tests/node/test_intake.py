@@ -215,7 +215,8 @@ def test_a_late_slice_found_after_a_crash_supersedes_all_the_same(
     assert (second.supersedes, len(second.sop_instance_uids)) == (first.job, len(thigh_series))
     assert site.ledger.job(first.job).reason_code == "SUPERSEDED"
     assert late_series() == before + 1
-    alarms = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    alarms = [message for message in told if "syslog" not in message]  # of another test's node, which ends late
     assert alarms == ["late instances: a job had taken the series", "job superseded"]
     site.again()
     site.tick_for(1.0)
