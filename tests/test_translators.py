@@ -15,13 +15,14 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models import train
+from models import losses, train
 from models.card import BadCard, read_card
 from models.cyclegan import CycleGan
 from models.lesson import Lesson
 from models.methods import METHODS, build, method_of
 from models.nnunet import Fingerprint, Topology, plan_channels, plan_patch, topology
 from models.pairs import Pair
+from models.pix2pix import Pix2Pix
 from models.recipe import BadRecipe, read_recipe
 from models.regression import Regression
 from models.swin_unetr import SwinUnetr
@@ -149,6 +150,19 @@ def test_paired_batches_always_hold_mr_and_ct_of_one_patient(project: Path) -> N
     for step in range(20):
         patch = lesson.batch(step)
         assert torch.allclose(patch.mr.amax((1, 2, 3, 4)), patch.ct.amax((1, 2, 3, 4)), atol=1e-3)
+
+
+def test_a_recipes_loss_narrows_as_its_stage_goes_on(project: Path) -> None:
+    lesson = lesson_of("pix2pix", project)
+    weights = dataclasses.replace(lesson.recipe.losses, l1=3.0, bone=1.0, quadratic=0.5)
+    lesson = dataclasses.replace(lesson, recipe=dataclasses.replace(lesson.recipe, losses=weights))
+    lesson = dataclasses.replace(lesson, partners=Pix2Pix.partners(lesson.recipe))
+    patch = lesson.batch(0)
+    generator, _ = Pix2Pix(**TINY["pix2pix"]).eval().turns(lesson)
+    for over, width in ((0.0, 0.5), (1.0, 0.02)):
+        found = lesson.l1(patch.mr, patch, over)
+        assert found.item() == pytest.approx(3 * losses.masked_l1(patch.mr, patch, 1.0, width).item())
+    assert generator.losses(0, 1.0)["l1"] > generator.losses(0, 0.0)["l1"] + 1e-4
 
 
 def test_one_patient_is_too_few_for_unpaired_learning(project: Path) -> None:
