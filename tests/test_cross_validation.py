@@ -141,9 +141,20 @@ def test_a_cross_validation_ends_with_a_file_that_evaluate_takes(
 def test_make_measures_the_folds_where_the_trainings_write_them(project: Path) -> None:
     command = ["make", "-n", "cross-validation", "FOLDS=3", "MINUTES=7"]
     said = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
-    for method in METHODS:
-        recipe = read_recipe(project / f"config/train/limb-t1-{method}.yaml")
-        assert f"{method}={budgeted(recipe, 7).run}/folds-of-3.yaml" in said
+    loop = re.sub(r"\S+/sct-node", "echo", said[said.index("for fold in") : said.index("done; done") + 10])
+    trainings = subprocess.run(["sh", "-c", loop], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(trainings) == 3 * (len(METHODS) + 1)
+    recipes = {}
+    for training in trainings:
+        config, changes = training.split()[1], tuple(re.findall(r"--set (\S+)", training))
+        recipe = read_recipe(project / config, changes=changes)
+        name = recipe.run.name.removeprefix("limb-t1-")
+        assert f"{name}={budgeted(recipe, 7).run}/folds-of-3.yaml" in said
+        recipes[name] = recipe
+    assert set(recipes) == {*METHODS, "nnunet-quadratic"}
+    assert recipes["nnunet-quadratic"].losses.quadratic == recipes["ldm"].losses.quadratic > 0
+    plain = dataclasses.replace(recipes["nnunet-quadratic"], run=recipes["nnunet"].run, losses=recipes["nnunet"].losses)
+    assert plain == recipes["nnunet"]
 
 
 def test_make_changes_one_thing_at_a_time_that_the_recipe_has(project: Path) -> None:
