@@ -40,8 +40,9 @@ demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
 
 # The installed wheel is tested: PYTHONSAFEPATH keeps the source folder off the path, of pytest and of what it starts.
+# One thread each: with more, workers wait for each other, and a tiny training takes minutes where a core is taken away.
 test: $(VENV)/installed $(VENV)/test-tools
-	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	PYTHONSAFEPATH=1 SCT_TEST_INSTALLED=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 CAMPAIGNS := sqlite-forked-170 postgresql-forked-170 sqlite-serve-80 postgresql-serve-80
 SEED ?= 4
