@@ -61,8 +61,8 @@ class LossWeights:
         l1: of the L1 in image space (equation 1); 100 in Pix2Pix.
         bone: added to the weight of voxels below -200 or above 250 HU in that L1.
         quadratic: error in the networks' unit below which that L1 is quadratic when a stage begins; it falls to 0.02
-            (20 HU) in its second half. So bone is learned before the noise of soft tissue. 0 for an L1 throughout, as
-            the autoencoder has it.
+            (20 HU) in its second half. So bone may be learned before the noise of soft tissue; in ten minutes it was
+            with one seed and not with another. 0 for an L1 throughout, as the autoencoder has it.
         kl: of the KL term (equation 2).
         perceptual: of the distance of features (equation 3).
         adversarial: of fooling the discriminator (equation 4).

@@ -53,6 +53,26 @@ def test_the_tables_of_the_models_are_what_was_measured(name: str) -> None:
     assert between(name) == short(said)
 
 
+def column(document: str, heading: str, key: slice, title: str) -> dict[str, str]:
+    """A column of the first table below a heading of a document in deploy/, by the cells `key` of its rows."""
+    table = (PROJECT / "deploy" / document).read_text().split(f"## {heading}\n\n")[1].split("\n\n")[0]
+    head, _, *rows = [[cell.strip("* ") for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {" ".join(row[key]): row[head.index(title)].split()[0].strip("*") for row in rows}
+
+
+def test_what_is_said_of_sampler_and_choices_is_what_was_measured() -> None:
+    words = " ".join(README.split())
+    by_sampler = column("evaluation.md", "By sampler steps and samples", slice(1, 3), "MAE (HU)")
+    assert f"four steps make the LDM a little better ({by_sampler['4 1']} HU)" in words
+    assert f"twenty spoil it ({by_sampler['20 1']}), four samples are no gain ({by_sampler['1 4']})" in words
+    by_choice = column("ablation.md", "All", slice(0, 1), "MAE (HU)")
+    assert f"has the recipe at {by_choice.pop('recipe')} HU" in words
+    assert f"the same recipe with another seed at {by_choice.pop('another-seed')}, since" in words
+    by_choice.pop("look-up-table")
+    least, most = min(by_choice.values(), key=float), max(by_choice.values(), key=float)
+    assert f"The choices tried lie between {least} and {most} and" in words
+
+
 def test_what_is_said_of_doubt_is_what_the_cards_say() -> None:
     doubt = {name: find(name).figures["doubt"] for name in ("limb-t1-ldm", "limb-t1-nnunet")}
     ranks = [f"{told['spearman_voxels']['kept_back']:.2f}" for told in doubt.values()]
