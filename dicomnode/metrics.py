@@ -35,7 +35,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from dicomnode.standing import Line, Standing
+    from dicomnode.cases.standing import Line, Standing
 
 STAGE_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 JOURNEY_BUCKETS_S: Final = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 3600, 14400, 86400)
@@ -68,7 +68,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
     "where": "of an audit record: file, syslog",
     "what": "undelivered, unproven",
-    "queue": "settle, synthesize, person, deliver, proof, notice (dicomnode.standing)",
+    "queue": "settle, synthesize, person, deliver, proof, notice (dicomnode.cases.standing)",
     "model": "the name of an installed model",
     "worker": "the name of a synthesize process on its machine, or `cli` for commands",
 }

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.findings import Finding
+    from pipeline.findings.findings import Finding
 
 REASONS: dict[str, str] = {
     # The files

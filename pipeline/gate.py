@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.errors import Implausible
-from pipeline.findings import Finding
+from pipeline.findings.findings import Finding
 
 if TYPE_CHECKING:
-    from models.card import ModelCard
-    from pipeline.preflight import Complaint
+    from models.inference.card import ModelCard
+    from pipeline.preflight.check import Complaint
 
 Gate = Literal["auto", "always_hold", "never_hold"]
 

@@ -56,17 +56,17 @@ from pydicom.uid import (
 )
 
 from dicomnode.errors import NodeError
-from dicomnode.incoming import identity
-from models.card import ModelCard
-from pipeline import phantom
-from pipeline.ct import Provenance, Sampling, write_ct
+from dicomnode.reception.request import identity
+from models.inference.card import ModelCard
+from pipeline.ct.write import Provenance, Sampling, write_ct
 from pipeline.errors import Unsuitable
-from pipeline.instance import DAMAGE
-from pipeline.series import only_series, read_series, stack_complete
-from pipeline.volume import read_volume
+from pipeline.phantom import thigh
+from pipeline.series.instance import DAMAGE
+from pipeline.series.series import only_series, read_series, stack_complete
+from pipeline.volume.volume import read_volume
 
 SAME_MM = 0.05
-"""The largest tolerance of the stack (`pipeline.stack.TOLERANCES`): a slice may lie this far from the grid."""
+"""The largest tolerance of the stack (`pipeline.series.stack.TOLERANCES`): a slice may lie this far from the grid."""
 
 MEMORY_BYTES = 3 * 2**30
 """Address space of the child; the libraries alone take a third of it."""
@@ -77,7 +77,7 @@ Change = Callable[[pydicom.Dataset, Draw], str]
 
 SLICES = 6
 TURN = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
-GRID = phantom.oblique_grid((SLICES, 32, 32), (4.0, 5.0, 5.0), TURN)
+GRID = thigh.oblique_grid((SLICES, 32, 32), (4.0, 5.0, 5.0), TURN)
 
 
 # --- the undamaged series --------------------------------------------------------------------------------------------
@@ -85,13 +85,13 @@ GRID = phantom.oblique_grid((SLICES, 32, 32), (4.0, 5.0, 5.0), TURN)
 
 def classic(into: Path, syntax: UID = ExplicitVRLittleEndian) -> None:
     """A classic series in any syntax that pydicom writes."""
-    for path in phantom.write_mr_series(phantom.thigh(GRID).mr, into):
+    for path in thigh.write_mr_series(thigh.thigh(GRID).mr, into):
         rewrite(path, syntax)
 
 
 def enhanced(into: Path, syntax: UID = ExplicitVRLittleEndian) -> None:
     """An Enhanced object in any syntax that pydicom writes."""
-    rewrite(phantom.write_enhanced_mr(phantom.thigh(GRID).mr, into), syntax)
+    rewrite(thigh.write_enhanced_mr(thigh.thigh(GRID).mr, into), syntax)
 
 
 def head_of(content: bytes) -> int:
@@ -520,7 +520,7 @@ CARD = ModelCard(
 )
 SAMPLING = Sampling(seed=7, steps=4, samples=2, to_model="linear", to_ct="linear", model_spacing_mm=(3.0, 1.0, 1.0))
 PROVENANCE = Provenance(CARD, SAMPLING, (), "cd" * 32, (), "0.1.0")
-HU = phantom.axial_grid((2, 8, 8), (5.0, 20.0, 20.0)).with_array(np.zeros((2, 8, 8), np.float32))
+HU = thigh.axial_grid((2, 8, 8), (5.0, 20.0, 20.0)).with_array(np.zeros((2, 8, 8), np.float32))
 
 
 def outcome(folder: Path, damaged: Path, syntax: UID, truth: Volume) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """What the tests that write CT objects say of their making: a model's card without weights, and a provenance."""
 
-from models.card import ModelCard
-from pipeline.provenance import Provenance, Sampling
+from models.inference.card import ModelCard
+from pipeline.ct.provenance import Provenance, Sampling
 
 CARD = ModelCard(
     name="limb-t1-ldm",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydicom.dataelem import DataElement
 
-from pipeline.announced import announced, lacks_announced
-from pipeline.choice import Choice
-from pipeline.series import Series, only_series, read_series, stack_complete
+from pipeline.series.announced_count import announced, lacks_announced
+from pipeline.series.series import Series, only_series, read_series, stack_complete
+from pipeline.series.volume_choice import Choice
 
 
 @pytest.mark.parametrize(

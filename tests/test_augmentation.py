@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from models import augmentation, pairs
-from models.augmentation import KNOTS, Acquisition, Warp
-from models.latent_diffusion import LatentDiffusion
-from models.lesson import Lesson
-from models.pairs import Pair, Patch
-from models.recipe import BadRecipe, read_recipe
+from models.data import augmentation, pairs
+from models.data.augmentation import KNOTS, Acquisition, Warp
+from models.data.pairs import Pair, Patch
+from models.data.recipe import BadRecipe, read_recipe
+from models.networks.batches import Lesson
+from models.networks.latent_diffusion import LatentDiffusion
 
 RECIPE = Path(__file__).parents[1] / "config" / "train" / "limb-t1-nnunet.yaml"
 SIZE = (6, 24, 20)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.body import outline
-from models.intensity import homogenised
+from models.data.body import outline
+from models.data.intensity import homogenised
 
 SHAPE = (48, 40, 40)
 SLICE, ROW, COLUMN = np.indices(SHAPE)

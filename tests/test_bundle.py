@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from models.card import UnknownModel, find
-from models.weights import load_model
-from pipeline.bundle import write_bundle
-from pipeline.phantom import axial_grid, thigh
-from pipeline.synthesize import predict_nifti
+from models.inference.card import UnknownModel, find
+from models.inference.weights import load_model
+from pipeline.monai_bundle import write_bundle
+from pipeline.phantom.thigh import axial_grid, thigh
+from pipeline.volume.synthesize import predict_nifti
 
 
 def test_monai_runs_the_bundle_and_makes_the_same_ct(tmp_path: Path) -> None:

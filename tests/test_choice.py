@@ -12,15 +12,15 @@ import pytest
 from highdicom import Volume
 from pydicom.uid import generate_uid
 
-from pipeline import phantom
-from pipeline.choice import UNAMBIGUOUS, WORDS, Choice
 from pipeline.errors import Unsuitable
-from pipeline.series import Selection, only_series, read_series, select, stack_complete
-from pipeline.stack import TOLERANCES, Tolerances
-from pipeline.volume import read_stack
+from pipeline.phantom import thigh
+from pipeline.series.series import Selection, only_series, read_series, select, stack_complete
+from pipeline.series.stack import TOLERANCES, Tolerances
+from pipeline.series.volume_choice import UNAMBIGUOUS, WORDS, Choice
+from pipeline.volume.volume import read_stack
 
-GRID = phantom.axial_grid((12, 24, 28), (3.2, 6.0, 6.0))
-MR = phantom.thigh(GRID).mr
+GRID = thigh.axial_grid((12, 24, 28), (3.2, 6.0, 6.0))
+MR = thigh.thigh(GRID).mr
 
 Change = Callable[[pydicom.Dataset], object]
 """What is done to the data set of a file."""
@@ -42,14 +42,14 @@ UNCHANGED = put()
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A regular axial series of 12 slices, 3.2 mm apart."""
-    phantom.write_mr_series(MR, tmp_path)
+    thigh.write_mr_series(MR, tmp_path)
     return tmp_path
 
 
 def add(folder: Path, volume: Volume, name: str, change: Change = UNCHANGED, slices: int | None = None) -> None:
     """Write more slices into a series: of `volume`, the first `slices` of them, changed."""
     first = pydicom.dcmread(folder / "0001.dcm")
-    for path in phantom.write_mr_series(volume[:slices], folder / name, seed=len(name)):
+    for path in thigh.write_mr_series(volume[:slices], folder / name, seed=len(name)):
         image = pydicom.dcmread(path)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
             setattr(image, keyword, getattr(first, keyword))
@@ -132,13 +132,13 @@ def test_files_that_are_no_images_are_counted(folder: Path) -> None:
 
 
 def test_a_localizer_alone_is_refused_as_such(tmp_path: Path) -> None:
-    phantom.write_mr_series(MR, tmp_path)
+    thigh.write_mr_series(MR, tmp_path)
     edit(tmp_path, put(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
     assert refusal(tmp_path).code == "LOCALIZER"
 
 
 def test_three_planes_alone_are_of_mixed_orientation(tmp_path: Path) -> None:
-    phantom.write_mr_series(plane((1, 0, 0, 0, 1, 0)), tmp_path)
+    thigh.write_mr_series(plane((1, 0, 0, 0, 1, 0)), tmp_path)
     add(tmp_path, plane(SAGITTAL), "sagittal")
     add(tmp_path, plane(CORONAL), "coronal")
     error = refusal(tmp_path)
@@ -174,7 +174,7 @@ def test_a_gap_stays_a_gap_when_localizers_come_along(folder: Path) -> None:
 
 
 def test_two_stacks_of_different_orientation_are_two_volumes_and_one_can_be_chosen(folder: Path) -> None:
-    sagittal = phantom.thigh(phantom.oblique_grid((9, 24, 24), (4.0, 6.0, 6.0), np.eye(3)[[2, 1, 0]])).mr
+    sagittal = thigh.thigh(thigh.oblique_grid((9, 24, 24), (4.0, 6.0, 6.0), np.eye(3)[[2, 1, 0]])).mr
     add(folder, sagittal, "second")
     error = refusal(folder)
     assert error.code == "SEVERAL_VOLUMES"
@@ -249,7 +249,7 @@ def frame_type(*values: str) -> Change:
     ],
 )
 def test_a_multi_frame_object_says_in_other_places_that_it_is_calculated(tmp_path: Path, change: Change) -> None:
-    path = phantom.write_enhanced_mr(MR, tmp_path)
+    path = thigh.write_enhanced_mr(MR, tmp_path)
     assert is_whole(selected(tmp_path))  # T1 as the third value of its Frame Type is a contrast
     image = pydicom.dcmread(path)
     change(image)
@@ -431,7 +431,7 @@ def test_a_stack_beyond_the_site_s_limits_is_refused_with_the_figure(
 
 
 def test_slices_too_far_apart_are_told_from_pixels_too_large(tmp_path: Path) -> None:
-    phantom.write_mr_series(phantom.thigh(phantom.axial_grid((6, 8, 8), (12.0, 6.0, 6.0))).mr, tmp_path)
+    thigh.write_mr_series(thigh.thigh(thigh.axial_grid((6, 8, 8), (12.0, 6.0, 6.0))).mr, tmp_path)
     assert str(refusal(tmp_path)) == "TOO_COARSE: slices 12 mm apart; at most 10 mm are allowed"
 
 

@@ -12,12 +12,13 @@ import SimpleITK
 import torch
 import yaml
 
-from models import cohort, train
-from models.cross_validation import Fold, within
-from models.pairs import BadPair
-from models.recipe import BadRecipe, read_recipe
-from models.tissue import read_segmenter
-from models.weights import load_model
+from models.data import patients as cohort
+from models.data.pairs import BadPair
+from models.data.recipe import BadRecipe, read_recipe
+from models.inference.weights import load_model
+from models.training import train
+from models.training.cross_validation import Fold, within
+from models.training.tissue_segmenter import read_segmenter
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
 SPACING = (1.0, 1.0, 3.0)

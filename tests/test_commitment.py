@@ -27,18 +27,18 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu import P_DATA_TF
 
-from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE
-from dicomnode.commitment_ledger import Commitments
-from dicomnode.commitment_scp import Provider
-from dicomnode.config import Config
-from dicomnode.deliver import send
-from dicomnode.destination import Destination
-from dicomnode.ledger import Ledger
-from dicomnode.receive import Receiver
-from dicomnode.schema import CommitmentRow
-from dicomnode.sections import Commitment, Node, Peer, Receive
-from dicomnode.spool import Spool
-from pipeline import phantom
+from dicomnode.commitment.push_model import PUSH_MODEL, WELL_KNOWN_INSTANCE
+from dicomnode.commitment.requests import Commitments
+from dicomnode.commitment.scp import Provider
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Commitment, Node, Peer, Receive
+from dicomnode.delivery.storage_scu import send
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.tables import CommitmentRow
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
+from pipeline.phantom import thigh
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
@@ -52,7 +52,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A small MR series, one file a slice."""
     affine = np.array([[0, 0, 8.0, -60], [0, 8.0, 0, -60], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(6, 16, 16), coordinate_system="PATIENT")
-    return phantom.write_mr_series(phantom.thigh(geometry).mr, tmp_path_factory.mktemp("series"))
+    return thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("series"))
 
 
 def referenced(paths: Sequence[Path]) -> dict[str, str]:

@@ -19,15 +19,15 @@ from matplotlib.path import Path as Polygon
 from pydicom import Dataset
 from skimage.draw import polygon2mask
 
-from models.body import Mask, fill_slices
-from pipeline.companion_kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
-from pipeline.companions import Content, write_companions
-from pipeline.contours import MOST_POINTS, outlines
-from pipeline.ct import write_ct
-from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
-from pipeline.report import Case, Happened, pdf_of
-from pipeline.series import Series, read_instance
-from pipeline.told import write_told
+from models.data.body import Mask, fill_slices
+from pipeline.companions.contours import MOST_POINTS, outlines
+from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
+from pipeline.companions.told import write_told
+from pipeline.companions.write import Content, write_companions
+from pipeline.ct.write import write_ct
+from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
+from pipeline.report.case_report import Case, Happened, pdf_of
+from pipeline.series.series import Series, read_instance
 from tests.provenance import PROVENANCE
 
 GRID = axial_grid((9, 60, 72), (2.5, 3.1, 3.1), (12.34567, -45.67891, 321.98765))

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from dicomnode.config import AS_CONFIGURED, Config, Convert, Rule, dump, load
-from dicomnode.destination import Destination
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.config.peers import Caller, ClientTls
+from dicomnode.config.rules import settings_of
+from dicomnode.config.sections import Output, Receive, Settle
+from dicomnode.config.settings import Settings
 from dicomnode.errors import ConfigError
-from dicomnode.rules import settings_of
-from dicomnode.sections import Output, Receive, Settle
-from dicomnode.settings import Settings
-from dicomnode.trust import Caller, ClientTls
-from pipeline.choice import Choice
-from pipeline.ct import Equipment, Labels
-from pipeline.stack import Tolerances
+from pipeline.ct.write import Equipment, Labels
+from pipeline.series.stack import Tolerances
+from pipeline.series.volume_choice import Choice
 
 SHIPPED = files("config").joinpath("node.yaml")
 DESTINATION = "{name: tps, ae_title: TPS, host: 192.0.2.1, port: 104}"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.conflicts import Conflicts
 from dicomnode.errors import WrongState
-from dicomnode.ledger import Ledger
-from dicomnode.schema import Plan
-from dicomnode.states import State
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.uid_conflicts import Conflicts
 
 SERIES = "1.2.3"
 

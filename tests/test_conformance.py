@@ -15,17 +15,17 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.presentation import build_context
 
-from dicomnode.commitment_ledger import Commitments
-from dicomnode.commitment_scp import Provider
-from dicomnode.config import Config
-from dicomnode.conformance import statement
-from dicomnode.deliver import send
-from dicomnode.destination import Destination
-from dicomnode.ledger import Ledger, connect, database_url
-from dicomnode.receive import Receiver
-from dicomnode.sections import Node, Receive
-from dicomnode.spool import Spool
-from pipeline import phantom
+from dicomnode.cli.conformance import statement
+from dicomnode.commitment.requests import Commitments
+from dicomnode.commitment.scp import Provider
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node, Receive
+from dicomnode.delivery.storage_scu import send
+from dicomnode.ledger.ledger import Ledger, connect, database_url
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
+from pipeline.phantom import thigh
 
 CLASSES = [UID(uid) for uid, entry in UID_dictionary.items() if entry[1] == "SOP Class"]
 SYNTAXES = [UID(uid) for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"]
@@ -102,7 +102,7 @@ HERE = Destination(name="here", ae_title="HERE", host="127.0.0.1", port=1)
 def phantom_ct(folder: Path) -> list[Path]:
     """One file of class CT Image Storage."""
     data_set = pydicom.dcmread(
-        phantom.write_mr_series(phantom.thigh(phantom.axial_grid((6, 16, 16), (8.0, 10.0, 10.0))).mr, folder)[0]
+        thigh.write_mr_series(thigh.thigh(thigh.axial_grid((6, 16, 16), (8.0, 10.0, 10.0))).mr, folder)[0]
     )
     data_set.SOPClassUID = data_set.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2")
     data_set.save_as(folder / "ct.dcm", enforce_file_format=True)

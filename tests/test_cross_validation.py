@@ -14,12 +14,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnode.cli import main
-from models import checkpoint, cross_validation, curves, train, validate
-from models.card import read_card
-from models.cross_validation import Fold, budgeted, deal, read_fold
-from models.methods import METHODS, build
-from models.recipe import BadRecipe, Recipe, read_recipe
+from dicomnode.cli.main import main
+from models.data.recipe import BadRecipe, Recipe, read_recipe
+from models.inference.card import read_card
+from models.networks.registry import METHODS, build
+from models.training import checkpoint, cross_validation, curves, train, validation
+from models.training.cross_validation import Fold, budgeted, deal, read_fold
 
 TILE = [4, 16, 16]
 
@@ -195,8 +195,8 @@ def test_the_time_of_measuring_is_no_training_time(recipe_path: Path, monkeypatc
     """On the test's clock a step takes a minute and a measurement an hour."""
     changed(recipe_path, validation=["C"], milestones=[2])
     clock = [0.0]
-    monkeypatch.setattr("models.train.time.process_time", lambda: clock[0])
-    follow, scores_of = train.follow, validate.scores_of
+    monkeypatch.setattr("models.training.train.time.process_time", lambda: clock[0])
+    follow, scores_of = train.follow, validation.scores_of
 
     def a_minute(*given: Any) -> None:
         clock[0] += 60
@@ -207,7 +207,7 @@ def test_the_time_of_measuring_is_no_training_time(recipe_path: Path, monkeypatc
         return scores_of(*given)
 
     monkeypatch.setattr(train, "follow", a_minute)
-    monkeypatch.setattr(validate, "scores_of", an_hour)
+    monkeypatch.setattr(validation, "scores_of", an_hour)
     card = train.main(recipe_path, device="cpu")
     assert card.figures["training"]["train"]["minutes"] == 4
     assert [(row["step"], row["minutes"]) for row in card.figures["milestones"]] == [(2, 2)]

@@ -21,15 +21,24 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from scipy.spatial.transform import Rotation
 
-from pipeline.ct import Equipment, Labels, Provenance, Sampling, ct_series_uid, scanner_time, stored_values, write_ct
-from pipeline.ct_modules import ImageGrid
-from pipeline.elements import decimal_string
+from pipeline.ct.elements import decimal_string
+from pipeline.ct.modules import ImageGrid
+from pipeline.ct.write import (
+    Equipment,
+    Labels,
+    Provenance,
+    Sampling,
+    ct_series_uid,
+    scanner_time,
+    stored_values,
+    write_ct,
+)
 from pipeline.errors import Unsuitable
-from pipeline.findings import Finding
-from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
-from pipeline.preflight import preflight
-from pipeline.profile import load_profile
-from pipeline.series import Series, read_instance, read_series
+from pipeline.findings.findings import Finding
+from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
+from pipeline.preflight.check import preflight
+from pipeline.preflight.profile import load_profile
+from pipeline.series.series import Series, read_instance, read_series
 from pipeline.standard import keywords_of
 from tests.provenance import CARD, SAMPLING
 

@@ -22,26 +22,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
-from dicomnode.archive import serving
-from dicomnode.deliver import Receipt, echo, outcome, send
-from dicomnode.destination import Destination
+from dicomnode.cli.demo_archive import serving
+from dicomnode.config.destination import Destination
+from dicomnode.delivery.storage_scu import Receipt, echo, outcome, send
 from dicomnode.errors import Undelivered
 from dicomnode.metrics import REGISTRY
-from pipeline import phantom
+from pipeline.phantom import thigh
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
 
 
-def volume() -> phantom.Phantom:
+def volume() -> thigh.Phantom:
     affine = np.array([[0, 0, 8.0, -60], [0, 8.0, 0, -60], [5.0, 0, 0, 0], [0, 0, 0, 1]])
-    return phantom.thigh(VolumeGeometry(affine=affine, spatial_shape=(8, 16, 16), coordinate_system="PATIENT"))
+    return thigh.thigh(VolumeGeometry(affine=affine, spatial_shape=(8, 16, 16), coordinate_system="PATIENT"))
 
 
 @pytest.fixture(scope="module")
 def mr_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A small MR series: of a class that our archive does not accept."""
-    return phantom.write_mr_series(volume().mr, tmp_path_factory.mktemp("mr"))
+    return thigh.write_mr_series(volume().mr, tmp_path_factory.mktemp("mr"))
 
 
 @pytest.fixture(scope="module")
@@ -340,8 +340,8 @@ def test_an_archive_that_cannot_listen_says_so(tmp_path: Path) -> None:
 
 STOPPED = """
 import os, signal, sys
-from dicomnode.destination import Destination
-from dicomnode.deliver import associated
+from dicomnode.config.destination import Destination
+from dicomnode.delivery.storage_scu import associated
 from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ, A_RELEASE_RQ
 from pynetdicom.presentation import build_context

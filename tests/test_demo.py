@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.phantom import TISSUES, axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import TISSUES, axial_grid, thigh
 
-COMMAND = [sys.executable, "-m", "dicomnode.cli", "demo"]
+COMMAND = [sys.executable, "-m", "dicomnode.cli.main", "demo"]
 PATIENCE_S = 280
 
 

@@ -11,8 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from dicomnode.config import Config, load
-from dicomnode.node import ROLES
+from dicomnode.config.load import Config, load
+from dicomnode.node.roles import ROLES
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"

@@ -12,10 +12,11 @@ import pytest
 import SimpleITK
 from numpy.typing import NDArray
 
-from dicomnode import dose as doses
-from dicomnode.cli import main
-from models import dose, dose_report
-from models.pairs import Pair
+from dicomnode.cli import evaluation as doses
+from dicomnode.cli.main import main
+from models.data.pairs import Pair
+from models.evaluation import dose_report
+from models.measures import dose
 
 SPACING_MM = (4.0, 2.0, 2.0)
 SHAPE = (16, 44, 44)

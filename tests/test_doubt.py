@@ -12,9 +12,14 @@ from highdicom import Volume, VolumeGeometry
 from scipy import ndimage
 from torch import nn
 
-from models.card import ModelCard
-from models.doubt import MEASURES, Doubt, measures_by_slab
-from models.doubt_training import (
+from models.data.intensity import homogenised, normalise_mr
+from models.data.pairs import Pair
+from models.inference.card import ModelCard
+from models.inference.uncertainty import MEASURES, Doubt, measures_by_slab
+from models.inference.weights import load_model, save_model
+from models.networks.latent_diffusion import LatentDiffusion
+from models.networks.registry import build
+from models.training.uncertainty import (
     Example,
     Held,
     Sample,
@@ -27,16 +32,11 @@ from models.doubt_training import (
     sample_of,
     taught_by,
 )
-from models.intensity import homogenised, normalise_mr
-from models.latent_diffusion import LatentDiffusion
-from models.methods import build
-from models.pairs import Pair
-from models.weights import load_model, save_model
-from pipeline.nifti import UNCERTAINTY, read_nifti
-from pipeline.phantom import thigh, write_mr_series
-from pipeline.run import Options, convert
-from pipeline.series import only_series, read_series
-from pipeline.synthesize import synthesize
+from pipeline.convert import Options, convert
+from pipeline.phantom.thigh import thigh, write_mr_series
+from pipeline.series.series import only_series, read_series
+from pipeline.volume.nifti import UNCERTAINTY, read_nifti
+from pipeline.volume.synthesize import synthesize
 
 TINY: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},
@@ -126,7 +126,7 @@ def test_measures_do_not_know_the_slabs_in_which_they_are_taken(monkeypatch: pyt
     mr, hu = torch.rand((2, 35, 19, 21), generator=generator)
     body = torch.ones(mr.shape, dtype=torch.bool)
     by_slab = measures_of(mr, 1000 * hu, body)
-    monkeypatch.setattr("models.doubt.SLAB", 64)
+    monkeypatch.setattr("models.inference.uncertainty.SLAB", 64)
     assert by_slab.shape == (mr.numel(), MEASURES)
     torch.testing.assert_close(by_slab, measures_of(mr, 1000 * hu, body))
 
@@ -144,7 +144,7 @@ def varied(name: str, seed: int, times: float = 1.0) -> Sample:
 def test_the_sd_that_is_learned_is_that_of_the_errors_of_patients_it_did_not_see(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("models.doubt_training.BATCH", 256)
+    monkeypatch.setattr("models.training.uncertainty.BATCH", 256)
     doubt, figures = taught_by(
         [varied(name, seed) for seed, name in enumerate("ABCD")], [varied("E", 9)], {"steps": 250, "hidden": 6}, 0
     )
@@ -161,7 +161,7 @@ def test_the_sd_that_is_learned_is_that_of_the_errors_of_patients_it_did_not_see
 def test_the_factor_makes_up_for_errors_that_are_larger_on_patients_the_model_never_saw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("models.doubt_training.BATCH", 256)
+    monkeypatch.setattr("models.training.uncertainty.BATCH", 256)
     learned = [varied(name, seed) for seed, name in enumerate("AB")]
     kept = [varied("C", 9, 3.0), varied("D", 10, 3.0)]
     doubt, figures = taught_by(learned, kept, {"steps": 150, "hidden": 6}, 0)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from pipeline.elements import copied, data_set, decimal, decimal_string, elements, plain, raw_bytes, sequence
+from pipeline.ct.elements import copied, data_set, decimal, decimal_string, elements, plain, raw_bytes, sequence
 
 
 @given(st.floats(-99999, 99999))

@@ -26,14 +26,14 @@ import pytest
 import yaml
 from pydicom.dataset import Dataset
 
-from dicomnode.config import Config, load
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import JobRow
-from dicomnode.states import Fact, State
-from pipeline.grid import axial_geometry
-from pipeline.preflight import preflight
-from pipeline.series import Series, only_series, read_series
-from pipeline.volume import read_volume
+from dicomnode.config.load import Config, load
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.tables import JobRow
+from pipeline.preflight.check import preflight
+from pipeline.series.series import Series, only_series, read_series
+from pipeline.volume.ct_grid import axial_geometry
+from pipeline.volume.volume import read_volume
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
@@ -156,7 +156,7 @@ def site(
     config = load(folder / "node.yaml")
     orthanc.know("node", config.node.ae_title, config.node.port)
     with (folder / "log").open("wb") as log:
-        command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(folder / "node.yaml")]
+        command = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(folder / "node.yaml")]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     ledger = Ledger(database_url(config))
     try:

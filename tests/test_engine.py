@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnode import engine
-from dicomnode.config import Config
-from dicomnode.engine import back_off_s, delivery_id, synthesis_id
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node
+from dicomnode.engine import queues as engine
+from dicomnode.engine.queues import back_off_s, delivery_id, synthesis_id
 from dicomnode.errors import RoleTaken
-from dicomnode.ledger import Ledger
-from dicomnode.sections import Node
+from dicomnode.ledger.ledger import Ledger
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import pytest
 from highdicom import Volume
 from pydicom.uid import generate_uid
 
-from pipeline import phantom
-from pipeline.choice import UNAMBIGUOUS, Choice
 from pipeline.errors import Unsuitable
-from pipeline.series import only_series, read_series
-from pipeline.volume import read_volume
+from pipeline.phantom import thigh
+from pipeline.series.series import only_series, read_series
+from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
+from pipeline.volume.volume import read_volume
 
 TURN = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
-MR = phantom.thigh(phantom.oblique_grid((7, 16, 20), (3.2, 6.0, 6.0), TURN)).mr
+MR = thigh.thigh(thigh.oblique_grid((7, 16, 20), (3.2, 6.0, 6.0), TURN)).mr
 
 Change = Callable[[pydicom.Dataset], None]
 
@@ -29,7 +29,7 @@ def read(path: Path, choice: Choice = UNAMBIGUOUS) -> Volume:
 
 def enhanced(into: Path, change: Change) -> Path:
     """The phantom as one Enhanced object, changed."""
-    path = phantom.write_enhanced_mr(MR, into)
+    path = thigh.write_enhanced_mr(MR, into)
     image = pydicom.dcmread(path)
     change(image)
     image.save_as(path)
@@ -116,7 +116,7 @@ def test_every_frame_has_its_own_rescale(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_concatenation_in_any_order_is_one_volume(reverse: bool, tmp_path: Path) -> None:
     """Parts of one object (PS3.3 C.7.6.16.1) with a UID each, arriving in either order."""
-    whole = pydicom.dcmread(phantom.write_enhanced_mr(MR, tmp_path / "whole"))
+    whole = pydicom.dcmread(thigh.write_enhanced_mr(MR, tmp_path / "whole"))
     groups = list(whole.PerFrameFunctionalGroupsSequence)
     pixels = np.frombuffer(whole.PixelData, "<u2").reshape(len(groups), -1)
     (tmp_path / "parts").mkdir()

@@ -14,13 +14,13 @@ import SimpleITK
 import yaml
 from numpy.typing import NDArray
 
-from dicomnode.cli import main
-from models import effort
-from models.card import ModelCard, find
-from models.evaluate import Terms, method_of
-from models.groups import region_of
-from models.pairs import read_pairs
-from models.sampling import read_settings
+from dicomnode.cli.main import main
+from models.data.pairs import read_pairs
+from models.evaluation import training_cost
+from models.evaluation.evaluate import Terms, method_of
+from models.evaluation.groups import region_of
+from models.evaluation.sampler_settings import read_settings
+from models.inference.card import ModelCard, find
 
 SHAPE = (12, 40, 36)
 SPACING_MM = (1.5, 1.25, 3.0)
@@ -232,19 +232,21 @@ def card_with(milestones: list[dict[str, float]], minutes: float) -> ModelCard:
 def test_equal_steps_are_those_that_every_fold_has() -> None:
     first = card_with([{"step": step, "minutes": step / 10, "mae": 60 - step, "mae_bone": 400} for step in (10, 20)], 3)
     second = card_with([{"step": 20, "minutes": 4, "mae": 50, "mae_bone": 300}], 5)
-    assert effort.effort_of([first, second]) == effort.Effort(40, 5)
-    assert effort.milestones_of([first, second]) == {20: {"minutes": 3, "mae": 45, "mae_bone": 350}}
-    assert effort.table({"crossed": [first, second], "single": [first], "floor": []}) == [
+    assert training_cost.effort_of([first, second]) == training_cost.Effort(40, 5)
+    assert training_cost.milestones_of([first, second]) == {20: {"minutes": 3, "mae": 45, "mae_bone": 350}}
+    assert training_cost.table({"crossed": [first, second], "single": [first], "floor": []}) == [
         ["steps", "crossed: MAE (HU) after minutes", "single: MAE (HU) after minutes"],
         ["10", "", "50.0 after 1.0"],
         ["20", "45.0 after 3.0", "40.0 after 2.0"],
     ]
-    assert effort.effort_of([dataclasses.replace(first, figures={})]) is None
+    assert training_cost.effort_of([dataclasses.replace(first, figures={})]) is None
     old = {"training": {"first": {"steps": 10, "minutes": None}, "last": {"steps": 5, "minutes": 2.0}}}
-    assert effort.effort_of([dataclasses.replace(first, figures=old)]) == effort.Effort(15, 2, complete=False)
-    assert effort.effort_of([]) is None
-    assert effort.curves({"floor": []}) is None
-    assert effort.curves({"single": [first]}) is not None
+    assert training_cost.effort_of([dataclasses.replace(first, figures=old)]) == training_cost.Effort(
+        15, 2, complete=False
+    )
+    assert training_cost.effort_of([]) is None
+    assert training_cost.curves({"floor": []}) is None
+    assert training_cost.curves({"single": [first]}) is not None
 
 
 def test_folders_of_synthrad_are_read_and_their_mask_is_where_scores_are_taken(pairs: Path, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import Config
-from dicomnode.evidence import Evidence
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
-from pipeline.series import read_instance
+from dicomnode.config.load import Config
+from dicomnode.reception.evidence import Evidence
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
+from pipeline.series.series import read_instance
 
 SLICES = 8
 

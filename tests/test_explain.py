@@ -8,13 +8,13 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicomnode.conditions import When
-from dicomnode.config import Config, Convert, Rule
-from dicomnode.explain import explain, sentences
-from dicomnode.sections import Receive
-from pipeline.choice import Choice
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from dicomnode.cli.explain import explain, sentences
+from dicomnode.config.load import Config, Convert, Rule
+from dicomnode.config.rule_conditions import When
+from dicomnode.config.sections import Receive
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
+from pipeline.series.volume_choice import Choice
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ import numpy as np
 import pydicom
 import pytest
 
-from models.body import outline
-from models.card import find, installed
-from models.plausibility import MEASURES, Images, Scan, limits_of, measured
-from models.void import voids
+from models.data.body import outline
+from models.data.void import voids
+from models.inference.card import find, installed
+from models.measures.plausibility import MEASURES, Images, Scan, limits_of, measured
 from pipeline.errors import Implausible
-from pipeline.findings import MEANINGS, Finding, inspect, judged
+from pipeline.findings.findings import MEANINGS, Finding, inspect, judged
+from pipeline.findings.header_findings import header_findings
 from pipeline.gate import ALWAYS_HELD, Gate, Hold, also, hold_of, refuse
-from pipeline.header_findings import header_findings
-from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
-from pipeline.preflight import Complaint
-from pipeline.prepare import model_grid, on_model_grid
-from pipeline.series import read_series
-from pipeline.volume import resample
+from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
+from pipeline.preflight.check import Complaint
+from pipeline.series.series import read_series
+from pipeline.volume.prepare import model_grid, on_model_grid
+from pipeline.volume.volume import resample
 
 SPACING_MM = (3.0, 1.0, 1.0)
 

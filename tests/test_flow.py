@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
-from models import flow, latent_diffusion
-from models.latent_diffusion import LatentDiffusion
-from models.lesson import Lesson
-from models.pairs import Patch
-from models.recipe import Stage, read_recipe
+from models.data.pairs import Patch
+from models.data.recipe import Stage, read_recipe
+from models.networks import latent_diffusion, schedules
+from models.networks.batches import Lesson
+from models.networks.latent_diffusion import LatentDiffusion
 
-SPOKEN = [(schedule, said) for schedule, path in flow.SCHEDULES.items() for said in path.predictions]
+SPOKEN = [(schedule, said) for schedule, path in schedules.SCHEDULES.items() for said in path.predictions]
 """Every schedule with every prediction that it knows."""
 CHOICES = [
     *(("concat", said, schedule) for schedule, said in SPOKEN),
@@ -57,27 +57,27 @@ def latents(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def perfect(
-    path: flow.Schedule, prediction: str, z: torch.Tensor, t: torch.Tensor, clean: torch.Tensor
+    path: schedules.Schedule, prediction: str, z: torch.Tensor, t: torch.Tensor, clean: torch.Tensor
 ) -> torch.Tensor:
     """What a network says that knows the clean latent."""
     a, s = path.levels(t)
-    return flow.said_of(prediction, clean, (z - a * clean) / s, (a, s))
+    return schedules.said_of(prediction, clean, (z - a * clean) / s, (a, s))
 
 
 @given(t=st.floats(0.01, 1.0), seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_the_clean_latent_and_each_prediction_follow_from_each_prediction(t: float, seed: int) -> None:
     clean, noise = latents(seed)
-    for path in flow.SCHEDULES.values():
+    for path in schedules.SCHEDULES.values():
         times = path.nearest(torch.tensor([t], dtype=torch.float64))
         z, levels = path.path(clean, noise, times), path.levels(times)
         for prediction in path.predictions:
-            said = flow.said_of(prediction, clean, noise, levels)
-            found = flow.clean_of(prediction, z, said, levels)
+            said = schedules.said_of(prediction, clean, noise, levels)
+            found = schedules.clean_of(prediction, z, said, levels)
             torch.testing.assert_close(found, clean, atol=1e-11, rtol=0)
             for other in path.predictions:
                 again = perfect(path, other, z, times, found)
-                wanted = flow.said_of(other, clean, noise, levels)
+                wanted = schedules.said_of(other, clean, noise, levels)
                 torch.testing.assert_close(again, wanted, atol=1e-9, rtol=0)
 
 
@@ -86,12 +86,12 @@ def test_the_clean_latent_and_each_prediction_follow_from_each_prediction(t: flo
 def test_a_perfect_denoiser_reaches_the_clean_latent_in_any_number_of_steps(
     schedule: str, prediction: str, steps: int
 ) -> None:
-    path, (clean, noise) = flow.SCHEDULES[schedule], latents(steps)
+    path, (clean, noise) = schedules.SCHEDULES[schedule], latents(steps)
     times: list[float] = []
 
     def denoise(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         times.append(t.item())
-        return flow.clean_of(prediction, z, perfect(path, prediction, z, t, clean), path.levels(t))
+        return schedules.clean_of(prediction, z, perfect(path, prediction, z, t, clean), path.levels(t))
 
     found = path.sample(denoise, noise, steps, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, clean, atol=1e-9, rtol=0)
@@ -102,7 +102,7 @@ def test_a_perfect_denoiser_reaches_the_clean_latent_in_any_number_of_steps(
 
 @pytest.mark.parametrize("schedule", ["rectified", "ddim"])
 def test_a_sampler_that_draws_nothing_follows_the_path_on_which_the_latent_became_noise(schedule: str) -> None:
-    path, (clean, noise) = flow.SCHEDULES[schedule], latents(1)
+    path, (clean, noise) = schedules.SCHEDULES[schedule], latents(1)
     start = path.path(clean, noise, torch.ones(1, dtype=torch.float64))
 
     def denoise(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ def test_a_sampler_that_draws_nothing_follows_the_path_on_which_the_latent_becam
 @pytest.mark.parametrize(("schedule", "steps"), [("rectified", 0), ("ddpm", 0), ("ddim", 1001)])
 def test_a_number_of_steps_that_a_sampler_has_not_is_refused(schedule: str, steps: int) -> None:
     with pytest.raises(ValueError, match=rf"steps?, not {steps}"):
-        flow.SCHEDULES[schedule].sample(lambda z, _: z, torch.zeros(1, 1, 1, 1, 1), steps, torch.Generator())
+        schedules.SCHEDULES[schedule].sample(lambda z, _: z, torch.zeros(1, 1, 1, 1, 1), steps, torch.Generator())
 
 
 @pytest.mark.parametrize("prediction", ["clean", "v", "epsilon"])
@@ -123,13 +123,13 @@ def test_a_number_of_steps_that_a_sampler_has_not_is_refused(schedule: str, step
 def test_each_of_a_thousand_steps_is_monais(schedule: str, prediction: str) -> None:
     kind = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}[schedule]
     word = {"clean": "sample", "v": "v_prediction", "epsilon": "epsilon"}[prediction]
-    theirs, ours = kind(1000, clip_sample=False, prediction_type=word, **MONAI), flow.SCHEDULES[schedule]
-    assert isinstance(ours, flow.Diffusion)
+    theirs, ours = kind(1000, clip_sample=False, prediction_type=word, **MONAI), schedules.SCHEDULES[schedule]
+    assert isinstance(ours, schedules.Diffusion)
     z, said = (latent.float() for latent in latents(2))
     for number in (1000, 999, 500, 2, 1):
         t, to = torch.tensor([number / 1000]), torch.tensor([(number - 1) / 1000])
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(number))
-        clean = flow.clean_of(prediction, z, said, ours.levels(t))
+        clean = schedules.clean_of(prediction, z, said, ours.levels(t))
         wanted, seen = theirs.step(said, number - 1, z, generator=torch.Generator().manual_seed(number))
         torch.testing.assert_close(clean, seen, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(ours.step(z, clean, t, to, noise), wanted, atol=1e-4, rtol=1e-4)
@@ -139,14 +139,14 @@ def test_a_latent_is_noised_as_by_monai() -> None:
     clean, noise = latents(3)
     for number in (1, 400, 1000):
         theirs = DDPMScheduler(1000, **MONAI).add_noise(clean, noise, torch.tensor([number - 1]))
-        ours = flow.SCHEDULES["ddpm"].path(clean, noise, torch.tensor([number / 1000], dtype=torch.float64))
+        ours = schedules.SCHEDULES["ddpm"].path(clean, noise, torch.tensor([number / 1000], dtype=torch.float64))
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_drawn_times_become_those_of_the_schedule() -> None:
     drawn = torch.tensor([0.0, 0.0004, 0.5, 0.99999, 1.0])
-    assert flow.SCHEDULES["ddpm"].nearest(drawn).tolist() == pytest.approx([0.001, 0.001, 0.5, 1.0, 1.0])
-    assert torch.equal(flow.SCHEDULES["rectified"].nearest(drawn), drawn)
+    assert schedules.SCHEDULES["ddpm"].nearest(drawn).tolist() == pytest.approx([0.001, 0.001, 0.5, 1.0, 1.0])
+    assert torch.equal(schedules.SCHEDULES["rectified"].nearest(drawn), drawn)
 
 
 @pytest.mark.parametrize(("conditioning", "prediction", "schedule"), CHOICES)
@@ -200,7 +200,7 @@ def test_an_architecture_that_says_nothing_of_it_is_computed_as_before_there_was
         denoiser_channels=[8, 8],
         groups=0,
     )
-    assert (old.conditioning, old.prediction, old.schedule) == ("concat", "clean", flow.SCHEDULES["rectified"])
+    assert (old.conditioning, old.prediction, old.schedule) == ("concat", "clean", schedules.SCHEDULES["rectified"])
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from models.weights import load_model
-from pipeline.ct import write_ct
+from models.inference.weights import load_model
+from pipeline.convert import Options, convert
+from pipeline.ct.write import write_ct
 from pipeline.errors import Unsuitable
-from pipeline.grid import MOST_VOXELS, OutputGrid, axial_geometry, output_geometry
-from pipeline.phantom import axial_grid, oblique_grid, thigh, write_mr_series
-from pipeline.phantom_series import Subject
-from pipeline.preflight import preflight
-from pipeline.prepare import model_grid
-from pipeline.profile import load_profile
-from pipeline.run import Options, convert
-from pipeline.series import Series, only_series, read_series
-from pipeline.synthesize import synthesize
-from pipeline.volume import is_copied, read_volume, resample
+from pipeline.phantom.mr_series import Subject
+from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
+from pipeline.preflight.check import preflight
+from pipeline.preflight.profile import load_profile
+from pipeline.series.series import Series, only_series, read_series
+from pipeline.volume.ct_grid import MOST_VOXELS, OutputGrid, axial_geometry, output_geometry
+from pipeline.volume.prepare import model_grid
+from pipeline.volume.synthesize import synthesize
+from pipeline.volume.volume import is_copied, read_volume, resample
 from tests.provenance import PROVENANCE
 
 Array = NDArray[np.float64]

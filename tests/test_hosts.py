@@ -8,24 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import cli, engine, hosts
-from dicomnode.config import Config
-from dicomnode.deliver import Receipt, send
-from dicomnode.destination import Destination
+from dicomnode.cli import main
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Hosts as Settings
+from dicomnode.config.sections import Node, Receive
+from dicomnode.config.sections import Settle as SettleSettings
+from dicomnode.delivery.storage_scu import Receipt, send
+from dicomnode.engine import hosts
+from dicomnode.engine import queues as engine
+from dicomnode.engine.hosts import Hosts
 from dicomnode.errors import StillAlive, UnknownHost
-from dicomnode.hosts import Hosts
-from dicomnode.intake import Intake
-from dicomnode.ledger import Ledger
-from dicomnode.receive import Receiver
-from dicomnode.receivers import Others
-from dicomnode.schema import JobRow, Plan, processes
-from dicomnode.sections import Hosts as Settings
-from dicomnode.sections import Node, Receive
-from dicomnode.sections import Settle as SettleSettings
-from dicomnode.settle import Arrival
-from dicomnode.spool import Spool
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.tables import JobRow, Plan, processes
+from dicomnode.reception.intake import Intake
+from dicomnode.reception.other_receivers import Others
+from dicomnode.reception.settle import Arrival
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
 
 LIMIT_S = 1.0
 NOW = datetime.datetime.now(datetime.UTC)
@@ -164,9 +166,9 @@ def test_the_commands_list_machines_and_take_over(
     path = tmp_path / "node.yaml"
     path.write_text(f"database: {postgresql_url}\n")
     aged(ledger, "left/deliver/0", 0)
-    assert cli.main(["hosts", "--config", str(path)]) == 0
-    assert cli.main(["takeover", "left", "--config", str(path)]) == 1
-    assert cli.main(["takeover", "left", "--force", "--config", str(path)]) == 0
+    assert main.main(["hosts", "--config", str(path)]) == 0
+    assert main.main(["takeover", "left", "--config", str(path)]) == 1
+    assert main.main(["takeover", "left", "--force", "--config", str(path)]) == 0
     said = capsys.readouterr()
     assert "left/deliver/0" in said.out
     assert "0 attempts of left are back in the queues" in said.out

@@ -15,13 +15,13 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
-from pipeline import phantom
 from pipeline.errors import Unsuitable
-from pipeline.frame import Frame, frames_of
-from pipeline.kind import KINDS, classic_kind
-from pipeline.series import read_instance, read_series
+from pipeline.phantom import thigh
+from pipeline.series.frame import Frame, frames_of
+from pipeline.series.image_kind import KINDS, classic_kind
+from pipeline.series.series import read_instance, read_series
 
-MR = phantom.thigh(phantom.axial_grid((6, 16, 20), (3.2, 6.0, 6.0))).mr
+MR = thigh.thigh(thigh.axial_grid((6, 16, 20), (3.2, 6.0, 6.0))).mr
 
 
 def frames_in(path: Path) -> list[Frame]:
@@ -48,7 +48,7 @@ def test_a_philips_field_map_says_the_same_as_classic_and_as_enhanced(
 
 
 def test_a_legacy_converted_image_says_the_same_as_its_classic_images(tmp_path: Path) -> None:
-    paths = phantom.write_mr_series(MR, tmp_path / "classic")
+    paths = thigh.write_mr_series(MR, tmp_path / "classic")
     for number, path in enumerate(paths):
         one = pydicom.dcmread(path)
         one.ImageType = ["ORIGINAL", "PRIMARY", "IN_PHASE"]  # the conversion drops what follows

@@ -8,7 +8,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dicomnode import last_case, metrics
+from dicomnode import metrics
+from dicomnode.synthesis import last_case
 
 FINDINGS: list[dict[str, Any]] = [
     {"name": "soft_tissue_median", "value": -12.5, "limit": [-60, 60], "unit": "[hnsf'U]", "verdict": "pass"},
@@ -23,7 +24,7 @@ def counted(folder: Path, reports: list[dict[str, Any]]) -> dict[str, list[tuple
     """Count cases in a process of their own, as a worker does; -> sample name -> labels and values."""
     program = (
         "import json, sys; from pathlib import Path; from dicomnode import metrics\n"
-        "from dicomnode.last_case import Cases\n"
+        "from dicomnode.synthesis.last_case import Cases\n"
         f"folder = Path({str(folder)!r}); metrics.keep_in(folder, 'synthesize'); cases = Cases(folder)\n"
         "for report in json.load(sys.stdin): cases.count(report)"
     )

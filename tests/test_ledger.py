@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicomnode.deliver import Receipt
+from dicomnode.delivery.storage_scu import Receipt
 from dicomnode.errors import LedgerUnreachable, UnknownJob, WrongState
-from dicomnode.ledger import Ledger
-from dicomnode.schema import Plan, events, job_key, jobs, receipts
-from dicomnode.states import TRANSITIONS, Fact, State, state_picture
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.states import TRANSITIONS, Fact, State, state_picture
+from dicomnode.ledger.tables import Plan, events, job_key, jobs, receipts
 
 SERIES = "1.2.3"
 MODEL = ("tiny", "a" * 64)

@@ -10,14 +10,14 @@ import pydicom
 import pytest
 from highdicom import Volume, get_volume_from_series
 
-from models import floors
-from models.body import ct_body, mr_body
-from models.metrics import score
-from models.pairs import read_pairs
-from models.weights import load_model
-from pipeline.series import only_series, read_series
-from pipeline.synthesize import seed_of, synthesize
-from pipeline.volume import read_volume, resample
+from models.data.body import ct_body, mr_body
+from models.data.pairs import read_pairs
+from models.inference import baselines
+from models.inference.weights import load_model
+from models.measures.similarity import score
+from pipeline.series.series import only_series, read_series
+from pipeline.volume.synthesize import seed_of, synthesize
+from pipeline.volume.volume import read_volume, resample
 
 
 def true_ct(folder: Path, like: Volume) -> Volume:
@@ -45,8 +45,8 @@ def test_a_real_limb_lies_where_its_ct_lies_and_its_bones_beat_a_look_up_table(
     mirrored = score(made.array[:, :, ::-1], truth, body)
     names = [patient for patient in ("STS_004", "STS_006", "STS_010") if patient not in name]
     known = read_pairs(sct_data / "pairs/train", names, (-1024, 3071))
-    table = floors.learn_look_up_table([(pair.mr, pair.hu, pair.body) for pair in known])
+    table = baselines.learn_look_up_table([(pair.mr, pair.hu, pair.body) for pair in known])
     plain = score(table(signal / np.percentile(signal[body], 99)), truth, body)
     assert scores["mae_bone"] < 0.8 * plain["mae_bone"]
-    assert scores["mae"] < 0.7 * score(floors.all_water(body), truth, body)["mae"]
+    assert scores["mae"] < 0.7 * score(baselines.all_water(body), truth, body)["mae"]
     assert scores["mae"] < 0.8 * mirrored["mae"]

@@ -13,12 +13,12 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicomnode.contexts import VERIFICATION
-from dicomnode.messages import DataSet, Room
-from dicomnode.reactor import Stopwatch
-from dicomnode.receive import Receiver
-from dicomnode.sections import Node, Receive
-from dicomnode.spool import Spool
+from dicomnode.config.sections import Node, Receive
+from dicomnode.dimse.messages import DataSet, Room
+from dicomnode.dimse.presentation_contexts import VERIFICATION
+from dicomnode.dimse.reactor import Stopwatch
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
 
 LIMITS = Receive(idle_timeout_s=2.0, request_timeout_s=1.0, disk_reserve_bytes=0)
 

@@ -9,11 +9,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import HTJ2K, JPEG2000, UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, MRImageStorage
 
-from pipeline.ct_modules import lossy_compression
+from pipeline.ct.modules import lossy_compression
 from pipeline.errors import Unsuitable
-from pipeline.instance import Instance
-from pipeline.loss import Loss, loss_of, loss_warnings
-from pipeline.series import Series
+from pipeline.series.instance import Instance
+from pipeline.series.lossy_compression import Loss, loss_of, loss_warnings
+from pipeline.series.series import Series
 
 
 def image(syntax: UID, lossy: str = "", ratio: str = "", method: str = "", uid: str = "1.2.3") -> Instance:

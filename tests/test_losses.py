@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import losses
-from models.pairs import Patch
-from models.patch_gan import ImagePool
-from models.tissue import agreement, classes, train_segmenter
+from models.data.pairs import Patch
+from models.networks import losses
+from models.networks.patch_gan import ImagePool
+from models.training.tissue_segmenter import agreement, classes, train_segmenter
 
 
 def image(*values: float) -> torch.Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 from skimage.metrics import structural_similarity
 
-from models import metrics, structures
+from models.measures import similarity, structures
 
 Volume = NDArray[np.float32]
 SPACING_MM = (3.0, 1.0, 1.0)
@@ -39,24 +39,24 @@ def ball(centre: tuple[int, int, int], radius: float, shape: tuple[int, int, int
 def test_luminance_times_contrast_times_structure_is_the_ssim_of_scikit_image() -> None:
     first = noise(1)
     second = 0.7 * first + 0.3 * noise(2)
-    parts = metrics.similarity(first, second, 4095)
+    parts = similarity.similarity(first, second, 4095)
     _, expected = structural_similarity(first, second, data_range=4095, full=True)
     assert np.prod(parts, axis=0) == pytest.approx(expected, abs=1e-12)
 
 
 def test_no_part_of_ssim_is_below_0() -> None:
     first = noise(1)
-    assert min(part.min() for part in metrics.similarity(first, 4000 - first, 4095)) == 0
+    assert min(part.min() for part in similarity.similarity(first, 4000 - first, 4095)) == 0
 
 
 def test_a_level_is_halved_as_by_a_convolution_with_a_box_of_2_voxels() -> None:
     image = noise(3)
     expected = fftconvolve(image, np.full((2, 2, 2), 1 / 8), mode="same")[::2, ::2, ::2]
-    assert metrics.halved(image) == pytest.approx(expected, abs=1e-9)
+    assert similarity.halved(image) == pytest.approx(expected, abs=1e-9)
 
 
 def test_ms_ssim_of_equal_images_is_1() -> None:
-    assert metrics.ms_ssim(smooth(1), smooth(1), np.ones((54, 60, 66), dtype=bool)) == pytest.approx(1)
+    assert similarity.ms_ssim(smooth(1), smooth(1), np.ones((54, 60, 66), dtype=bool)) == pytest.approx(1)
 
 
 def test_ms_ssim_is_the_product_over_levels_of_masked_means() -> None:
@@ -74,7 +74,7 @@ def test_ms_ssim_is_the_product_over_levels_of_masked_means() -> None:
         expected *= level[inside[3:-3, 3:-3, 3:-3]].mean()
         first, second = (fftconvolve(image, box, mode="same")[::2, ::2, ::2] for image in (first, second))
         inside = inside[::2, ::2, ::2]
-    assert metrics.ms_ssim(hu, truth, mask) == pytest.approx(expected, abs=1e-9)
+    assert similarity.ms_ssim(hu, truth, mask) == pytest.approx(expected, abs=1e-9)
 
 
 def test_ms_ssim_looks_at_the_mask_only_and_says_nan_where_no_voxel_is_left() -> None:
@@ -82,8 +82,8 @@ def test_ms_ssim_looks_at_the_mask_only_and_says_nan_where_no_voxel_is_left() ->
     mask = np.zeros(truth.shape, dtype=bool)
     mask[10:40, 10:50, 10:50] = True
     other = np.where(mask, hu, 3000).astype(np.float32)
-    assert metrics.ms_ssim(other, truth, mask) == metrics.ms_ssim(hu, truth, mask)
-    assert np.isnan(metrics.ms_ssim(hu, truth, np.zeros_like(mask)))
+    assert similarity.ms_ssim(other, truth, mask) == similarity.ms_ssim(hu, truth, mask)
+    assert np.isnan(similarity.ms_ssim(hu, truth, np.zeros_like(mask)))
 
 
 # Tissues
@@ -92,7 +92,7 @@ def test_ms_ssim_looks_at_the_mask_only_and_says_nan_where_no_voxel_is_left() ->
 def test_air_soft_and_bone_divide_the_body_and_lung_and_fat_are_parts_of_them() -> None:
     truth, body = smooth(2), np.ones((54, 60, 66), dtype=bool)
     body[0] = False
-    masks = metrics.tissue_masks(truth, body)
+    masks = similarity.tissue_masks(truth, body)
     assert np.array_equal(sum(masks[name].astype(int) for name in ("air", "soft", "bone")), body.astype(int))
     assert masks["lung"].any()
     assert masks["fat"].any()

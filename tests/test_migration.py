@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dicomnode import engine, review
-from dicomnode.commitment_ledger import Commitments
+from dicomnode.commitment.requests import Commitments
+from dicomnode.engine import queues as engine
+from dicomnode.engine import review
 from dicomnode.errors import LedgerUnreachable, NewLedger, OldLedger
-from dicomnode.ledger import Ledger
-from dicomnode.migration import FIRST
-from dicomnode.schema import commitments, conflicts, deliveries, events, instances, jobs, receipts, series
-from dicomnode.states import State
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.migration import FIRST
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import commitments, conflicts, deliveries, events, instances, jobs, receipts, series
 
 PREVIOUS = Path(__file__).with_name("previous")
 TABLES = (series, instances, conflicts, jobs, events, deliveries, receipts, commitments)

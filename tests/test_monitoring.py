@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
-from dicomnode.standing import Line, Standing
+from dicomnode.cases.standing import Line, Standing
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -172,9 +172,9 @@ CASES_OF_A_SITE = """
 import sys
 from pathlib import Path
 from dicomnode import metrics
-from dicomnode.last_case import Cases
+from dicomnode.synthesis.last_case import Cases
 from pipeline.errors import REASONS
-from pipeline.meanings import MEANINGS
+from pipeline.findings.meanings import MEANINGS
 
 folder, role, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 destinations = ["planning", "archive", "second", "third"]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 
-from models.autoencoder import Autoencoder, kernel_for
-from models.latent_diffusion import LatentDiffusion, pad_to_multiple
-from models.losses import kl_divergence
-from models.weights import average
+from models.inference.weights import average
+from models.networks.autoencoder import Autoencoder, kernel_for
+from models.networks.latent_diffusion import LatentDiffusion, pad_to_multiple
+from models.networks.losses import kl_divergence
 
 TINY: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 6], "strides": [[1, 2, 2]], "groups": 0},

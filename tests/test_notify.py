@@ -28,25 +28,25 @@ import standardwebhooks
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 
-from dicomnode import outbox
-from dicomnode.check import checks
-from dicomnode.cli import main
-from dicomnode.config import Config, dump, load
-from dicomnode.credentials import Secret
-from dicomnode.destination import Destination
+from dicomnode.cli.main import main
+from dicomnode.config.credentials import Secret
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config, dump, load
+from dicomnode.config.notification import Mail, Notify, Webhook
+from dicomnode.config.sections import Node
 from dicomnode.errors import ConfigError
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.notices import Notices
-from dicomnode.notification import Mail, Notify, Webhook
-from dicomnode.notify import Notifier
-from dicomnode.outbox import Kind
-from dicomnode.schema import Plan
-from dicomnode.sections import Node
-from dicomnode.spool import Spool
-from dicomnode.steps import transaction
-from dicomnode.webhook import check as check_webhook
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from dicomnode.ledger import outbox
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.notices import Notices
+from dicomnode.ledger.outbox import Kind
+from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.transitions import transaction
+from dicomnode.node.check import checks
+from dicomnode.notify.channels import check as check_webhook
+from dicomnode.notify.notifier import Notifier
+from dicomnode.spool.spool import Spool
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
 from tests.security.authority import Authority
 
 SECRET = "whsec_" + base64.b64encode(b"a key of thirty-two bytes, or so").decode()
@@ -330,10 +330,10 @@ def test_a_password_goes_over_tls_only_to_a_server_with_a_certificate_of_the_ca(
 KILLED = """
 import sys, time
 from pathlib import Path
-from dicomnode import notify
-from dicomnode.config import load
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.spool import Spool
+from dicomnode.notify import notifier as notify
+from dicomnode.config.load import load
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.spool.spool import Spool
 
 notify.LEASE_S = -2.5  # with three times the patience of 1 s: an attempt is made again after half a second
 config = load(Path(sys.argv[1]))

@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.card import installed
-from models.intensity import to_hu
-from models.latent_diffusion import LatentDiffusion
-from models.numerics import Apart, apart, bfloat16_apart
-from models.verify import limb
-from models.weights import Model, load_model
+from models.data.intensity import to_hu
+from models.inference.card import installed
+from models.inference.numerics import Apart, apart, bfloat16_apart
+from models.inference.verify import limb
+from models.inference.weights import Model, load_model
+from models.networks.latent_diffusion import LatentDiffusion
 
 NAMES = [card.name for card in installed()]
 WITHOUT_GROUPS = [

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.histogram import histogram
-from pipeline.origin import origin_of, tells
-from pipeline.phantom import axial_grid, thigh, write_mr_series
-from pipeline.phantom_series import PHANTOM_SUBJECT
-from pipeline.series import read_series
+from pipeline.findings.histogram import histogram
+from pipeline.phantom.mr_series import PHANTOM_SUBJECT
+from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
+from pipeline.series.origin import origin_of, tells
+from pipeline.series.series import read_series
 
 
 def test_scanner_and_protocol_are_those_of_the_header(tmp_path: Path) -> None:

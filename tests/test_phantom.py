@@ -12,8 +12,8 @@ from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipeline import phantom
-from pipeline.phantom import AIR, CORTICAL_BONE, FAT, MARROW, MUSCLE, TISSUES, VESSEL, Tissue
+from pipeline.phantom import thigh as phantom
+from pipeline.phantom.thigh import AIR, CORTICAL_BONE, FAT, MARROW, MUSCLE, TISSUES, VESSEL, Tissue
 
 OBLIQUE = Rotation.from_euler("xyz", [20, 70, 5], degrees=True).as_matrix()
 SMALL = phantom.axial_grid((8, 40, 44), (3.0, 4.0, 4.0))

@@ -11,13 +11,13 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import UID, MRImageStorage
 
-from pipeline.conditions import CONDITIONS
-from pipeline.ct import Labels, write_ct
-from pipeline.phantom import axial_grid, thigh, write_mr_series
-from pipeline.preflight import OF_A_FILE, OF_A_SERIES, Breach, Complaint, complaints, preflight
-from pipeline.preflight_rules import FILE_RULES, SERIES_RULES
-from pipeline.profile import RULES, Asked, Profile, load_profile, shipped
-from pipeline.series import Series, read_instance
+from pipeline.ct.write import Labels, write_ct
+from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
+from pipeline.preflight.check import OF_A_FILE, OF_A_SERIES, Breach, Complaint, complaints, preflight
+from pipeline.preflight.conditional_attributes import CONDITIONS
+from pipeline.preflight.profile import RULES, Asked, Profile, load_profile, shipped
+from pipeline.preflight.rules import FILE_RULES, SERIES_RULES
+from pipeline.series.series import Series, read_instance
 from pipeline.standard import ct_image_modules
 from tests.provenance import PROVENANCE
 

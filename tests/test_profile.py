@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.profile import RULES, Asked, BadProfile, load_profile, shipped
+from pipeline.preflight.profile import RULES, Asked, BadProfile, load_profile, shipped
 
 SLICES = "{slice_count: {most: 10, evidence: tried}}"
 

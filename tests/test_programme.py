@@ -14,18 +14,18 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from dicomnode import constancy_ledger, plots
-from dicomnode.cli import main
-from dicomnode.config import Config, dump
-from dicomnode.constancy_ledger import Outcome
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.programme import BadSpan, numbers, programme_of, span_of
-from dicomnode.programme_report import pdf_of
-from dicomnode.schema import Plan, deliveries, events, jobs
-from dicomnode.sections import Node
-from dicomnode.spool import Spool
-from dicomnode.steps import transaction
-from dicomnode.superseding import delivered_by_all
+from dicomnode.cli.main import main
+from dicomnode.config.load import Config, dump
+from dicomnode.config.sections import Node
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.superseding import delivered_by_all
+from dicomnode.ledger.tables import Plan, deliveries, events, jobs
+from dicomnode.ledger.transitions import transaction
+from dicomnode.quality import constancy_runs, plots
+from dicomnode.quality.constancy_runs import Outcome
+from dicomnode.quality.programme import BadSpan, numbers, programme_of, span_of
+from dicomnode.quality.programme_report import pdf_of
+from dicomnode.spool.spool import Spool
 
 NOW = datetime.datetime.now(datetime.UTC)
 MONTH = NOW - datetime.timedelta(days=30)
@@ -111,9 +111,9 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Month]:
     made.happened(made.converted(), 60 * day, 60 * day)
     for passed in (True, False):
         measured = json.dumps({"tissues": {"muscle": 40.0 if passed else 52.0}})
-        number = constancy_ledger.begin(made.ledger.engine, "node/synthesize/0", "limb-t1-ldm", "a" * 64)
+        number = constancy_runs.begin(made.ledger.engine, "node/synthesize/0", "limb-t1-ldm", "a" * 64)
         said = "0 HU (muscle)" if passed else "muscle is 12 HU from the reference; 5 are allowed"
-        constancy_ledger.end(made.ledger.engine, number, Outcome(passed, said, 0.0, 0.0, measured, "cpu", 9.0))
+        constancy_runs.end(made.ledger.engine, number, Outcome(passed, said, 0.0, 0.0, measured, "cpu", 9.0))
     yield made
     made.ledger.close()
 
@@ -176,7 +176,7 @@ def test_a_month_without_cases_has_a_report(tmp_path: Path) -> None:
 
 
 def test_the_trend_of_constancy_is_a_picture(month: Month) -> None:
-    runs = constancy_ledger.history(month.ledger.engine)
+    runs = constancy_runs.history(month.ledger.engine)
     for some in (runs, runs[:1], []):
         with Image.open(io.BytesIO(plots.trend(some))) as drawn:
             assert drawn.size == (770, 396)

@@ -19,21 +19,21 @@ from pydicom.uid import CTImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_role
 
-from dicomnode.commitment import PUSH_MODEL, WELL_KNOWN_INSTANCE, report_of
-from dicomnode.commitment_scu import Asking, Hearing
-from dicomnode.config import Config
-from dicomnode.deliver import Receipt, parcel, send
-from dicomnode.destination import Destination, Proof
-from dicomnode.ledger import Ledger
-from dicomnode.listing import proof_sentence, whole
+from dicomnode.cases.sentences import delivery_sentence
+from dicomnode.cases.wording import proof_sentence, whole
+from dicomnode.commitment.proofs import Proofs
+from dicomnode.commitment.push_model import PUSH_MODEL, WELL_KNOWN_INSTANCE, report_of
+from dicomnode.commitment.scu import Asking, Hearing
+from dicomnode.config.destination import Destination, Proof
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node, Receive
+from dicomnode.delivery.storage_scu import Receipt, parcel, send
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.tables import Plan, ProofRow
 from dicomnode.metrics import REGISTRY
-from dicomnode.proof_ledger import Proofs
-from dicomnode.receive import Receiver
-from dicomnode.schema import Plan, ProofRow
-from dicomnode.sections import Node, Receive
-from dicomnode.sentences import delivery_sentence
-from dicomnode.spool import Spool
-from pipeline import phantom
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
+from pipeline.phantom import thigh
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
@@ -47,7 +47,7 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five files of class CT Image Storage."""
     affine = np.array([[0, 0, 8.0, -60], [0, 8.0, 0, -60], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(5, 16, 16), coordinate_system="PATIENT")
-    paths = phantom.write_mr_series(phantom.thigh(geometry).mr, tmp_path_factory.mktemp("ct"))
+    paths = thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("ct"))
     for path in paths:
         data_set = pydicom.dcmread(path)
         data_set.SOPClassUID = data_set.file_meta.MediaStorageSOPClassUID = CTImageStorage
@@ -320,10 +320,10 @@ def test_what_an_archive_lost_is_sent_once_more_and_proved_and_an_old_report_cou
     there, port = archive(lost={lost})
     s = site(port)
     assert sorted(s.reported(5), key=lambda why: why or 0) == [0, 0, 0, 0, NOT_THERE]
-    from dicomnode import engine, review
+    from dicomnode.engine import queues, review
 
-    engine.prepare(s.ledger)
-    review.resend(s.ledger, engine.Queues(s.ledger), s.job, by="cli:jane", reason="lost there")
+    queues.prepare(s.ledger)
+    review.resend(s.ledger, queues.Queues(s.ledger), s.job, by="cli:jane", reason="lost there")
     deliver(s, ct, attempt=2)
     assert {one.commitment for one in s.ledger.receipts(s.job)} == {None}
     there.owed, there.report_to = [there.asked[0]], hearing(s)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicomnode.contexts import VERIFICATION
-from dicomnode.messages import Messages
-from dicomnode.reactor import LONGEST_REST_S, SHORTEST_REST_S, Reactor, rest_s
-from dicomnode.receive import Receiver
-from dicomnode.sections import Node, Receive
-from dicomnode.spool import Spool
+from dicomnode.config.sections import Node, Receive
+from dicomnode.dimse.messages import Messages
+from dicomnode.dimse.presentation_contexts import VERIFICATION
+from dicomnode.dimse.reactor import LONGEST_REST_S, SHORTEST_REST_S, Reactor, rest_s
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
 
 
 @given(st.floats(0.0, 1e6), st.floats(0.0, 1e6))

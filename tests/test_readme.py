@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import advice, conformance
-from dicomnode.cli import parser
-from dicomnode.states import state_picture
-from models.card import find
-from models.tables import short
+from dicomnode import reason_codes
+from dicomnode.cli import conformance
+from dicomnode.cli.main import parser
+from dicomnode.ledger.states import state_picture
+from models.evaluation.tables import short
+from models.inference.card import find
 from pipeline.errors import REASONS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -110,13 +111,13 @@ def runbook_rows(section: str, code: str) -> dict[str, str]:
 
 
 def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
-    assert list(advice.REJECTED) == list(REASONS)
-    assert runbook_rows("Why a series is rejected", "[A-Z_]+") == dict(advice.REJECTED)
-    own = {code: f"{one.means} | {one.do}" for code, one in advice.OWN.items()}
+    assert list(reason_codes.REJECTED) == list(REASONS)
+    assert runbook_rows("Why a series is rejected", "[A-Z_]+") == dict(reason_codes.REJECTED)
+    own = {code: f"{one.means} | {one.do}" for code, one in reason_codes.OWN.items()}
     assert runbook_rows("The node's own reason codes", "[A-Z_]+") == own
     assert runbook_rows("Why a CT is held before sending", "[a-z_ ]+") == {
         "rule": "the key that cures it",
-        **advice.HELD_BEFORE_SENDING,
+        **reason_codes.HELD_BEFORE_SENDING,
     }
 
 

@@ -11,10 +11,10 @@ import pytest
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline.errors import Unsuitable
-from pipeline.grid import axial_geometry
-from pipeline.pixels import stored_values
-from pipeline.series import Series, only_series, read_instance, read_series, stack_complete
-from pipeline.volume import read_volume, resample
+from pipeline.series.series import Series, only_series, read_instance, read_series, stack_complete
+from pipeline.volume.ct_grid import axial_geometry
+from pipeline.volume.pixels import stored_values
+from pipeline.volume.volume import read_volume, resample
 
 Find = Callable[[str], Path]
 """From the name of an item to its file or folder."""

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from pipeline.choice import Choice
-from pipeline.ct import write_ct
+from pipeline.ct.write import write_ct
 from pipeline.errors import Unsuitable
-from pipeline.grid import axial_geometry
-from pipeline.series import Series, only_series, read_instance, read_series, select
-from pipeline.volume import read_stack, read_volume, resample
+from pipeline.series.series import Series, only_series, read_instance, read_series, select
+from pipeline.series.volume_choice import Choice
+from pipeline.volume.ct_grid import axial_geometry
+from pipeline.volume.volume import read_stack, read_volume, resample
 from tests.provenance import PROVENANCE
 
 Find = Callable[[str], Path]

@@ -36,17 +36,17 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicomnode.arrivals import Arrivals
-from dicomnode.connection import Connection
-from dicomnode.contexts import VERIFICATION
+from dicomnode.config.sections import Node, Receive
+from dicomnode.dimse.presentation_contexts import VERIFICATION
+from dicomnode.dimse.server import Connection
 from dicomnode.errors import NotStorable, PortTaken
-from dicomnode.incoming import identity
-from dicomnode.receive import Receiver
-from dicomnode.sections import Node, Receive
-from dicomnode.settle import Arrival
-from dicomnode.spool import Spool
-from pipeline import phantom
-from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES
+from dicomnode.reception.arrivals import Arrivals
+from dicomnode.reception.request import identity
+from dicomnode.reception.settle import Arrival
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
+from pipeline.phantom import thigh
+from pipeline.series.instance import LOSSLESS_TRANSFER_SYNTAXES
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
@@ -79,7 +79,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A small MR series, one file a slice."""
     affine = np.array([[0, 0, 4.0, -62], [0, 4.0, 0, -62], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(24, 32, 32), coordinate_system="PATIENT")
-    return phantom.write_mr_series(phantom.thigh(geometry).mr, tmp_path_factory.mktemp("series"))
+    return thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("series"))
 
 
 def encoded(path: Path) -> bytes:
@@ -571,9 +571,9 @@ def test_a_full_disk_is_answered_with_out_of_resources_and_recovers_by_itself(
 RECEIVER = """
 import sys, time
 from pathlib import Path
-from dicomnode.sections import Node, Receive
-from dicomnode.receive import Receiver
-from dicomnode.spool import Spool
+from dicomnode.config.sections import Node, Receive
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
 data = Path(sys.argv[1])
 receiver = Receiver(Node(port=0, data=data), Receive(disk_reserve_bytes=0), Spool(data))
 receiver.start()

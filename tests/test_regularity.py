@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
-from pipeline import phantom
-from pipeline.choice import Choice
-from pipeline.ct import write_ct
+from pipeline.ct.write import write_ct
 from pipeline.errors import Unsuitable
-from pipeline.grid import axial_geometry
-from pipeline.series import Instance, Series, only_series, read_instance, read_series, select, stack_complete
-from pipeline.stack import TOLERANCES, Tolerances
-from pipeline.volume import read_stack, read_volume, resample
+from pipeline.phantom import thigh
+from pipeline.series.series import Instance, Series, only_series, read_instance, read_series, select, stack_complete
+from pipeline.series.stack import TOLERANCES, Tolerances
+from pipeline.series.volume_choice import Choice
+from pipeline.volume.ct_grid import axial_geometry
+from pipeline.volume.volume import read_stack, read_volume, resample
 from tests.provenance import PROVENANCE
 
 Array = NDArray[np.float64]
@@ -61,7 +61,7 @@ def grids(draw: st.DrawFn) -> VolumeGeometry:
     shape = draw(st.tuples(st.integers(7, 10), st.integers(3, 6), st.integers(3, 6)))
     steps = draw(st.tuples(lengths, lengths, lengths))
     centre = draw(st.tuples(*[st.floats(-300, 300).map(lambda mm: round(mm, 3))] * 3))
-    return phantom.oblique_grid(shape, steps, draw(any_turn), centre)
+    return thigh.oblique_grid(shape, steps, draw(any_turn), centre)
 
 
 def volume_on(grid: VolumeGeometry, seed: int = 0) -> Volume:
@@ -73,7 +73,7 @@ def volume_on(grid: VolumeGeometry, seed: int = 0) -> Volume:
 def slices_of(grid: VolumeGeometry) -> list[Instance]:
     """The headers of a series on a grid, in the order of position along +normal."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = phantom.write_mr_series(volume_on(grid), Path(folder))
+        paths = thigh.write_mr_series(volume_on(grid), Path(folder))
         return list(Series.of(map(read_instance, paths)).instances)
 
 
@@ -263,7 +263,7 @@ def test_whatever_is_mixed_a_stack_that_is_taken_has_every_slice_where_its_heade
 @given(grids(), st.randoms(use_true_random=False))
 def test_any_order_of_arrival_gives_the_same_ct_to_the_byte(grid: VolumeGeometry, order: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        instances = [read_instance(path) for path in phantom.write_mr_series(volume_on(grid), Path(folder) / "mr")]
+        instances = [read_instance(path) for path in thigh.write_mr_series(volume_on(grid), Path(folder) / "mr")]
         contents = []
         for name in ("one", "other"):
             found = select(Series.of(instances))
@@ -306,12 +306,12 @@ def test_each_orientation_in_four_patient_positions_keeps_every_voxel_in_its_pla
     positions = POSITIONS[:4] if turn[0, 0] else POSITIONS[4:]
     for number, position in enumerate(positions):
         tilt = Rotation.from_euler("xyz", [0, 4 * number, -9 * number], degrees=True).as_matrix()
-        grid = phantom.oblique_grid((5, 7, 6), (3.0, 2.0, 2.0), tilt @ turn, tuple(CENTRE))
+        grid = thigh.oblique_grid((5, 7, 6), (3.0, 2.0, 2.0), tilt @ turn, tuple(CENTRE))
         places = grid.map_indices_to_reference(np.argwhere(np.ones(grid.spatial_shape, bool)))
         values = np.rint((places - CENTRE) @ SLOPE + 1000).reshape(grid.spatial_shape)
         mr = as_read(grid.with_array(values.astype(np.float32)))
-        subject = phantom.Subject(patient_position=position)
-        phantom.write_mr_series(mr, tmp_path / f"mr{number}", subject=subject, shuffled=True)
+        subject = thigh.Subject(patient_position=position)
+        thigh.write_mr_series(mr, tmp_path / f"mr{number}", subject=subject, shuffled=True)
         found = select(only_series(read_series(tmp_path / f"mr{number}")))
         back = read_stack(found.stack)
         assert np.abs(back.affine - mr.affine).max() < 1e-7
@@ -350,7 +350,7 @@ def legacy_converted(classic: Sequence[pydicom.Dataset], path: Path) -> Path:
 @given(grids(), st.integers(0, 9), st.booleans())
 def test_a_legacy_conversion_to_enhanced_gives_the_same_volume(grid: VolumeGeometry, seed: int, rescaled: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        paths = phantom.write_mr_series(volume_on(grid, seed), Path(folder) / "mr", shuffled=True)
+        paths = thigh.write_mr_series(volume_on(grid, seed), Path(folder) / "mr", shuffled=True)
         for number, path in enumerate(paths * rescaled, start=1):
             image = pydicom.dcmread(path)
             image.RescaleSlope, image.RescaleIntercept, image.RescaleType = str(number), str(-10 * number), "US"
@@ -363,10 +363,10 @@ def test_a_legacy_conversion_to_enhanced_gives_the_same_volume(grid: VolumeGeome
 
 
 def test_the_volumes_of_a_converted_series_are_told_apart_as_before(tmp_path: Path) -> None:
-    grid = phantom.axial_grid((7, 4, 5), (3.0, 4.0, 4.0))
+    grid = thigh.axial_grid((7, 4, 5), (3.0, 4.0, 4.0))
     images = []
     for seed, (time, component) in enumerate(product((12, 80), "MP")):
-        for path in phantom.write_mr_series(volume_on(grid, seed), tmp_path / str(seed)):
+        for path in thigh.write_mr_series(volume_on(grid, seed), tmp_path / str(seed)):
             image = pydicom.dcmread(path)
             image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
             image.EchoTime, image.ImageType = time, ["ORIGINAL", "PRIMARY", component, "ND"]

@@ -11,13 +11,13 @@ import pytest
 from highdicom import Volume
 from PIL import Image
 
-from pipeline.document import written
-from pipeline.grid import axial_geometry
-from pipeline.meanings import MEANINGS
-from pipeline.phantom import axial_grid, oblique_grid, thigh
-from pipeline.pictures import Images, hu_histogram, planes, png, views
-from pipeline.provenance import RESEARCH_LABEL
-from pipeline.report import Case, Happened, Sent, pdf_of, verdict_of
+from pipeline.ct.provenance import RESEARCH_LABEL
+from pipeline.findings.meanings import MEANINGS
+from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh
+from pipeline.report.case_report import Case, Happened, Sent, pdf_of, verdict_of
+from pipeline.report.figures import Images, hu_histogram, planes, png, views
+from pipeline.report.pdf import written
+from pipeline.volume.ct_grid import axial_geometry
 
 TILT = np.deg2rad(15)
 ROTATION = np.array([[1, 0, 0], [0, np.cos(TILT), -np.sin(TILT)], [0, np.sin(TILT), np.cos(TILT)]])

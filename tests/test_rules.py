@@ -18,17 +18,17 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from dicomnode.conditions import When
-from dicomnode.config import AS_CONFIGURED, Config, Convert, Rule, dump, load
-from dicomnode.destination import Destination
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.config.rule_conditions import When
+from dicomnode.config.rules import OTHERWISE, choose, models_of, settings_of, unreachable
+from dicomnode.config.settings import Settings
 from dicomnode.errors import ConfigError
-from dicomnode.rules import OTHERWISE, choose, models_of, settings_of, unreachable
-from dicomnode.settings import Settings
-from pipeline.attributes import askable, values_by_image
-from pipeline.choice import Choice
-from pipeline.instance import Instance
-from pipeline.series import Series, only_series, read_series
-from pipeline.stack import Tolerances
+from pipeline.series.attributes import askable, values_by_image
+from pipeline.series.instance import Instance
+from pipeline.series.series import Series, only_series, read_series
+from pipeline.series.stack import Tolerances
+from pipeline.series.volume_choice import Choice
 
 DESTINATIONS = (Destination("a", "A", "127.0.0.1", 1), Destination("b", "B", "127.0.0.1", 2))
 WORDS = ("t1_tse", "T1_TSE", "t2_tse", "localizer", "")

@@ -9,13 +9,13 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, generate_uid
 
-from pipeline import phantom
 from pipeline.errors import REASONS, Unsuitable
-from pipeline.series import Series, only_series, read_instance, read_series, regular_stack, stack_complete
-from pipeline.volume import read_volume
+from pipeline.phantom import thigh
+from pipeline.series.series import Series, only_series, read_instance, read_series, regular_stack, stack_complete
+from pipeline.volume.volume import read_volume
 
-GRID = phantom.axial_grid((12, 24, 28), (3.2, 6.0, 6.0))
-MR = phantom.thigh(GRID).mr
+GRID = thigh.axial_grid((12, 24, 28), (3.2, 6.0, 6.0))
+MR = thigh.thigh(GRID).mr
 
 Change = Callable[[pydicom.Dataset], object]
 """What is done to the data set of a file."""
@@ -24,7 +24,7 @@ Change = Callable[[pydicom.Dataset], object]
 @pytest.fixture
 def series_folder(tmp_path: Path) -> Path:
     """A regular series of 12 slices, 3.2 mm apart, one file a slice in the order of position."""
-    phantom.write_mr_series(MR, tmp_path / "mr")
+    thigh.write_mr_series(MR, tmp_path / "mr")
     return tmp_path / "mr"
 
 
@@ -87,7 +87,7 @@ def test_where_no_body_part_is_named_the_coded_anatomic_region_speaks(series_fol
 
 
 def test_instance_numbers_do_not_decide_the_order(tmp_path: Path) -> None:
-    phantom.write_mr_series(MR, tmp_path, shuffled=True)
+    thigh.write_mr_series(MR, tmp_path, shuffled=True)
     (series,) = read_series(tmp_path)
     heights = [float(i.header.ImagePositionPatient[2]) for i in series.instances]
     assert heights == sorted(heights)
@@ -133,7 +133,7 @@ def test_the_same_file_twice_counts_once(series_folder: Path) -> None:
 
 
 def test_two_series_in_one_folder_are_told_apart_and_one_is_asked_for(series_folder: Path, tmp_path: Path) -> None:
-    phantom.write_mr_series(MR, tmp_path / "mr" / "second", seed=1)
+    thigh.write_mr_series(MR, tmp_path / "mr" / "second", seed=1)
     found = read_series(series_folder)
     assert len(found) == 2
     with pytest.raises(Unsuitable, match="SEVERAL_SERIES: 2 MR series"):
@@ -141,7 +141,7 @@ def test_two_series_in_one_folder_are_told_apart_and_one_is_asked_for(series_fol
 
 
 def test_a_ct_series_beside_the_mr_series_is_not_chosen(series_folder: Path, tmp_path: Path) -> None:
-    phantom.write_mr_series(MR, tmp_path / "mr" / "ct", seed=1)
+    thigh.write_mr_series(MR, tmp_path / "mr" / "ct", seed=1)
     edit(series_folder / "ct", put(SOPClassUID=CTImageStorage, Modality="CT"))
     assert only_series(read_series(series_folder)).header.Modality == "MR"
 
@@ -367,14 +367,14 @@ def test_announced_images_that_have_not_come_leave_the_stack_incomplete(series_f
 
 
 def test_an_enhanced_object_is_complete_alone_and_incomplete_as_a_part(tmp_path: Path) -> None:
-    path = phantom.write_enhanced_mr(MR, tmp_path)
+    path = thigh.write_enhanced_mr(MR, tmp_path)
     assert stack_complete(Series.of([read_instance(path)]))
     edit_enhanced(path, put(InConcatenationTotalNumber=2))
     assert not stack_complete(Series.of([read_instance(path)]))
 
 
 def test_an_enhanced_object_with_fewer_items_than_frames_is_refused(tmp_path: Path) -> None:
-    path = phantom.write_enhanced_mr(MR, tmp_path)
+    path = thigh.write_enhanced_mr(MR, tmp_path)
     edit_enhanced(path, lambda image: image.PerFrameFunctionalGroupsSequence.pop())
     with pytest.raises(Unsuitable, match="11 items for 12 frames"):
         read_volume(only_series(read_series(tmp_path)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnode.settle import LINGER_S, PAUSE_FACTOR, Arrival, Patience, Stack, Verdict, settled, together
+from dicomnode.reception.settle import LINGER_S, PAUSE_FACTOR, Arrival, Patience, Stack, Verdict, settled, together
 
 NOW = 1000.0
 QUIET_S = 30.0

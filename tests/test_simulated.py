@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import atlas as heads
-from models import simulated
-from models.atlas import Atlas, Tissue
-from models.cohort import patients_of
-from models.pairs import read_pairs
-from models.simulated import HU, Look, draw_look, sensitivity, simulate
+from models.data.pairs import read_pairs
+from models.data.patients import patients_of
+from models.simulation import head_atlas as heads
+from models.simulation import simulate as simulated
+from models.simulation.head_atlas import Atlas, Tissue
+from models.simulation.simulate import HU, Look, draw_look, sensitivity, simulate
 
 SHAPE = (32, 40, 40)
 
@@ -142,7 +142,7 @@ def test_the_heads_of_the_data_hold_brain_in_a_skull_in_air(sct_data: Path) -> N
 
 
 def test_the_command_needs_a_folder_of_data(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "models.simulated", str(tmp_path), str(tmp_path / "out")]
+    command = [sys.executable, "-m", "models.simulation.simulate", str(tmp_path), str(tmp_path / "out")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode != 0
     assert "colin27" in ended.stderr

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.weights import load_model
-from pipeline.skull import skull_of
+from models.inference.weights import load_model
+from tests.studies.skull import skull_of
 
 SPACING_MM = (4.0, 4.0, 4.0)
 SHAPE = (48, 60, 50)

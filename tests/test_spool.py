@@ -18,7 +18,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from dicomnode.errors import Damaged, NotStorable, OutOfResources
-from dicomnode.spool import Incoming, Spool, Stored, checked_uid, sop_class_of_intact
+from dicomnode.spool.spool import Incoming, Spool, Stored, checked_uid, sop_class_of_intact
 
 SERIES = "1.2.826.0.1.99"
 INSTANCE = "1.2.826.0.1.99.7"
@@ -335,7 +335,7 @@ def test_an_error_of_the_disk_that_is_not_fullness_is_told_apart(spool: Spool, m
 HALF_DONE = """
 import sys, time
 from pathlib import Path
-from dicomnode import spool as s
+from dicomnode.spool import spool as s
 store = s.Spool(Path(sys.argv[1]))
 real = s._write_synced
 def stuck(path, *pieces):

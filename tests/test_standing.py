@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode import outbox
-from dicomnode.config import Config
-from dicomnode.deliver import Receipt
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.notices import Notices
-from dicomnode.outbox import Kind
-from dicomnode.proof_ledger import Proofs
-from dicomnode.schema import Plan
-from dicomnode.sections import Node
-from dicomnode.standing import Line, standing
-from dicomnode.steps import transaction
+from dicomnode.cases.standing import Line, standing
+from dicomnode.commitment.proofs import Proofs
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node
+from dicomnode.delivery.storage_scu import Receipt
+from dicomnode.ledger import outbox
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.notices import Notices
+from dicomnode.ledger.outbox import Kind
+from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.transitions import transaction
 
 NOBODY = Line(0, None)
 

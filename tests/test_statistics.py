@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from models import statistics
+from models.evaluation import statistics
 
 FIRST = [56.1, 48.2, 61.0, 44.3, 52.7, 58.8]
 SECOND = [60.5, 47.9, 68.1, 50.2, 55.0, 66.4]

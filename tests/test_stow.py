@@ -23,20 +23,20 @@ import pytest
 from highdicom import VolumeGeometry
 from pydicom.uid import CTImageStorage
 
-from dicomnode import sending
-from dicomnode.config import dump, load
-from dicomnode.credentials import Secret
-from dicomnode.deliver import Receipt, parcel
-from dicomnode.destination import Destination, Stow
+from dicomnode.config.credentials import Secret
+from dicomnode.config.destination import Destination, Stow
+from dicomnode.config.load import dump, load
+from dicomnode.config.peers import ClientTls
+from dicomnode.delivery import sending
+from dicomnode.delivery.storage_scu import Receipt, parcel
 from dicomnode.errors import ConfigError, Undelivered
-from dicomnode.trust import ClientTls
-from pipeline import phantom
-from pipeline.companion_kinds import COMPANIONS
-from pipeline.companions import Content, write_companions
-from pipeline.ct import write_ct
-from pipeline.report import Case
-from pipeline.series import Series, read_instance
-from pipeline.told import write_told
+from pipeline.companions.kinds import COMPANIONS
+from pipeline.companions.told import write_told
+from pipeline.companions.write import Content, write_companions
+from pipeline.ct.write import write_ct
+from pipeline.phantom import thigh
+from pipeline.report.case_report import Case
+from pipeline.series.series import Series, read_instance
 from tests.provenance import PROVENANCE
 from tests.security.authority import Authority
 
@@ -48,7 +48,7 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five files of class CT Image Storage."""
     affine = np.array([[0, 0, 8.0, -60], [0, 8.0, 0, -60], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(5, 16, 16), coordinate_system="PATIENT")
-    paths = phantom.write_mr_series(phantom.thigh(geometry).mr, tmp_path_factory.mktemp("ct"))
+    paths = thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("ct"))
     for path in paths:
         data_set = pydicom.dcmread(path)
         data_set.SOPClassUID = data_set.file_meta.MediaStorageSOPClassUID = CTImageStorage
@@ -144,9 +144,9 @@ def test_orthanc_gets_every_instance_byte_for_byte_and_takes_it_twice(archive: A
 
 
 def test_orthanc_gets_companions_of_every_kind_byte_for_byte(archive: Archive, tmp_path: Path) -> None:
-    grid = phantom.axial_grid((3, 20, 24), (5.0, 6.0, 6.0), (-60.0, -60.0, 0.0))
-    made = phantom.thigh(grid)
-    mr = Series.of(map(read_instance, phantom.write_mr_series(made.mr, tmp_path / "mr")))
+    grid = thigh.axial_grid((3, 20, 24), (5.0, 6.0, 6.0), (-60.0, -60.0, 0.0))
+    made = thigh.thigh(grid)
+    mr = Series.of(map(read_instance, thigh.write_mr_series(made.mr, tmp_path / "mr")))
     slices = write_ct(made.hu, mr, PROVENANCE, tmp_path)
     hu = made.hu.array
     write_companions(COMPANIONS.keys(), Content(hu, hu > -300, np.ones_like(hu)), slices, tmp_path)

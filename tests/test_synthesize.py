@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from scipy import ndimage
 
-from models.card import ModelCard
-from models.weights import Model, load_model
-from pipeline.choice import Choice
+from models.inference.card import ModelCard
+from models.inference.weights import Model, load_model
+from pipeline.convert import Options, convert
 from pipeline.errors import Unsuitable
-from pipeline.findings import anatomy
-from pipeline.phantom import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
-from pipeline.prepare import model_grid, on_model_grid
-from pipeline.run import Options, convert
-from pipeline.series import only_series, read_series
-from pipeline.synthesize import predict_nifti, seed_of, synthesize
+from pipeline.findings.findings import anatomy
+from pipeline.phantom.thigh import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
+from pipeline.series.series import only_series, read_series
+from pipeline.series.volume_choice import Choice
+from pipeline.volume.prepare import model_grid, on_model_grid
+from pipeline.volume.synthesize import predict_nifti, seed_of, synthesize
 
 SPACING_MM = (3.27, 0.977, 0.977)
 SHAPE = (16, 176, 176)

@@ -13,15 +13,17 @@ import pytest
 import torch
 import yaml
 
-from models import checkpoint, curves, pairs, precision, train
-from models.card import read_card
-from models.latent_diffusion import LatentDiffusion
-from models.lesson import Lesson
-from models.methods import METHODS
-from models.recipe import BadRecipe, Stage, read_recipe
-from models.translator import Translator, Turn
-from models.verify import problems_of
-from models.weights import load_model
+from models.data import pairs
+from models.data.recipe import BadRecipe, Stage, read_recipe
+from models.inference.card import read_card
+from models.inference.verify import problems_of
+from models.inference.weights import load_model
+from models.networks import precision
+from models.networks.batches import Lesson
+from models.networks.latent_diffusion import LatentDiffusion
+from models.networks.registry import METHODS
+from models.networks.translator import Translator, Turn
+from models.training import checkpoint, curves, train
 
 STEPS = 4
 
@@ -223,7 +225,7 @@ def test_a_time_budget_ends_a_stage_and_bends_its_learning_rate(
 ) -> None:
     """Every step takes 6 seconds of the clock that the test keeps: 1 minute is 10 steps."""
     seconds = iter(range(0, 10_000, 6))
-    monkeypatch.setattr("models.train.time.process_time", lambda: float(next(seconds)))
+    monkeypatch.setattr("models.training.train.time.process_time", lambda: float(next(seconds)))
     stage = Stage(steps=1000, batch=1, learning_rate=0.1, minutes=1.0, warm_up=1)
     lesson, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
     train.fit(training, lesson)
@@ -237,7 +239,7 @@ def test_a_checkpoint_is_written_after_ten_minutes_however_few_the_steps(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter(range(0, 10_000, 240))  # 4 minutes a step
-    monkeypatch.setattr("models.train.time.process_time", lambda: float(next(seconds)))
+    monkeypatch.setattr("models.training.train.time.process_time", lambda: float(next(seconds)))
     stage = Stage(steps=9, batch=1, learning_rate=0.1)
     lesson, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
     saved: list[int] = []

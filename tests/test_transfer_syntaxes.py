@@ -35,16 +35,16 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
-from dicomnode.contexts import VERIFICATION
-from dicomnode.receive import Receiver
-from dicomnode.sections import Node, Receive
-from dicomnode.spool import Spool
-from pipeline import phantom
+from dicomnode.config.sections import Node, Receive
+from dicomnode.dimse.presentation_contexts import VERIFICATION
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
 from pipeline.errors import Unsuitable
-from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, read_instance
-from pipeline.loss import loss_of
-from pipeline.pixels import DECODERS, stored_values
-from pipeline.series import Series
+from pipeline.phantom import thigh
+from pipeline.series.instance import LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, read_instance
+from pipeline.series.lossy_compression import loss_of
+from pipeline.series.series import Series
+from pipeline.volume.pixels import DECODERS, stored_values
 
 Program = Callable[[str], str]
 
@@ -64,7 +64,7 @@ STORED: dict[str, tuple[NDArray[np.integer], int]] = {
 def plain(name: str, into: Path) -> Path:
     """An MR image of `STORED` in Explicit VR Little Endian."""
     values, bits = STORED[name]
-    (path,) = phantom.write_mr_series(phantom.thigh(phantom.axial_grid((1, 8, 8), (3.0, 20.0, 20.0))).mr, into)
+    (path,) = thigh.write_mr_series(thigh.thigh(thigh.axial_grid((1, 8, 8), (3.0, 20.0, 20.0))).mr, into)
     image = pydicom.dcmread(path)
     image.Rows, image.Columns = values.shape[-2:]
     image.BitsAllocated, image.BitsStored, image.HighBit = 8 * values.itemsize, bits, bits - 1

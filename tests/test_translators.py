@@ -15,19 +15,20 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models import losses, train
-from models.card import BadCard, read_card
-from models.cyclegan import CycleGan
-from models.lesson import Lesson
-from models.methods import METHODS, build, method_of
-from models.nnunet import Fingerprint, Topology, plan_channels, plan_patch, topology
-from models.pairs import Pair
-from models.pix2pix import Pix2Pix
-from models.recipe import BadRecipe, read_recipe
-from models.regression import Regression
-from models.swin_unetr import SwinUnetr
-from models.tiles import starts, translate_in_tiles
-from models.weights import fill, load_model, weights_of
+from models.data.pairs import Pair
+from models.data.recipe import BadRecipe, read_recipe
+from models.inference.card import BadCard, read_card
+from models.inference.weights import fill, load_model, weights_of
+from models.networks import losses
+from models.networks.batches import Lesson
+from models.networks.cyclegan import CycleGan
+from models.networks.nnunet import Fingerprint, Topology, plan_channels, plan_patch, topology
+from models.networks.pix2pix import Pix2Pix
+from models.networks.registry import METHODS, build, method_of
+from models.networks.regression import Regression
+from models.networks.swin_unetr import SwinUnetr
+from models.networks.tiles import starts, translate_in_tiles
+from models.training import train
 
 TINY: dict[str, dict[str, Any]] = {
     "nnunet": {"voxels": 2048, "parameters": 30_000},

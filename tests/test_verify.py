@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.card import ModelCard, installed, read_card
-from models.latent_diffusion import LatentDiffusion
-from models.verify import problems_of, reference_of
-from models.weights import load_model, save_model
+from models.inference.card import ModelCard, installed, read_card
+from models.inference.verify import problems_of, reference_of
+from models.inference.weights import load_model, save_model
+from models.networks.latent_diffusion import LatentDiffusion
 
 TINY: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},
@@ -88,7 +88,7 @@ def test_numbers_that_are_not_finite_are_a_problem(tmp_path: Path, reference: li
 
 
 def test_what_is_installed_is_verified_by_the_command() -> None:
-    command = [sys.executable, "-m", "dicomnode.cli", "models", "--verify"]
+    command = [sys.executable, "-m", "dicomnode.cli.main", "models", "--verify"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert all(card.name in ended.stdout for card in installed())

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
 from scipy.spatial.transform import Rotation
 
-from pipeline import phantom
 from pipeline.errors import Unsuitable
-from pipeline.grid import axial_geometry
-from pipeline.phantom import CORTICAL_BONE, VESSEL, Subject
-from pipeline.series import Series, only_series, read_instance, read_series
-from pipeline.volume import read_volume, resample
+from pipeline.phantom import thigh
+from pipeline.phantom.thigh import CORTICAL_BONE, VESSEL, Subject
+from pipeline.series.series import Series, only_series, read_instance, read_series
+from pipeline.volume.ct_grid import axial_geometry
+from pipeline.volume.volume import read_volume, resample
 
 Array = NDArray[np.float64]
 Triple = tuple[float, float, float]
@@ -52,7 +52,7 @@ def volumes(
 ) -> highdicom.Volume:
     """A volume of random integers on any grid: any orientation, spacing, size and place."""
     shape = draw(st.tuples(st.integers(5, 8), st.integers(4, 11), st.integers(4, 11)))
-    grid = phantom.oblique_grid(shape, draw(steps), draw(turns), draw(centres))
+    grid = thigh.oblique_grid(shape, draw(steps), draw(turns), draw(centres))
     values = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 4096, shape)
     return grid.with_array(values.astype(np.float32))
 
@@ -64,9 +64,9 @@ def through_dicom(
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(patient_position=position)
         if enhanced:
-            phantom.write_enhanced_mr(mr, Path(folder), subject=subject)
+            thigh.write_enhanced_mr(mr, Path(folder), subject=subject)
         else:
-            phantom.write_mr_series(mr, Path(folder), subject=subject, shuffled=shuffled)
+            thigh.write_mr_series(mr, Path(folder), subject=subject, shuffled=shuffled)
         return read_volume(only_series(read_series(Path(folder))))
 
 
@@ -96,7 +96,7 @@ def test_a_volume_comes_back_from_dicom_as_it_was(
 @given(volumes(), st.randoms(use_true_random=False))
 def test_any_order_of_arrival_gives_the_same_volume(mr: highdicom.Volume, order: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        paths = phantom.write_mr_series(mr, Path(folder), shuffled=True)
+        paths = thigh.write_mr_series(mr, Path(folder), shuffled=True)
         instances = [read_instance(path) for path in paths]
         first = read_volume(Series.of(instances))
         order.shuffle(instances)
@@ -168,7 +168,7 @@ coarse = st.floats(1.0, 3.0).map(lambda mm: round(mm, 5))
 def test_a_landmark_stays_within_half_a_voxel(
     turn: Array, steps: Triple, centre: Triple, fraction: Triple, enhanced: bool
 ) -> None:
-    grid = phantom.oblique_grid((24, 26, 28), steps, turn, centre)
+    grid = thigh.oblique_grid((24, 26, 28), steps, turn, centre)
     index = np.array(fraction) * grid.spatial_shape
     landmark = grid.map_indices_to_reference(index[None])[0]
     source = through_dicom(grid.with_array(_blob(grid.spatial_shape, index)), shuffled=True, enhanced=enhanced)
@@ -192,12 +192,12 @@ def _centroid(volume: highdicom.Volume) -> Array:
 @settings(max_examples=12, deadline=None)
 @given(turns, st.sampled_from(POSITIONS), st.booleans())
 def test_left_is_left_in_any_orientation_and_patient_position(turn: Array, position: str, enhanced: bool) -> None:
-    grid = phantom.oblique_grid((60, 60, 60), (3.0, 3.0, 3.0), turn)
-    labels = phantom.thigh(grid).labels.astype(np.float32)
+    grid = thigh.oblique_grid((60, 60, 60), (3.0, 3.0, 3.0), turn)
+    labels = thigh.thigh(grid).labels.astype(np.float32)
     source = through_dicom(labels, shuffled=True, position=position, enhanced=enhanced)
     ct = resample(source, axial_geometry(source), fill=0.0, interpolation="nearest")
     bone = ct.map_indices_to_reference(np.argwhere(ct.array == CORTICAL_BONE.label))
-    expected_x, expected_y = phantom.femur_centre_mm(bone[:, 2])
+    expected_x, expected_y = thigh.femur_centre_mm(bone[:, 2])
     assert abs(np.mean(bone[:, 0] - expected_x)) < 1.5
     assert abs(np.mean(bone[:, 1] - expected_y)) < 1.5
     vessels = ct.map_indices_to_reference(np.argwhere(ct.array == VESSEL.label))
@@ -208,7 +208,7 @@ def test_left_is_left_in_any_orientation_and_patient_position(turn: Array, posit
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
-GRID = phantom.axial_grid((6, 8, 10), (3.0, 4.0, 4.0))
+GRID = thigh.axial_grid((6, 8, 10), (3.0, 4.0, 4.0))
 VALUES = np.random.default_rng(0).integers(0, 4096, GRID.spatial_shape).astype(np.float32)
 MR = GRID.with_array(VALUES)
 
@@ -216,7 +216,7 @@ MR = GRID.with_array(VALUES)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six slices of random values in files 0001.dcm to 0006.dcm, in the order of position."""
-    phantom.write_mr_series(MR, tmp_path / "mr")
+    thigh.write_mr_series(MR, tmp_path / "mr")
     return tmp_path / "mr"
 
 
@@ -328,7 +328,7 @@ def test_a_modality_lut_is_applied(folder: Path) -> None:
 
 
 def test_an_enhanced_object_may_rescale_every_frame(tmp_path: Path) -> None:
-    path = phantom.write_enhanced_mr(MR, tmp_path)
+    path = thigh.write_enhanced_mr(MR, tmp_path)
     image = pydicom.dcmread(path)
     rescale = image.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0]
     del image.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
@@ -357,7 +357,7 @@ def test_two_enhanced_objects_that_share_a_stack_make_one_volume(tmp_path: Path)
     """A concatenation: slices 1 to 3 in one object and 4 to 6 in the other."""
     halves: list[pydicom.Dataset] = []
     for part in (slice(0, 3), slice(3, 6)):
-        path = phantom.write_enhanced_mr(MR[part], tmp_path / str(part.start))
+        path = thigh.write_enhanced_mr(MR[part], tmp_path / str(part.start))
         image = pydicom.dcmread(path)
         if halves:
             for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
@@ -369,7 +369,7 @@ def test_two_enhanced_objects_that_share_a_stack_make_one_volume(tmp_path: Path)
 
 
 def test_two_enhanced_objects_with_one_volume_each_are_refused(tmp_path: Path) -> None:
-    path = phantom.write_enhanced_mr(MR, tmp_path)
+    path = thigh.write_enhanced_mr(MR, tmp_path)
     image = pydicom.dcmread(path)
     assert image.SOPClassUID == EnhancedMRImageStorage
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -392,7 +392,7 @@ def test_a_truncated_compressed_file_is_unreadable(folder: Path, kept: float) ->
 
 
 def test_outside_the_source_is_the_fill_value() -> None:
-    wide = phantom.axial_grid((8, 10, 12), (3.0, 4.0, 4.0))
+    wide = thigh.axial_grid((8, 10, 12), (3.0, 4.0, 4.0))
     moved = resample(MR, wide, fill=-1024.0)
     assert np.array_equal(moved.array[1:-1, 1:-1, 1:-1], VALUES)
     assert np.all(moved.array[[0, -1]] == -1024)
@@ -400,7 +400,7 @@ def test_outside_the_source_is_the_fill_value() -> None:
 
 def test_outside_the_source_is_the_fill_value_on_a_turned_grid_too() -> None:
     turn = Rotation.from_euler("xz", [20, 30], degrees=True).as_matrix()
-    wide = phantom.oblique_grid((12, 16, 20), (3.0, 4.0, 4.0), turn)
+    wide = thigh.oblique_grid((12, 16, 20), (3.0, 4.0, 4.0), turn)
     places = wide.map_indices_to_reference(np.argwhere(np.ones(wide.spatial_shape, bool)))
     index = MR.map_reference_to_indices(places)
     beyond = np.any((index < -0.5) | (index > np.array(MR.spatial_shape) - 0.5), axis=1).reshape(wide.spatial_shape)
@@ -411,7 +411,7 @@ def test_outside_the_source_is_the_fill_value_on_a_turned_grid_too() -> None:
 
 def test_the_values_of_a_single_row_of_voxels_are_its_own() -> None:
     """Such a shape is contiguous when transposed: a view, not a copy, of memory that goes with the image."""
-    row = phantom.oblique_grid((1, 1, 3), (3.1, 4.1, 4.1), Rotation.from_euler("z", 5, degrees=True).as_matrix())
+    row = thigh.oblique_grid((1, 1, 3), (3.1, 4.1, 4.1), Rotation.from_euler("z", 5, degrees=True).as_matrix())
     even = GRID.with_array(np.full(GRID.spatial_shape, 7.0, np.float32))
     moved = resample(even, row, fill=0.0)
     assert moved.array.flags.owndata
@@ -419,13 +419,13 @@ def test_the_values_of_a_single_row_of_voxels_are_its_own() -> None:
 
 
 def test_linear_interpolation_is_the_mean_of_two_neighbours() -> None:
-    between = phantom.axial_grid((5, 8, 10), (3.0, 4.0, 4.0))  # half a slice up at both ends
+    between = thigh.axial_grid((5, 8, 10), (3.0, 4.0, 4.0))  # half a slice up at both ends
     moved = resample(MR, between, fill=0.0)
     assert moved.array == pytest.approx((VALUES[1:] + VALUES[:-1]) / 2, abs=1e-2)
 
 
 def test_nearest_neighbours_invent_no_label() -> None:
-    turned = phantom.oblique_grid((9, 11, 12), (2.0, 3.0, 3.0), Rotation.from_euler("z", 30, degrees=True).as_matrix())
+    turned = thigh.oblique_grid((9, 11, 12), (2.0, 3.0, 3.0), Rotation.from_euler("z", 30, degrees=True).as_matrix())
     labels = GRID.with_array((VALUES % 5).astype(np.uint8))
     moved = resample(labels, turned, fill=0, interpolation="nearest")
     assert moved.array.dtype == np.uint8
@@ -434,7 +434,7 @@ def test_nearest_neighbours_invent_no_label() -> None:
 
 def test_the_result_lies_in_the_sources_frame_of_reference() -> None:
     source = highdicom.Volume(VALUES, GRID.affine, "PATIENT", frame_of_reference_uid="1.2.3")
-    for grid in (axial_geometry(source), phantom.axial_grid((4, 4, 4))):
+    for grid in (axial_geometry(source), thigh.axial_grid((4, 4, 4))):
         assert resample(source, grid, fill=0.0).frame_of_reference_uid == "1.2.3"
     assert axial_geometry(source).frame_of_reference_uid == "1.2.3"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.card import BadCard, ModelCard, UnknownModel, find, installed, read_card, shipped, write_card
-from models.latent_diffusion import LatentDiffusion
-from models.weights import CROP_MARGIN, WrongDigest, bounding_box, load_model, save_model
+from models.inference.card import BadCard, ModelCard, UnknownModel, find, installed, read_card, shipped, write_card
+from models.inference.weights import CROP_MARGIN, WrongDigest, bounding_box, load_model, save_model
+from models.networks.latent_diffusion import LatentDiffusion
 
 ARCHITECTURE: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},

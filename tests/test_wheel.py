@@ -35,7 +35,7 @@ def test_in_ci_a_package_comes_from_the_wheel_and_not_from_its_source(package: s
 
 def test_the_command_is_installed() -> None:
     [command] = entry_points(group="console_scripts", name="sct-node")
-    assert command.value == "dicomnode.cli:main"
+    assert command.value == "dicomnode.cli.main:main"
 
 
 def test_every_model_is_shipped_as_weights_of_at_most_10_mb_with_their_card() -> None:
@@ -47,7 +47,7 @@ def test_every_model_is_shipped_as_weights_of_at_most_10_mb_with_their_card() ->
 
 
 def test_the_picture_viewer_comes_with_the_wheel_and_with_its_licence() -> None:
-    static = installed("dicomnode") / "static"
+    static = installed("dicomnode") / "web" / "static"
     if not (static / "niivue.js").exists() and os.environ.get("SCT_TEST_INSTALLED") != "1":
         pytest.skip("no NiiVue in this checkout: python hatch_build.py")
     assert b"niivue" in (static / "niivue.js").read_bytes()

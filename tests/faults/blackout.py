@@ -32,12 +32,12 @@ from peers import Planning, Sent, digest_of, free_port
 from power import KEPT, Disk, Record, acknowledge, read_log, recorder
 from verdict import Case
 
-from dicomnode import config
-from dicomnode.config import Config
-from dicomnode.deliver import send
+from dicomnode.config import load as config
+from dicomnode.config.load import Config
+from dicomnode.delivery.storage_scu import send
 from dicomnode.errors import Damaged, Undelivered
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.spool import sop_class_of_intact
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.spool.spool import sop_class_of_intact
 
 LIMIT_S: Final = 180.0
 

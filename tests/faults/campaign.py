@@ -36,12 +36,13 @@ from peers import Planning, Scanner, Sent, free_port, outage, sop_uid_of
 from pydicom import dcmread
 from verdict import UNFINISHED, Case
 
-from dicomnode import cli, config
-from dicomnode.config import Config
+from dicomnode.cli import main as cli
+from dicomnode.config import load as config
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Log, Metrics, Node, Receive, Settle, Web
 from dicomnode.errors import LedgerUnreachable
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.node import ROLES
-from dicomnode.sections import Log, Metrics, Node, Receive, Settle, Web
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.node.roles import ROLES
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres

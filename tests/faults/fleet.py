@@ -19,7 +19,7 @@ from typing import Protocol
 
 import proc
 
-from dicomnode.node import ROLES
+from dicomnode.node.roles import ROLES
 
 
 class Fleet(Protocol):
@@ -132,7 +132,7 @@ class Served:
 
     def start(self) -> None:
         """Start the supervisor, which starts the rest."""
-        command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(self._config)]
+        command = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(self._config)]
         with self.log("serve").open("ab") as log:
             self._serve = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 

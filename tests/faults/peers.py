@@ -23,8 +23,8 @@ from typing import Final
 
 from pydicom.filereader import read_file_meta_info
 
-from dicomnode.deliver import send
-from dicomnode.destination import Destination
+from dicomnode.config.destination import Destination
+from dicomnode.delivery.storage_scu import send
 from dicomnode.errors import Undelivered
 
 TIMEOUT_S: Final = 10

@@ -44,9 +44,9 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 from soak import Template, await_answer
 
-from dicomnode import config
-from dicomnode.config import Config
-from dicomnode.sections import Metrics, Node, Receive, Settle, Web
+from dicomnode.config import load
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
 
 PDU_BYTES: Final = 16_384
 ACCEPTED: Final = 2
@@ -217,7 +217,7 @@ def _config(folder: Path, options: Options) -> Config:
         device="cpu",
         anatomy_check="warn",
     )
-    (folder / "node.yaml").write_text(config.dump(chosen))
+    (folder / "node.yaml").write_text(load.dump(chosen))
     return chosen
 
 

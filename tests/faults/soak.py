@@ -41,10 +41,10 @@ from fleet import Served
 from peers import Planning, acknowledged_in, dcmtk, free_port
 from pydicom import dcmread
 
-from dicomnode import config
-from dicomnode.conditions import When
-from dicomnode.config import AS_CONFIGURED, Config, Rule
-from dicomnode.sections import Metrics, Node, Receive, Settle, Web
+from dicomnode.config import load as config
+from dicomnode.config.load import AS_CONFIGURED, Config, Rule
+from dicomnode.config.rule_conditions import When
+from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
 
 SENDERS: Final = 4
 CONVERTED_EACH: Final = 50

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import torch
 
-from models.card import ModelCard
-from models.latent_diffusion import LatentDiffusion
-from models.weights import save_model
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from models.inference.card import ModelCard
+from models.inference.weights import save_model
+from models.networks.latent_diffusion import LatentDiffusion
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
 
 ARCHITECTURE: Final[dict[str, Any]] = {
     "autoencoder": {"channels": (8, 8), "latent": 4, "strides": ((1, 2, 2),), "groups": 4},

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 from peers import digest_of, sop_uid_of
 
 from dicomnode.errors import Damaged, LedgerUnreachable
-from dicomnode.spool import sop_class_of_intact
-from dicomnode.states import State
+from dicomnode.ledger.states import State
+from dicomnode.spool.spool import sop_class_of_intact
 
 if TYPE_CHECKING:
     from peers import Planning, Sent
 
-    from dicomnode.ledger import Ledger
-    from dicomnode.schema import JobRow
+    from dicomnode.ledger.ledger import Ledger
+    from dicomnode.ledger.tables import JobRow
 
 UNFINISHED = (State.RECEIVED, State.SYNTHESIZED)
 

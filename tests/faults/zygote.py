@@ -2,8 +2,8 @@
 
     python zygote.py        reads one JSON object a line, {"role", "number", "config", "log"}, and answers with a pid
 
-A role is `dicomnode.node.run_role` in a process of its own, as `sct-node ROLE` runs it; only the seconds of importing
-torch, pydicom and the rest are spent once. The fork comes before any thread. All roles die with this process.
+A role is `dicomnode.node.roles.run_role` in a process of its own, as `sct-node ROLE` runs it; only the seconds of
+importing torch, pydicom and the rest are spent once. The fork comes before any thread. All roles die with this process.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from dicomnode import attempt, commitment_scp, config, conversion, intake, node, receive, web
+from dicomnode.commitment import scp
+from dicomnode.config import load
+from dicomnode.delivery import attempt
+from dicomnode.node import roles
+from dicomnode.reception import intake, storage_scp
+from dicomnode.synthesis import attempt as conversion
+from dicomnode.web import app
 
 _PR_SET_PDEATHSIG: Final = 1
-IMPORTED: Final = (attempt, commitment_scp, conversion, intake, receive, web)
+IMPORTED: Final = (attempt, scp, conversion, intake, storage_scp, app)
 """What the roles import when they start."""
 
 
@@ -48,7 +54,7 @@ def _become(wanted: dict[str, Any]) -> None:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     try:
-        node.run_role(wanted["role"], config.load(Path(wanted["config"])), wanted["number"])
+        roles.run_role(wanted["role"], load.load(Path(wanted["config"])), wanted["number"])
     finally:
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()

@@ -31,11 +31,11 @@ from malformed import ACCEPT, Attack, attack_of
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is loaded
 
-from dicomnode import config
-from dicomnode.config import Config
-from dicomnode.sections import Log, Metrics, Node, Receive, Settle, Web
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from dicomnode.config import load
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Log, Metrics, Node, Receive, Settle, Web
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
 
 EACH = 1000
 ECHO_LIMIT_S = 1.0
@@ -78,7 +78,7 @@ class Running:
         found = {}
         for child in Path(f"/proc/{self.serve.pid}/task/{self.serve.pid}/children").read_text().split():
             words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-            found[words[words.index("dicomnode.cli") + 1]] = int(child)
+            found[words[words.index("dicomnode.cli.main") + 1]] = int(child)
         return found
 
 
@@ -96,9 +96,9 @@ def node(folder: Path) -> Iterator[Running]:
         log=Log("warning"),
     )
     path, log = folder / "node.yaml", folder / "node.log"
-    path.write_text(config.dump(chosen))
+    path.write_text(load.dump(chosen))
     with log.open("wb") as said:
-        command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(path)]
+        command = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(path)]
         process = subprocess.Popen(command, stdout=said, stderr=said)
     try:
         wait_until_it_listens(chosen.node.port)

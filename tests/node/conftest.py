@@ -19,25 +19,29 @@ import pydicom
 import pytest
 import tiny
 
-from dicomnode import archive, config, engine, hosts, metrics
-from dicomnode.attempt import Deliveries
-from dicomnode.config import Config
-from dicomnode.conversion import options_of
-from dicomnode.deliver import send
-from dicomnode.destination import Destination
-from dicomnode.engine import Queues
+from dicomnode import metrics
+from dicomnode.cli import demo_archive
+from dicomnode.config import load as config
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
+from dicomnode.config.settings import Settings
+from dicomnode.delivery.attempt import Deliveries
+from dicomnode.delivery.storage_scu import send
+from dicomnode.engine import hosts
+from dicomnode.engine import queues as engine
+from dicomnode.engine.queues import Queues
 from dicomnode.errors import NodeError
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import DeliveryRow, JobRow, Plan
-from dicomnode.sections import Metrics, Node, Receive, Settle, Web
-from dicomnode.settings import Settings
-from dicomnode.spool import Spool
-from dicomnode.states import State
-from models.weights import load_model
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
-from pipeline.run import convert
-from pipeline.series import Series, read_instance
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import DeliveryRow, JobRow, Plan
+from dicomnode.spool.spool import Spool
+from dicomnode.synthesis.attempt import options_of
+from models.inference.weights import load_model
+from pipeline.convert import convert
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
+from pipeline.series.series import Series, read_instance
 
 SLICES = 12
 
@@ -82,7 +86,7 @@ class Running:
         path = self.folder / "node.yaml"
         path.write_text(config.dump(self.config))
         self.logs.append(self.folder / f"log-{len(self.logs)}")
-        command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(path)]
+        command = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(path)]
         with self.logs[-1].open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
         self.until(self.answers, "the receiver listens")
@@ -243,8 +247,8 @@ class Planning:
     port: int
 
     def up(self, *options: str) -> contextlib.AbstractContextManager[Destination]:
-        """It answers while the context lasts; `options` are those of `dicomnode.archive`."""
-        return archive.serving(self.folder, *options, port=self.port)
+        """It answers while the context lasts; `options` are those of `dicomnode.cli.demo_archive`."""
+        return demo_archive.serving(self.folder, *options, port=self.port)
 
     @property
     def destination(self) -> Destination:

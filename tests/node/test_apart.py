@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicomnode import config as configuration
-from dicomnode import engine
-from dicomnode.config import Config
-from dicomnode.engine import back_off_s
+from dicomnode.config import load as configuration
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Metrics, Node
+from dicomnode.engine import queues
+from dicomnode.engine.queues import back_off_s
+from dicomnode.ledger.tables import Plan
 from dicomnode.metrics import REGISTRY
-from dicomnode.schema import Plan
-from dicomnode.sections import Metrics, Node
 
 if TYPE_CHECKING:
     from tests.node.conftest import Bench
@@ -35,7 +35,7 @@ def more(b: Bench, number: int, *destinations: str) -> str:
     made = b.spool.published(b.job)
     assert made is not None
     b.spool.publish(job, lambda into: shutil.copytree(made, into, dirs_exist_ok=True))
-    sending = engine.together(b.queues.deliver(job, name, 1) for name in destinations)
+    sending = queues.together(b.queues.deliver(job, name, 1) for name in destinations)
     b.ledger.synthesized(job, "1.3", 12, destinations, None, sending)
     return job
 
@@ -52,7 +52,7 @@ def test_while_one_destination_hangs_in_its_first_attempt_the_other_gets_every_j
         known = (hanging, planning.destination)
         config = Config(node=node, metrics=Metrics(port=free_port()), destinations=known)
         (tmp_path / "node.yaml").write_text(configuration.dump(config))
-        command = [sys.executable, "-m", "dicomnode.cli", "deliver", "--config", str(tmp_path / "node.yaml")]
+        command = [sys.executable, "-m", "dicomnode.cli.main", "deliver", "--config", str(tmp_path / "node.yaml")]
         with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
             try:
                 deadline = time.monotonic() + 200

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicomnode import review
-from dicomnode.attempt import Offer
-from dicomnode.conflicts import Conflicts
-from dicomnode.engine import delivery_id
+from dicomnode.delivery.attempt import Offer
+from dicomnode.engine import review
+from dicomnode.engine.queues import delivery_id
 from dicomnode.errors import WrongState
-from dicomnode.schema import Plan
-from dicomnode.states import State
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.uid_conflicts import Conflicts
 
 if TYPE_CHECKING:
     from tests.node.conftest import Bench

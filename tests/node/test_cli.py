@@ -12,10 +12,10 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicomnode.cli import main, parser
-from dicomnode.conflicts import Conflicts
-from dicomnode.ledger import Ledger
-from dicomnode.schema import Plan
+from dicomnode.cli.main import main, parser
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.uid_conflicts import Conflicts
 
 ROLES = ["serve", "receive", "synthesize", "deliver", "web"]
 JOBS = ["jobs", "show", "release", "reject", "retry", "cancel", "resend"]
@@ -24,7 +24,7 @@ COMMANDS = [*ROLES, *JOBS, "check", "convert", "explain", "predict", "preflight"
 
 def sct_node(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The command, run to its end with the exit status it should have."""
-    command = [sys.executable, "-m", "dicomnode.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "dicomnode.cli.main", *map(str, arguments)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert said.returncode == code, said.stderr
     return said
@@ -42,11 +42,11 @@ def site(tmp_path: Path, tiny_model: Path) -> Path:
 @pytest.fixture
 def jobs(site: Path) -> dict[str, str]:
     """Series UID -> job, in the ledger of the site: 1 held, 2 delivered, 3 held; 4 is RECEIVING."""
-    from dicomnode import engine
+    from dicomnode.engine import queues
 
     ledger = Ledger(f"sqlite:///{site.parent / 'data' / 'node.sqlite'}")
     ledger.create()
-    engine.prepare(ledger)
+    queues.prepare(ledger)
     made = {}
     for uid in ("1.1", "1.2", "1.3", "1.4"):
         ledger.arrived(uid, "MR", 2, time.time())
@@ -96,14 +96,18 @@ def test_jobs_lists_every_job_and_every_series_that_arrives(site: Path, jobs: di
 
 
 def test_small_commands_import_neither_torch_nor_the_engine(site: Path, jobs: dict[str, str]) -> None:
-    code = "import sys; from dicomnode.cli import main; main(sys.argv[1:]); print({'torch', 'dbos'} & set(sys.modules))"
+    code = (
+        "import sys; from dicomnode.cli.main import main; "
+        "main(sys.argv[1:]); print({'torch', 'dbos'} & set(sys.modules))"
+    )
     command = [sys.executable, "-c", code, "jobs", "--config", str(site)]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     assert said.stdout.splitlines()[-1] == "set()"
 
 
 def test_the_receive_process_imports_no_torch() -> None:
-    code = "import sys, dicomnode.node, dicomnode.intake, dicomnode.receive; print('torch' in sys.modules)"
+    modules = "dicomnode.node.roles, dicomnode.reception.intake, dicomnode.reception.storage_scp"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
 

@@ -17,23 +17,23 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicomnode import review
-from dicomnode.config import Config, dump
-from dicomnode.conversion import companions_of, options_of
-from dicomnode.destination import Destination
+from dicomnode.cases.result import REPORT
+from dicomnode.commitment.proofs import Proofs
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config, dump
+from dicomnode.config.sections import Node
+from dicomnode.config.settings import Settings
+from dicomnode.delivery.payload import every_file
+from dicomnode.engine import review
 from dicomnode.errors import WrongState
-from dicomnode.outgoing import every_file
-from dicomnode.proof_ledger import Proofs
-from dicomnode.result import REPORT
-from dicomnode.sections import Node
-from dicomnode.settings import Settings
-from dicomnode.states import State
-from models.weights import load_model
-from pipeline.companion_kinds import COMPANIONS
-from pipeline.companions import Content, write_companions
-from pipeline.run import convert
-from pipeline.series import Series, read_instance
-from pipeline.shown import ct_of
+from dicomnode.ledger.states import State
+from dicomnode.synthesis.attempt import companions_of, options_of
+from models.inference.weights import load_model
+from pipeline.companions.kinds import COMPANIONS
+from pipeline.companions.write import Content, write_companions
+from pipeline.convert import convert
+from pipeline.report.viewer_volumes import ct_of
+from pipeline.series.series import Series, read_instance
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
@@ -165,11 +165,11 @@ def path_uid(path: Path) -> str:
 PROGRAM = """
 import sys
 from pathlib import Path
-from dicomnode.attempt import Deliveries
-from dicomnode.config import load
-from dicomnode.engine import Queues
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.spool import Spool
+from dicomnode.delivery.attempt import Deliveries
+from dicomnode.config.load import load
+from dicomnode.engine.queues import Queues
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.spool.spool import Spool
 config = load(Path(sys.argv[1]))
 ledger = Ledger(database_url(config))
 [delivery] = ledger.deliveries(sys.argv[2])

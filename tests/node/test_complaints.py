@@ -28,13 +28,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 
-from dicomnode.destination import Destination
-from dicomnode.schema import JobRow
-from dicomnode.sections import Commitment, Peer, Receive, Settle
-from dicomnode.spool import Spool, sop_class_of_intact
-from dicomnode.states import Fact, State
-from pipeline.phantom import Phantom, axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from dicomnode.config.destination import Destination
+from dicomnode.config.sections import Commitment, Peer, Receive, Settle
+from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.tables import JobRow
+from dicomnode.spool.spool import Spool, sop_class_of_intact
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import Phantom, axial_grid, thigh
 
 if TYPE_CHECKING:
     from tests.conftest import Orthanc
@@ -134,7 +134,7 @@ class Site:
     def said(self, *arguments: str) -> str:
         """What `sct-node` prints."""
         config = self.running.folder / "node.yaml"
-        command = [sys.executable, "-m", "dicomnode.cli", *arguments, "--config", str(config)]
+        command = [sys.executable, "-m", "dicomnode.cli.main", *arguments, "--config", str(config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
     def page(self, path: str) -> str:
@@ -167,7 +167,7 @@ def role_of(supervisor: int, role: str) -> int:
     said = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(supervisor)], capture_output=True, text=True, check=True
     )
-    return next(int(line.split()[0]) for line in said.stdout.splitlines() if f"dicomnode.cli {role} " in line)
+    return next(int(line.split()[0]) for line in said.stdout.splitlines() if f"dicomnode.cli.main {role} " in line)
 
 
 @pytest.fixture(scope="module")

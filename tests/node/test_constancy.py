@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicomnode import constancy_ledger, engine
-from dicomnode.cli import main
-from dicomnode.config import Config, dump
-from dicomnode.constancy import DIED, NO_REFERENCE, Daily, accept, check, due, reference_path
-from dicomnode.constancy_ledger import Outcome
-from dicomnode.conversion import Conversions
-from dicomnode.engine import Queues
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import notices
-from dicomnode.sections import Constancy, Node, Output, Synthesize
-from dicomnode.spool import Spool
-from models.weights import Model, load_model
-from pipeline.constancy import Measured, difference, measure
-from pipeline.phantom import TISSUES, axial_grid, thigh
+from dicomnode.cli.main import main
+from dicomnode.config.load import Config, dump
+from dicomnode.config.sections import Constancy, Node, Output, Synthesize
+from dicomnode.engine import queues
+from dicomnode.engine.queues import Queues
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.tables import notices
+from dicomnode.quality import constancy_runs
+from dicomnode.quality.constancy import DIED, NO_REFERENCE, Daily, accept, check, due, reference_path
+from dicomnode.quality.constancy_runs import Outcome
+from dicomnode.spool.spool import Spool
+from dicomnode.synthesis.attempt import Conversions
+from models.inference.weights import Model, load_model
+from pipeline.phantom.constancy import Measured, difference, measure
+from pipeline.phantom.thigh import TISSUES, axial_grid, thigh
 
 GRID = axial_grid((16, 90, 90), (4.0, 2.0, 2.0))
 KNOWN = thigh(GRID, noise=0.0)
@@ -116,7 +117,7 @@ def test_one_run_tells_another_reference_of_none_and_of_a_damaged_one(
     kept = json.loads(reference_path(accepted, model).read_text())
     config = dataclasses.replace(accepted, node=Node(data=tmp_path))
     found = Measured.read(json.dumps(kept["measured"]))
-    monkeypatch.setattr("dicomnode.constancy._measured", lambda *_: found)
+    monkeypatch.setattr("dicomnode.quality.constancy._measured", lambda *_: found)
     assert check(model, config).sentence == NO_REFERENCE
     path = reference_path(config, model)
     path.parent.mkdir()
@@ -150,10 +151,10 @@ def test_the_command_accepts_and_compares_and_keeps_its_runs(
     assert NO_REFERENCE in capsys.readouterr().out
     assert main(["constancy", "--config", str(file), "--accept", "--by", "jane", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["measured"]["corners"]
-    runs = constancy_ledger.history(ledger.engine)
+    runs = constancy_runs.history(ledger.engine)
     assert [(run.passed, run.model, run.device) for run in runs] == [(False, "tiny", "cpu"), (True, "tiny", "cpu")]
     assert runs[1].sentence == "accepted as the reference by cli:jane"
-    assert constancy_ledger.latest(ledger.engine) == runs[1:]
+    assert constancy_runs.latest(ledger.engine) == runs[1:]
     assert told(ledger) == [NO_REFERENCE]
     ledger.close()
 
@@ -189,8 +190,8 @@ class Worker:
     def daily(self) -> Daily:
         return Daily(self.config, self.ledger, WORKER, self.conversions.aside)
 
-    def runs(self) -> list[constancy_ledger.ConstancyRow]:
-        return constancy_ledger.history(self.ledger.engine)
+    def runs(self) -> list[constancy_runs.ConstancyRow]:
+        return constancy_runs.history(self.ledger.engine)
 
 
 def told(ledger: Ledger) -> list[str]:
@@ -217,7 +218,7 @@ def worker(accepted: Config) -> Iterator[Callable[[Constancy], Worker]]:
         database.unlink(missing_ok=True)
         ledger = Ledger(database_url(config))
         ledger.create()
-        engine.prepare(ledger)
+        queues.prepare(ledger)
         made.append(Worker(config, ledger, Conversions(config, ledger, Queues(ledger), Spool(config.node.data))))
         return made[-1]
 
@@ -252,7 +253,7 @@ def test_a_run_that_fails_is_told_once(worker: Callable[[Constancy], Worker], mo
         raise RuntimeError("out of memory")
 
     one = worker(Constancy(at="00:00"))
-    monkeypatch.setattr("dicomnode.constancy.check", broken)
+    monkeypatch.setattr("dicomnode.quality.constancy.check", broken)
     daily = one.daily()
     daily.tick()
     over(daily)
@@ -270,7 +271,7 @@ def test_a_run_that_is_stopped_in_order_is_made_up_for(
         stopped.wait(60)
         return Outcome(True, "in time")
 
-    monkeypatch.setattr("dicomnode.constancy.check", slow)
+    monkeypatch.setattr("dicomnode.quality.constancy.check", slow)
     daily = one.daily()
     daily.tick()
     daily.stop()
@@ -288,7 +289,7 @@ def test_a_run_that_its_process_did_not_survive_has_failed_and_is_not_begun_agai
     worker: Callable[[Constancy], Worker],
 ) -> None:
     one = worker(Constancy(at="00:00"))
-    constancy_ledger.begin(one.ledger.engine, WORKER, "tiny", "a" * 64)
+    constancy_runs.begin(one.ledger.engine, WORKER, "tiny", "a" * 64)
     daily = one.daily()
     daily.tick()
     assert daily._thread is None

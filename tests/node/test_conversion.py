@@ -13,21 +13,22 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from dicomnode import engine, review
-from dicomnode.config import AS_CONFIGURED, Config
-from dicomnode.conflicts import Conflicts
-from dicomnode.conversion import MODELS_KEPT, Conversions
-from dicomnode.destination import Destination
-from dicomnode.engine import Queues, delivery_id, synthesis_id
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import AS_CONFIGURED, Config
+from dicomnode.config.rules import OTHERWISE, decision, settings_of
+from dicomnode.config.sections import Node, Output, Quality
+from dicomnode.engine import queues as engine
+from dicomnode.engine import review
+from dicomnode.engine.queues import Queues, delivery_id, synthesis_id
 from dicomnode.errors import WrongState
-from dicomnode.intake import plan_of
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.rules import OTHERWISE, decision, settings_of
-from dicomnode.schema import JobRow, notices
-from dicomnode.sections import Node, Output, Quality
-from dicomnode.spool import Incoming, Spool
-from dicomnode.states import State
-from models.card import find
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import JobRow, notices
+from dicomnode.ledger.uid_conflicts import Conflicts
+from dicomnode.reception.intake import plan_of
+from dicomnode.spool.spool import Incoming, Spool
+from dicomnode.synthesis.attempt import MODELS_KEPT, Conversions
+from models.inference.card import find
 
 TPS = Destination("tps", "TPS", "127.0.0.1", 1)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dicomnode.config import dump
-from dicomnode.states import State
+from dicomnode.config.load import dump
+from dicomnode.ledger.states import State
 
 Node = Callable[..., Any]
 FULL_S = 6.0
@@ -25,7 +25,7 @@ def signal_role(running: Any, role: str, number: int) -> None:
     said = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(running.process.pid)], capture_output=True, text=True, check=True
     )
-    [pid] = [int(line.split()[0]) for line in said.stdout.splitlines() if f"dicomnode.cli {role} " in line]
+    [pid] = [int(line.split()[0]) for line in said.stdout.splitlines() if f"dicomnode.cli.main {role} " in line]
     os.kill(pid, number)
 
 
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_starts(node: N
     running = small_disk.under(node())
     (running.folder / "node.yaml").write_text(dump(running.config))
     subprocess.run(["mount", "-o", "remount,ro", small_disk.folder], check=True)
-    command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(running.folder / "node.yaml")]
+    command = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(running.folder / "node.yaml")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert said.returncode == 1
     assert "node.data" in said.stderr

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from dicomnode import drift, drift_ledger
-from dicomnode.schema import histograms, jobs, metadata, series
-from pipeline.findings import Finding
+from dicomnode.ledger.tables import histograms, jobs, metadata, series
+from dicomnode.synthesis import drift, drift_ledger
+from pipeline.convert import Result
+from pipeline.findings.findings import Finding
+from pipeline.findings.histogram import histogram
 from pipeline.gate import ALWAYS_HELD, Hold
-from pipeline.histogram import histogram
-from pipeline.run import Result
 
 STRATUM = drift.stratum_of("scanner", "T1", "digest")
 LIMITS = {"low": 0.0, "high": 70.0}

@@ -23,14 +23,16 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicomnode import archive, config, engine
-from dicomnode.config import Config
-from dicomnode.destination import Destination
-from dicomnode.hosts import Hosts as Others
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.sections import Hosts, Node, Receive, Settle
-from dicomnode.states import State
-from pipeline.instance import LOSSLESS_TRANSFER_SYNTAXES
+from dicomnode.cli import demo_archive
+from dicomnode.config import load as config
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Hosts, Node, Receive, Settle
+from dicomnode.engine import queues
+from dicomnode.engine.hosts import Hosts as Others
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import State
+from pipeline.series.instance import LOSSLESS_TRANSFER_SYNTAXES
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
@@ -53,7 +55,7 @@ class Machine:
         path = self.folder / "node.yaml"
         path.write_text(config.dump(self.config))
         for role in roles:
-            command = [*self.prefix, sys.executable, "-m", "dicomnode.cli", role, "--config", str(path)]
+            command = [*self.prefix, sys.executable, "-m", "dicomnode.cli.main", role, "--config", str(path)]
             with (self.folder / f"{role}.log").open("ab") as log:
                 self.roles[role] = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -103,13 +105,13 @@ class Site:
     def known(self) -> list[Any]:
         """The processes that said that they are alive."""
         with contextlib.suppress(Exception):
-            return Others(self.ledger, engine.Queues(self.ledger), DEAD_AFTER_S).known()
+            return Others(self.ledger, queues.Queues(self.ledger), DEAD_AFTER_S).known()
         return []
 
     def begun_by(self) -> set[str]:
         """Machines that have begun an attempt and not ended it."""
         with contextlib.suppress(Exception):
-            return {one.split("/")[0] for one in engine.Queues(self.ledger).begun_by()}
+            return {one.split("/")[0] for one in queues.Queues(self.ledger).begun_by()}
         return set()
 
 
@@ -274,7 +276,7 @@ def test_the_job_of_a_machine_that_is_cut_off_is_finished_by_another_and_nothing
     site.until(lambda: min(one.silent_s for one in site.known()) < DEAD_AFTER_S, "they are alive")
 
     sending = call(receiver.config.node.port)
-    with archive.serving(tmp_path / "planning", "--bind", "0.0.0.0", port=port):
+    with demo_archive.serving(tmp_path / "planning", "--bind", "0.0.0.0", port=port):
         store(sending, *thigh_series)
         sending.release()
         cut = site.until(lambda: site.begun_by() & set(networks), "one has begun").pop()

@@ -12,19 +12,21 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from dicomnode import engine, metrics, review
-from dicomnode.config import Config
-from dicomnode.conflicts import Conflicts
-from dicomnode.engine import Queues, synthesis_id
+from dicomnode import metrics
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node, Receive, Settle
+from dicomnode.engine import queues as engine
+from dicomnode.engine import review
+from dicomnode.engine.queues import Queues, synthesis_id
 from dicomnode.errors import WrongState
-from dicomnode.intake import Intake
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.receive import Receiver
-from dicomnode.schema import JobRow
-from dicomnode.sections import Node, Receive, Settle
-from dicomnode.settle import LINGER_S
-from dicomnode.spool import Spool
-from dicomnode.states import State
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import JobRow
+from dicomnode.ledger.uid_conflicts import Conflicts
+from dicomnode.reception.intake import Intake
+from dicomnode.reception.settle import LINGER_S
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
 
 QUIET_S, GRACE_S = 6.0, 3.0
 TICK_S = 0.1

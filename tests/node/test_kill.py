@@ -10,14 +10,14 @@ from typing import Any
 import pydicom
 import pytest
 
-from dicomnode.config import AS_CONFIGURED
-from dicomnode.conversion import options_of
-from dicomnode.rules import settings_of
-from dicomnode.sections import Settle
-from dicomnode.states import State
-from models.weights import load_model
-from pipeline.run import convert
-from pipeline.series import Series, read_instance
+from dicomnode.config.load import AS_CONFIGURED
+from dicomnode.config.rules import settings_of
+from dicomnode.config.sections import Settle
+from dicomnode.ledger.states import State
+from dicomnode.synthesis.attempt import options_of
+from models.inference.weights import load_model
+from pipeline.convert import convert
+from pipeline.series.series import Series, read_instance
 
 Node = Callable[..., Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dicomnode.config import load
+from dicomnode.config.load import load
 from dicomnode.errors import Undelivered
-from dicomnode.states import State
+from dicomnode.ledger.states import State
 
 Node = Callable[..., Any]
 Series = Callable[..., list[Path]]
@@ -20,7 +20,7 @@ Series = Callable[..., list[Path]]
 
 def sct_node(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command, run to its end."""
-    command = [sys.executable, "-m", "dicomnode.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "dicomnode.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -28,7 +28,7 @@ def children_of(pid: int) -> dict[str, int]:
     """Role -> process id of a node's children."""
     said = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
     rows = [line.split() for line in said.stdout.splitlines()]
-    return {row[row.index("dicomnode.cli") + 1]: int(row[0]) for row in rows}
+    return {row[row.index("dicomnode.cli.main") + 1]: int(row[0]) for row in rows}
 
 
 def test_bad_series_and_a_dead_destination_hinder_nothing(

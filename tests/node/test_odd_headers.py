@@ -13,18 +13,18 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
-from dicomnode.conversion import options_of
-from dicomnode.deliver import send
-from dicomnode.destination import Destination
-from dicomnode.receive import Receiver
-from dicomnode.sections import Node, Receive
-from dicomnode.settings import Settings
-from dicomnode.spool import Spool
-from models.weights import Model, load_model
+from dicomnode.config.destination import Destination
+from dicomnode.config.sections import Node, Receive
+from dicomnode.config.settings import Settings
+from dicomnode.delivery.storage_scu import send
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
+from dicomnode.synthesis.attempt import options_of
+from models.inference.weights import Model, load_model
+from pipeline.convert import Result, convert
 from pipeline.errors import Unsuitable
-from pipeline.phantom import axial_grid, thigh, write_mr_series
-from pipeline.run import Result, convert
-from pipeline.series import Series, read_instance
+from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
+from pipeline.series.series import Series, read_instance
 
 SLICES = 6
 

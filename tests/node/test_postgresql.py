@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomnode.states import State
+from dicomnode.ledger.states import State
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres

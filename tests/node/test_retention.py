@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicomnode import resending
-from dicomnode.audit import Trail
-from dicomnode.config import Config
-from dicomnode.deliver import Receipt
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node as NodeSettings
+from dicomnode.config.sections import Retention
+from dicomnode.delivery.retention import Retention as Deleting
+from dicomnode.delivery.storage_scu import Receipt
 from dicomnode.errors import WrongState
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.retention import Retention as Deleting
-from dicomnode.schema import Plan
-from dicomnode.sections import Node as NodeSettings
-from dicomnode.sections import Retention
-from dicomnode.spool import Incoming, Spool
-from dicomnode.states import State
-from dicomnode.steps import transaction
+from dicomnode.ledger import resending
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.transitions import transaction
+from dicomnode.security.audit_trail import Trail
+from dicomnode.spool.spool import Incoming, Spool
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -84,7 +84,7 @@ def kept(tmp_path: Path) -> Callable[..., Kept]:
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float = 3600.0) -> None:
     """It is so much later now."""
     now = time.time() + seconds
-    monkeypatch.setattr("dicomnode.retention.time.time", lambda: now)
+    monkeypatch.setattr("dicomnode.delivery.retention.time.time", lambda: now)
 
 
 def test_what_is_delivered_is_deleted_when_its_time_has_come_and_not_before(

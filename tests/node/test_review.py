@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicomnode import review
-from dicomnode.engine import delivery_id, synthesis_id
+from dicomnode.engine import review
+from dicomnode.engine.queues import delivery_id, synthesis_id
 from dicomnode.errors import UnknownJob, WrongState
-from dicomnode.schema import DeliveryRow, JobRow, Plan
-from dicomnode.states import State
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import DeliveryRow, JobRow, Plan
 
 if TYPE_CHECKING:
     from tests.node.conftest import Bench

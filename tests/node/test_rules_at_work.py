@@ -13,16 +13,16 @@ import pydicom
 import pytest
 import torch
 
-from dicomnode import cli
-from dicomnode.conditions import When
-from dicomnode.config import Config, Convert, Rule
-from dicomnode.destination import Destination
-from dicomnode.explain import explain
-from dicomnode.ledger import IGNORED_BY_RULE
-from dicomnode.states import State
-from models.card import ModelCard, find
-from models.latent_diffusion import LatentDiffusion
-from models.weights import save_model
+from dicomnode.cli import main
+from dicomnode.cli.explain import explain
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config, Convert, Rule
+from dicomnode.config.rule_conditions import When
+from dicomnode.ledger.ledger import IGNORED_BY_RULE
+from dicomnode.ledger.states import State
+from models.inference.card import ModelCard, find
+from models.inference.weights import save_model
+from models.networks.latent_diffusion import LatentDiffusion
 
 Node = Callable[..., Any]
 
@@ -96,7 +96,7 @@ def test_one_series_goes_to_one_destination_by_one_model_and_another_is_ignored(
     assert 'sct_node_rules_total{action="convert",rule="thigh T1"} 1.0' in shown["/metrics"]
     assert "<dt>Rule</dt><dd>thigh T1</dd>" in shown[f"/jobs/{made.job}"]
     assert "<dt>Goes to</dt><dd>planning</dd>" in shown[f"/jobs/{made.job}"]
-    assert cli.main(["jobs", "--json", "--config", str(running.folder / "node.yaml")]) == 0
+    assert main.main(["jobs", "--json", "--config", str(running.folder / "node.yaml")]) == 0
     listed = {row["rule"]: row for row in json.loads(capsys.readouterr().out)}
     assert listed["scouts"]["reason_code"] == IGNORED_BY_RULE
     assert listed["thigh T1"]["destinations"] == ["planning"]

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicomnode import engine
-from dicomnode.notices import Notices
-from dicomnode.notification import Mail, Notify
-from dicomnode.sections import Synthesize
-from dicomnode.states import State
+from dicomnode.config.notification import Mail, Notify
+from dicomnode.config.sections import Synthesize
+from dicomnode.engine import queues as engine
+from dicomnode.ledger.notices import Notices
+from dicomnode.ledger.states import State
 
 if TYPE_CHECKING:
     from tests.node.conftest import Running
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 POISONED = """
 import os, sys, time
 from pathlib import Path
-from dicomnode import engine
-from dicomnode.ledger import Ledger
+from dicomnode.engine import queues as engine
+from dicomnode.ledger.ledger import Ledger
 ledger, poison, done = Ledger(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 def attempt(job, number):
     if job == poison:

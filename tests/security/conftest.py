@@ -13,13 +13,13 @@ import pytest
 from highdicom import VolumeGeometry
 from pynetdicom import evt
 
-from dicomnode.audit import Trail
-from dicomnode.connection import Connection
-from dicomnode.receive import Receiver
-from dicomnode.sections import Audit, Node, Receive
-from dicomnode.spool import Spool
-from dicomnode.trust import Tls
-from pipeline import phantom
+from dicomnode.config.peers import Tls
+from dicomnode.config.sections import Audit, Node, Receive
+from dicomnode.dimse.server import Connection
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.security.audit_trail import Trail
+from dicomnode.spool.spool import Spool
+from pipeline.phantom import thigh
 from tests.security.authority import Authority, Pair
 
 UNSET = Audit()
@@ -127,7 +127,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A small MR series, one file a slice."""
     affine = np.array([[0, 0, 4.0, -62], [0, 4.0, 0, -62], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(6, 32, 32), coordinate_system="PATIENT")
-    return phantom.write_mr_series(phantom.thigh(geometry).mr, tmp_path_factory.mktemp("images"))
+    return thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from dicomnode.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, judged, may_ask_about, within
-from dicomnode.config import Config, load
-from dicomnode.conformance import statement
+from dicomnode.cli.conformance import statement
+from dicomnode.config.load import Config, load
+from dicomnode.config.peers import EVERYONE, Admission, Caller
+from dicomnode.dimse.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, judged, may_ask_about, within
 from dicomnode.errors import ConfigError
-from dicomnode.trust import EVERYONE, Admission, Caller
 from tests.security.conftest import Pki, Site, closable
 
 VERIFICATION = "1.2.840.10008.1.1"

@@ -36,14 +36,14 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotific
 from pynetdicom.presentation import build_context
 
 from dicomnode import log
-from dicomnode.commitment_ledger import Commitments
-from dicomnode.commitment_scp import Provider
-from dicomnode.config import Config
-from dicomnode.ledger import Ledger
-from dicomnode.receive import Receiver
-from dicomnode.sections import Commitment, Node
-from dicomnode.spool import Spool
-from dicomnode.trust import Admission, Caller
+from dicomnode.commitment.requests import Commitments
+from dicomnode.commitment.scp import Provider
+from dicomnode.config.load import Config
+from dicomnode.config.peers import Admission, Caller
+from dicomnode.config.sections import Commitment, Node
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.spool import Spool
 from tests.security.conftest import LIMITS, Site, closable, eventually
 from tests.security.senders import answered, associated, encoded, spoken
 
@@ -224,8 +224,8 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
 from pathlib import Path
 from pipeline.errors import Unsuitable
-from pipeline.series import only_series, read_series
-from pipeline.volume import read_volume
+from pipeline.series.series import only_series, read_series
+from pipeline.volume.volume import read_volume
 for path in map(Path, sys.argv[1:]):
     try:
         read_volume(only_series(read_series([path, *sorted(path.parent.glob("honest*"))])))

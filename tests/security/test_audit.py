@@ -16,13 +16,13 @@ from xml.etree import ElementTree
 import pydicom
 import pytest
 
-from dicomnode.audit import Event, Trail
-from dicomnode.audit_message import TRANSFERS, xml
-from dicomnode.config import load
+from dicomnode.config.load import load
+from dicomnode.config.peers import ClientTls, Tls
+from dicomnode.config.sections import Audit
 from dicomnode.errors import ConfigError, OutOfResources
 from dicomnode.metrics import REGISTRY
-from dicomnode.sections import Audit
-from dicomnode.trust import ClientTls, Tls
+from dicomnode.security.audit_message import TRANSFERS, xml
+from dicomnode.security.audit_trail import Event, Trail
 from tests.security.conftest import Pki, Site, eventually
 from tests.security.senders import answered, associated, encoded
 
@@ -262,7 +262,7 @@ def test_a_syslog_server_over_tls_gets_each_record_and_is_called_again_when_it_h
 
 
 def test_a_syslog_server_that_is_not_there_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dicomnode.syslog.QUEUED", 5)
+    monkeypatch.setattr("dicomnode.security.syslog.QUEUED", 5)
     before = failures("syslog")
     trail = Trail(Audit(syslog=f"unix://{tmp_path}/nobody"), tmp_path)
     for _ in range(10):

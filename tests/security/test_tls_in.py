@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
-from dicomnode import certificates, tls
-from dicomnode.config import Config
-from dicomnode.credentials import Secret
-from dicomnode.deliver import echo
-from dicomnode.destination import Destination
+from dicomnode.config.credentials import Secret
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.peers import ClientTls, Tls
+from dicomnode.delivery.storage_scu import echo
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.metrics import REGISTRY
-from dicomnode.trust import ClientTls, Tls
+from dicomnode.security import certificates, tls
 from tests.security.authority import Pair
 from tests.security.conftest import Pki, Site, eventually, shown
 

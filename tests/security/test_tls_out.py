@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import load
-from dicomnode.deliver import echo, send
-from dicomnode.destination import Destination
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import load
+from dicomnode.config.peers import ClientTls, Tls
+from dicomnode.delivery.storage_scu import echo, send
 from dicomnode.errors import ConfigError, Undelivered
-from dicomnode.trust import ClientTls, Tls
 from tests.security.authority import Pair
 from tests.security.conftest import Pki, Site
 

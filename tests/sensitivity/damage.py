@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.body import outline
+from models.data.body import outline
 
 Image = NDArray[np.float32]
 Damage = Callable[[Image, tuple[float, float, float], np.random.Generator], Image]

@@ -23,11 +23,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import DAMAGES, Image
 
-from models.cohort import patients_of
-from models.pairs import Pair, make_pair, read_nifti
-from models.plausibility import MEASURES, Images, measured
-from models.weights import Model, load_model
-from pipeline.findings import judged
+from models.data.pairs import Pair, make_pair, read_nifti
+from models.data.patients import patients_of
+from models.inference.weights import Model, load_model
+from models.measures.plausibility import MEASURES, Images, measured
+from pipeline.findings.findings import judged
 
 SOUND: Final = "none"
 SLICES: Final = 24

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import study
 from damage import DAMAGES
 
-from pipeline.phantom import axial_grid, thigh
+from pipeline.phantom.thigh import axial_grid, thigh
 
 LIMITS = {"noise": {"low": 0.0, "high": 4.0}, "truncation": {"low": 0.0, "high": 5.0}}
 

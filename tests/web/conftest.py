@@ -24,13 +24,17 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from dicomnode import engine, health, listener, users, web
-from dicomnode.config import Config
-from dicomnode.deliver import Receipt
-from dicomnode.destination import Destination
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import Plan
-from dicomnode.sections import Node
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node
+from dicomnode.delivery.storage_scu import Receipt
+from dicomnode.engine import queues
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.tables import Plan
+from dicomnode.security import users
+from dicomnode.web import app as web
+from dicomnode.web import health
+from dicomnode.web import server as listener
 
 PASSWORD = "correct horse battery"
 NOW = datetime.datetime.now(datetime.UTC)
@@ -256,7 +260,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int])
     config = Config(node=Node(data=data), destinations=(Destination("planning", "TPS", "127.0.0.1", 104),))
     ledger = Ledger(database_url(config))
     jobs = fill(ledger)
-    engine.prepare(ledger)
+    queues.prepare(ledger)
     some = tmp_path_factory.mktemp("users") / "users.json"
     users.Users(some).add("jane", users.Role.PHYSICIST, PASSWORD)
     users.Users(some).add("vic", users.Role.VIEWER, PASSWORD)

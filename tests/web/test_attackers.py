@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dicomnode import case, guard, listener, throttle
-from dicomnode.throttle import FREE
+from dicomnode.web import case, middleware, server, throttle
+from dicomnode.web.throttle import FREE
 
 Ask = Callable[..., Any]
 PASSWORD = "correct horse battery"
@@ -252,10 +252,12 @@ def test_only_post_decides_and_pages_are_only_read(house: Any) -> None:
 
 
 def test_a_huge_body_is_refused_before_it_is_read(house: Any) -> None:
-    chunk = b"%x\r\n%s\r\n" % (guard.BODY_BYTES, b"x" * guard.BODY_BYTES)
+    chunk = b"%x\r\n%s\r\n" % (middleware.BODY_BYTES, b"x" * middleware.BODY_BYTES)
     for target in ("/sign-in", "/", "/style.css"):
         start = f"POST {target} HTTP/1.1\r\nHost: {house.url[7:]}\r\nOrigin: {house.url}\r\n"
-        told = raw(house.url, f"{start}Content-Length: 99999999999\r\n\r\n".encode() + b"x" * (2 * guard.BODY_BYTES))
+        told = raw(
+            house.url, f"{start}Content-Length: 99999999999\r\n\r\n".encode() + b"x" * (2 * middleware.BODY_BYTES)
+        )
         chunked = raw(house.url, f"{start}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 3)
         assert [one.split()[1] for one in (told, chunked)] == [b"413", b"413"]
         assert b"connection: close" in told.lower()
@@ -292,8 +294,8 @@ def test_a_request_within_another_is_not_read_as_two(house: Any) -> None:
 def test_who_says_nothing_or_too_slowly_is_cut_off_while_others_are_served(
     house: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "HEADER_S", 1.0)
-    monkeypatch.setattr(guard, "BODY_S", 1.0)
+    monkeypatch.setattr(server, "HEADER_S", 1.0)
+    monkeypatch.setattr(middleware, "BODY_S", 1.0)
     start = f"POST /sign-in HTTP/1.1\r\nHost: {house.url[7:]}\r\nOrigin: {house.url}\r\nContent-Length: 100\r\n\r\n"
     with ThreadPoolExecutor(4) as pool:
         silent = pool.submit(raw, house.url, b"")
@@ -308,7 +310,7 @@ def test_who_says_nothing_or_too_slowly_is_cut_off_while_others_are_served(
 
 def test_one_address_cannot_take_every_place(house: Any) -> None:
     where = urllib.parse.urlsplit(house.url)
-    mine = [socket.create_connection((where.hostname, where.port), timeout=20) for _ in range(listener.PER_ADDRESS + 8)]
+    mine = [socket.create_connection((where.hostname, where.port), timeout=20) for _ in range(server.PER_ADDRESS + 8)]
     try:
         request = b"GET /style.css HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         served = 0
@@ -318,7 +320,7 @@ def test_one_address_cannot_take_every_place(house: Any) -> None:
                 served += bool(connection.recv(100))
             except OSError:
                 pass
-        assert 0 < served <= listener.PER_ADDRESS
+        assert 0 < served <= server.PER_ADDRESS
     finally:
         for connection in mine:
             connection.close()
@@ -341,4 +343,4 @@ def test_a_failure_of_ours_tells_strangers_nothing(house: Any, monkeypatch: pyte
     monkeypatch.setattr(case, "_told", lambda *_: 1 / 0)
     answer = house.person("vic").get(f"/jobs/{house.jobs['held']}")
     assert (answer.status, answer.text) == (500, "Internal Server Error")
-    assert {name: answer.headers[name] for name in guard.SECURITY_HEADERS} == guard.SECURITY_HEADERS
+    assert {name: answer.headers[name] for name in middleware.SECURITY_HEADERS} == middleware.SECURITY_HEADERS

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from dicomnode import listener, web
+from dicomnode.config.sections import Web
 from dicomnode.errors import ConfigError
-from dicomnode.sections import Web
+from dicomnode.web import app as web
+from dicomnode.web import server as listener
 
 PASSWORD = "correct horse battery"
 

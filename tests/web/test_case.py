@@ -21,17 +21,18 @@ import pytest
 import SimpleITK
 from starlette.responses import Response
 
-from dicomnode import case, case_pictures, engine, web
-from dicomnode.config import Config
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.schema import Plan
-from dicomnode.sections import Node
-from pipeline.ct import write_ct
-from pipeline.findings import Finding
-from pipeline.histogram import histogram
-from pipeline.phantom import Phantom, axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
-from pipeline.series import only_series, read_series
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node
+from dicomnode.engine import queues
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.tables import Plan
+from dicomnode.web import app, case, case_images
+from pipeline.ct.write import write_ct
+from pipeline.findings.findings import Finding
+from pipeline.findings.histogram import histogram
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import Phantom, axial_grid, thigh
+from pipeline.series.series import only_series, read_series
 from tests.provenance import PROVENANCE
 
 Ask = Callable[..., Any]
@@ -115,8 +116,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory, serving: Any) -> Iterator[Cas
     ledger = Ledger(database_url(config))
     made = thigh(axial_grid((30, 110, 120), (3.0, 1.5, 1.5), (20.0, 10.0, -30.0)))
     job = convert(config.node.data, ledger, made)
-    engine.prepare(ledger)
-    with serving(web.app(config)) as url:
+    queues.prepare(ledger)
+    with serving(app.app(config)) as url:
         yield Case(url, config, job, made)
     ledger.close()
 
@@ -128,7 +129,7 @@ def guarded(seen: Case, site: Any, serving: Any, tmp_path: Path) -> Iterator[Cas
     shutil.copytree(seen.config.node.data, data)
     shutil.copy(site.users, data / "users.json")
     config = Config(node=Node(data=data))
-    with serving(web.app(config)) as url:
+    with serving(app.app(config)) as url:
         yield Case(url, config, seen.job, seen.phantom)
 
 
@@ -257,8 +258,8 @@ def test_pictures_are_made_one_at_a_time_and_who_comes_ninth_is_told_to_ask_agai
         return Response("made")
 
     async def all_at_once() -> list[Response]:
-        turns = case_pictures.Turns()
-        return await asyncio.gather(*(turns.take(make) for _ in range(case_pictures.MOST_WAITING + 1)))
+        turns = case_images.Turns()
+        return await asyncio.gather(*(turns.take(make) for _ in range(case_images.MOST_WAITING + 1)))
 
     answers = asyncio.run(all_at_once())
     assert ([one.status_code for one in answers], most) == ([200] * 8 + [503], [1])
@@ -285,7 +286,7 @@ def opened(browser: Any, seen: Case) -> None:
 
 
 def viewer_or_skip() -> None:
-    if not files("dicomnode").joinpath("static/niivue.js").is_file():
+    if not files("dicomnode.web").joinpath("static/niivue.js").is_file():
         pytest.skip("no NiiVue in this checkout: python hatch_build.py")
 
 

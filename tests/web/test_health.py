@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dicomnode import health, listener
-from dicomnode.config import Config, dump
-from dicomnode.hosts import beat
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.sections import Hosts, Metrics, Node, Receive, Web
-from dicomnode.steps import transaction
+from dicomnode.config.load import Config, dump
+from dicomnode.config.sections import Hosts, Metrics, Node, Receive, Web
+from dicomnode.engine.hosts import beat
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.transitions import transaction
+from dicomnode.web import health, server
 
 Ask = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def test_a_role_that_runs_alone_is_watched_and_two_of_one_machine_share_the_addr
     config = Config(node=Node(data=tmp_path, port=ports[0]), metrics=Metrics(port=ports[1]), web=Web(port=ports[2]))
     (tmp_path / "node.yaml").write_text(dump(config))
     url = f"http://127.0.0.1:{config.metrics.port}"
-    command = [sys.executable, "-m", "dicomnode.cli"]
+    command = [sys.executable, "-m", "dicomnode.cli.main"]
     with contextlib.ExitStack() as running:
         roles = [
             running.enter_context(subprocess.Popen([*command, role, "--config", str(tmp_path / "node.yaml")]))
@@ -128,7 +128,7 @@ def wait_for(look: Callable[[], dict[str, str]], good: Callable[[dict[str, str]]
 
 def test_an_address_that_is_not_this_machine_s_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
-    thread = listener.run_beside(health.app(Config()), "192.0.2.1", 8081, stop)
+    thread = server.run_beside(health.app(Config()), "192.0.2.1", 8081, stop)
     deadline = time.monotonic() + 30
     while "metrics and health cannot be served" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dicomnode import case_list, overview
-from dicomnode.facts import Known
-from dicomnode.ledger import Ledger, connect
-from dicomnode.sentences import tally
+from dicomnode.cases import overview
+from dicomnode.cases.files import Known
+from dicomnode.cases.sentences import tally
+from dicomnode.ledger.ledger import Ledger, connect
+from dicomnode.web import case_list
 
 Filled = tuple[Ledger, dict[str, str]]
 

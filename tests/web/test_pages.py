@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dicomnode import pages, web
-from dicomnode.config import Config
-from dicomnode.guard import SECURITY_HEADERS
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.sections import Node
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.web import app, rendering
+from dicomnode.web.middleware import SECURITY_HEADERS
 
 Ask = Callable[..., Any]
 
@@ -37,7 +37,7 @@ def test_a_ct_series_that_was_replaced_says_by_which_job(
     old = filled(ledger)["delivered"]
     new = came(ledger, "1.2.2", instances=4)
     ledger.close()
-    with serving(web.app(config)) as url:
+    with serving(app.app(config)) as url:
         assert f"the CT series of job {new[:12]} replaces this one" in ask(url).text
         assert f'href="/jobs/{new}"' in ask(f"{url}/jobs/{old}").text
         assert "<dt>Replaces</dt><dd><code>1.2.2.99</code>" in ask(f"{url}/jobs/{new}").text
@@ -100,7 +100,7 @@ def test_metrics_and_health_are_not_on_the_page(site: Any, ask: Ask) -> None:
 
 
 def test_a_ledger_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, serving: Any, ask: Ask) -> None:
-    with serving(web.app(Config(node=Node(data=tmp_path / "never made")))) as url:
+    with serving(app.app(Config(node=Node(data=tmp_path / "never made")))) as url:
         answer = ask(url)
     assert answer.status == 503
     assert "The ledger cannot be read" in answer.text
@@ -110,7 +110,7 @@ def test_a_ledger_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, servin
     ("seconds", "said"), [(-5, "0 s"), (48, "48 s"), (725, "12 min"), (11105, "3 h 05 min"), (187200, "2 d 4 h")]
 )
 def test_a_span_is_said_as_a_person_says_it(seconds: int, said: str) -> None:
-    assert pages.span(datetime.timedelta(seconds=seconds)) == said
+    assert rendering.span(datetime.timedelta(seconds=seconds)) == said
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from dicomnode import cli, web
-from dicomnode.config import Config
+from dicomnode.cli import main
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node, Web
 from dicomnode.errors import BadPassword, ConfigError, UsersUnreadable
-from dicomnode.sections import Node, Web
-from dicomnode.sessions import OF_ONE_USER, Sessions
-from dicomnode.states import State
-from dicomnode.throttle import ADDRESS_MAX_S, FORGET_S, FREE, KEPT, USER_MAX_S, Throttle
-from dicomnode.users import Role, Users, check_reachable
+from dicomnode.ledger.states import State
+from dicomnode.security.users import Role, Users, check_reachable
+from dicomnode.web import app
+from dicomnode.web.sessions import OF_ONE_USER, Sessions
+from dicomnode.web.throttle import ADDRESS_MAX_S, FORGET_S, FREE, KEPT, USER_MAX_S, Throttle
 
 Ask = Callable[..., Any]
 PASSWORD = "correct horse battery"
@@ -226,7 +227,7 @@ def test_the_network_reaches_no_page_over_which_passwords_go_unencrypted(house: 
 
 def test_serve_says_so_and_ends_before_it_listens(tmp_path: Path) -> None:
     (tmp_path / "node.yaml").write_text(f"node: {{data: {tmp_path}/data}}\nweb: {{bind: 0.0.0.0}}\n")
-    command = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(tmp_path / "node.yaml")]
+    command = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(tmp_path / "node.yaml")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "sct-node: web.bind: 0.0.0.0 is reached from the network" in ended.stderr
@@ -235,7 +236,7 @@ def test_serve_says_so_and_ends_before_it_listens(tmp_path: Path) -> None:
 def test_a_page_on_the_network_whose_users_are_gone_is_closed_and_not_open(
     site: Any, tmp_path: Path, serving: Any, ask: Ask
 ) -> None:
-    with serving(web.app(replace(site.config, web=Web(bind="0.0.0.0", users=tmp_path / "none.json")))) as url:
+    with serving(app.app(replace(site.config, web=Web(bind="0.0.0.0", users=tmp_path / "none.json")))) as url:
         assert [ask(url + path).status for path in ("/", f"/jobs/{site.jobs['held']}")] == [503, 503]
 
 
@@ -257,17 +258,17 @@ def test_the_command_line_adds_lists_and_removes_users(
     (tmp_path / "node.yaml").write_text(f"node: {{data: {tmp_path}/data}}\n")
     config = ("--config", str(tmp_path / "node.yaml"))
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
-    assert cli.main(["user", "add", "jane", "--role", "physicist", *config]) == 0
+    assert main.main(["user", "add", "jane", "--role", "physicist", *config]) == 0
     said = capsys.readouterr().out
     assert "added jane, physicist" in said
     file = tmp_path / "data" / "users.json"
     assert file.stat().st_mode & 0o777 == 0o600
     assert "$argon2id$" in file.read_text()
     assert PASSWORD not in file.read_text() + said
-    assert cli.main(["user", "list", *config]) == 0
+    assert main.main(["user", "list", *config]) == 0
     assert capsys.readouterr().out == "physicist  jane\n"
-    assert cli.main(["user", "remove", "jane", *config]) == 0
-    assert cli.main(["user", "remove", "jane", *config]) == 1
+    assert main.main(["user", "remove", "jane", *config]) == 0
+    assert main.main(["user", "remove", "jane", *config]) == 1
     assert "no user 'jane'" in capsys.readouterr().err
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from dicomnode import constancy_ledger, listener, system_page, web
-from dicomnode.config import Config
-from dicomnode.constancy_ledger import Outcome
-from dicomnode.destination import Destination
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.sections import Node
-from dicomnode.users import Role, Users
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Node
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.quality import constancy_runs
+from dicomnode.quality.constancy_runs import Outcome
+from dicomnode.security.users import Role, Users
+from dicomnode.web import app, server, system
 
 PASSWORD = "correct horse battery"
 Ask = Callable[..., Any]
@@ -47,7 +48,7 @@ def plant(tmp_path: Path, program: Any, free_port: Any, filled: Any, running: An
     Users(tmp_path / "data" / "users.json").add("vic", Role.VIEWER, PASSWORD)
     with subprocess.Popen([program("storescp"), "--output-directory", str(tmp_path), str(port)]) as peer:
         wait_for(port)
-        with running(listener.server(web.app(config), "127.0.0.1", free_port())) as url:
+        with running(server.server(app.app(config), "127.0.0.1", free_port())) as url:
             yield Plant(url, ledger, jobs, config)
         peer.terminate()
     ledger.close()
@@ -66,9 +67,9 @@ def wait_for(port: int) -> None:
 
 def check(ledger: Ledger, passed: bool, hu: float | None, words: str) -> None:
     """A run of the constancy check, begun and ended."""
-    number = constancy_ledger.begin(ledger.engine, "node/synthesize/0", "limb-t1-ldm", "ab" * 32)
+    number = constancy_runs.begin(ledger.engine, "node/synthesize/0", "limb-t1-ldm", "ab" * 32)
     came = Outcome(passed, words, hu, None if hu is None else 0.0, device="" if hu is None else "cpu", seconds=12.0)
-    constancy_ledger.end(ledger.engine, number, came)
+    constancy_runs.end(ledger.engine, number, came)
 
 
 def test_it_says_what_waits_who_works_and_whether_the_weights_are_those_of_the_card(site: Any, ask: Ask) -> None:
@@ -83,20 +84,20 @@ def test_it_says_what_waits_who_works_and_whether_the_weights_are_those_of_the_c
 
 
 def test_a_model_whose_weights_are_not_those_of_its_card_is_named(tmp_path: Path) -> None:
-    card = (Path(web.__file__).parents[1] / "models/shipped/limb-t1-ldm.json").read_text()
+    card = (Path(app.__file__).parents[2] / "models/shipped/limb-t1-ldm.json").read_text()
     (tmp_path / "limb-t1-ldm.json").write_text(card)
     (tmp_path / "limb-t1-ldm.safetensors").write_bytes(b"other weights")
-    [found] = system_page.models(Config(model=str(tmp_path)))
+    [found] = system.models(Config(model=str(tmp_path)))
     assert "the weights have SHA-256" in found.wrong
-    [missing] = system_page.models(Config(model="nowhere"))
+    [missing] = system.models(Config(model="nowhere"))
     assert "no model 'nowhere'" in missing.wrong
 
 
 def test_a_process_that_was_not_heard_from_for_long_counts_as_silent(tmp_path: Path) -> None:
     config = Config(node=Node(data=tmp_path))
     ledger = Ledger(database_url(config))
-    assert system_page.workers(config, ledger, time.time()) == []
-    assert [system_page.Worker("web", silent_s).gone for silent_s in (1.0, 31.0)] == [False, True]
+    assert system.workers(config, ledger, time.time()) == []
+    assert [system.Worker("web", silent_s).gone for silent_s in (1.0, 31.0)] == [False, True]
     ledger.close()
 
 

@@ -20,15 +20,15 @@ import pytest
 import tiny
 from PIL import Image, ImageChops
 
-from dicomnode import config
-from dicomnode.config import Config
-from dicomnode.destination import Destination
-from dicomnode.ledger import Ledger, database_url
-from dicomnode.sections import Metrics, Node, Quality, Receive, Web
-from dicomnode.states import State
-from dicomnode.users import Role, Users
-from pipeline.phantom import axial_grid, thigh
-from pipeline.phantom_series import write_mr_series
+from dicomnode.config import load as config
+from dicomnode.config.destination import Destination
+from dicomnode.config.load import Config
+from dicomnode.config.sections import Metrics, Node, Quality, Receive, Web
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.states import State
+from dicomnode.security.users import Role, Users
+from pipeline.phantom.mr_series import write_mr_series
+from pipeline.phantom.thigh import axial_grid, thigh
 
 RECORDING = os.environ.get("SCT_RECORDING", "")
 PUBLISHED = {"held": 2, "case": 6, "delivered": 8}
@@ -127,7 +127,7 @@ def walked(tmp_path: Path, program: Callable[[str], str], free_port: Callable[[]
     (tmp_path / "data").mkdir()
     (tmp_path / "node.yaml").write_text(config.dump(chosen))
     Users(tmp_path / "data" / "users.json").add("jane", Role.PHYSICIST, PASSWORD)
-    serve = [sys.executable, "-m", "dicomnode.cli", "serve", "--config", str(tmp_path / "node.yaml")]
+    serve = [sys.executable, "-m", "dicomnode.cli.main", "serve", "--config", str(tmp_path / "node.yaml")]
     with ExitStack() as stack:
         planning = [program("storescp"), "--output-directory", str(received), str(port)]
         stack.enter_context(started(planning, tmp_path / "storescp.log", port))

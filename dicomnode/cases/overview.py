@@ -1,0 +1,100 @@
+"""What the pages about all cases read from the ledger: a few queries, however many cases and receipts there are.
+
+Each function is one transaction that changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from dicomnode.cases.sentences import Tally
+from dicomnode.ledger import resending
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import DeliveryRow, JobRow, deliveries, jobs, receipts, series
+from dicomnode.ledger.transitions import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HELD: Final = "HELD"
+"""What the pages call held jobs, whatever their state."""
+
+
+def counts(engine: sa.Engine) -> dict[str, int]:
+    """How many cases there are in each state, and how many are held; RECEIVING are series that no job has taken."""
+    query = sa.select(jobs.c.state, jobs.c.held.is_not(None).label("held"), sa.func.count().label("number"))
+    with transaction(engine) as connection:
+        found = connection.execute(query.group_by(jobs.c.state, jobs.c.held.is_not(None))).all()
+        arriving = sa.select(sa.func.count()).select_from(series).where(series.c.job.is_(None))
+        receiving = connection.execute(arriving).scalar_one()
+    counted = dict.fromkeys([*(state.value for state in State), HELD], 0) | {State.RECEIVING.value: receiving}
+    for state, held, number in found:
+        counted[state] += number
+        counted[HELD] += number if held else 0
+    return counted
+
+
+def newest(engine: sa.Engine, shown: str, most: int) -> list[JobRow]:
+    """The newest jobs, at most so many: of a state, HELD, or all of them for an empty word."""
+    query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.job).limit(most)
+    if shown:
+        query = query.where(jobs.c.held.is_not(None) if shown == HELD else jobs.c.state == shown)
+    with transaction(engine) as connection:
+        return [JobRow.of(row) for row in connection.execute(query).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One destination of a job: how far it is, and what it answered since the job was last sent anew."""
+
+    delivery: DeliveryRow
+    counted: Tally
+
+
+def ways(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[Way]]:
+    """Job -> its destinations, by name; none for a job that is not SYNTHESIZED yet."""
+    keys = [row.job for row in of]
+    query = sa.select(deliveries).where(deliveries.c.job.in_(keys)).order_by(deliveries.c.destination)
+    with transaction(engine) as connection:
+        rows = [DeliveryRow.of(row) for row in connection.execute(query).mappings()]
+        answered = {(one.job, one.destination): one for one in connection.execute(_tallies(keys))}
+    found: dict[str, list[Way]] = defaultdict(list)
+    for row in rows:
+        one = answered.get((row.job, row.destination))
+        counted = Tally(one.taken, one.warned, one.kept, one.lost) if one else Tally()
+        found[row.job].append(Way(row, counted))
+    return found
+
+
+def _tallies(keys: Sequence[str]) -> sa.Select[Any]:
+    """The receipts of jobs, counted by job and destination."""
+    belongs = (receipts.c.job == deliveries.c.job) & (receipts.c.destination == deliveries.c.destination)
+    query = sa.select(
+        receipts.c.job,
+        receipts.c.destination,
+        _number(receipts.c.taken).label("taken"),
+        _number(receipts.c.warning).label("warned"),
+        _number(receipts.c.commitment == 0).label("kept"),
+        _number(receipts.c.commitment != 0).label("lost"),
+    )
+    query = query.join(deliveries, belongs).where(receipts.c.job.in_(keys), resending.COUNTS)
+    return query.group_by(receipts.c.job, receipts.c.destination)
+
+
+def _number(true: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    """In how many rows that is true; NULL is not."""
+    return sa.func.sum(sa.case((true, 1), else_=0))
+
+
+def last_taken(engine: sa.Engine) -> dict[str, datetime.datetime]:
+    """Destination -> when it last had every instance of a CT series."""
+    query = sa.select(deliveries.c.destination, sa.func.max(deliveries.c.delivered_at))
+    query = query.where(deliveries.c.delivered_at.is_not(None)).group_by(deliveries.c.destination)
+    with transaction(engine) as connection:
+        rows = connection.execute(query).all()
+    return {name: datetime.datetime.fromtimestamp(at, datetime.UTC) for name, at in rows}

@@ -1,0 +1,109 @@
+"""A job as its report tells it: from the ledger's rows and the node's files. Free of torch.
+
+`sct-node report JOB` writes it, the page of the job links it, and companions carry it to a destination.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pydicom
+
+from dicomnode import log
+from dicomnode.cases.result import report_of
+from dicomnode.cases.sentences import answers, delivery_sentence, reason
+from dicomnode.config.settings import Settings
+from dicomnode.errors import ConfigError
+from pipeline.errors import Unsuitable
+from pipeline.report.case_report import Case, Happened, Sent
+from pipeline.report.figures import Images
+from pipeline.report.viewer_volumes import ct_of, mr_of
+from pipeline.volume.nifti import UNCERTAINTY, read_nifti
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dicomnode.ledger.ledger import Ledger
+    from dicomnode.ledger.tables import EventRow, JobRow
+    from dicomnode.spool.spool import Spool
+
+
+def case_of(ledger: Ledger, spool: Spool, row: JobRow, *, pictures: bool = True, named: bool = False) -> Case:
+    """All that is known of a job. `pictures`: read its volumes; `named`: say whom it is about, from the MR's header.
+
+    Raises LedgerUnreachable.
+    """
+    events = ledger.events(row.job)
+    return Case(
+        job=row.job,
+        state=str(row.state),
+        report=report_of(spool.outbox / row.job),
+        mr_series_uid=row.source_series_uid,
+        ct_series_uid=row.ct_series_uid or "",
+        held=row.held,
+        reason=reason(row),
+        calling_ae=row.calling_ae,
+        rule=row.rule or "",
+        events=[Happened(one.at, str(one.fact), one.by or "", one.words) for one in _told(events)],
+        deliveries=_deliveries(ledger, row),
+        images=_images(spool, row) if pictures else None,
+        subject=_subject(spool, row) if named else "",
+    )
+
+
+def _told(events: Sequence[EventRow]) -> Sequence[EventRow]:
+    """Events without those that only repeat: of an attempt that was postponed the last of a run of them."""
+    following = [*events[1:], None]
+    return [
+        one
+        for one, after in zip(events, following, strict=True)
+        if after is None or one.fact != "postponed" or after.fact != "postponed"
+    ]
+
+
+def _deliveries(ledger: Ledger, row: JobRow) -> list[Sent]:
+    """How far each destination is, and what it answered."""
+    receipts = ledger.receipts(row.job)
+    given = answers(receipts)
+    sent = []
+    for delivery in ledger.deliveries(row.job):
+        instances = delivery.instances or row.ct_instances or 0
+        words = delivery_sentence(delivery, receipts, instances).removeprefix(f"{delivery.destination}: ")
+        own = [one for one in given if one.destination == delivery.destination]
+        told = [(f"0x{one.status:04X} {one.meaning} {one.comment}".strip(), one.instances) for one in own]
+        sent.append(Sent(delivery.destination, words, told))
+    return sent
+
+
+def _files(spool: Spool, row: JobRow) -> list[Path]:
+    """The MR files of which the job was made."""
+    folder = spool.series_folder(row.source_series_uid)
+    return [folder / f"{uid}.dcm" for uid in row.sop_instance_uids]
+
+
+def _images(spool: Spool, row: JobRow) -> Images | None:
+    """The volumes; None while there is no CT, or when files are deleted or damaged."""
+    folder = spool.outbox / row.job
+    if row.ct_series_uid is None:
+        return None
+    try:
+        settings = Settings() if row.settings is None else Settings.read(row.settings)
+        mr = mr_of(_files(spool, row), settings.volume, settings.stack)
+        sd = read_nifti(folder / UNCERTAINTY) if (folder / UNCERTAINTY).is_file() else None
+        return Images(mr, ct_of(folder), sd)
+    except (OSError, Unsuitable, ConfigError) as error:
+        log.event("no pictures for the report", level="warning", job=row.job, reason=type(error).__name__)
+        return None
+
+
+def _subject(spool: Spool, row: JobRow) -> str:
+    """Name, ID and date of birth as the MR has them; empty when its files are deleted."""
+    wanted = ("PatientName", "PatientID", "PatientBirthDate")
+    for path in _files(spool, row):
+        try:
+            header = pydicom.dcmread(path, specific_tags=list(wanted), stop_before_pixels=True)
+        except (OSError, pydicom.errors.InvalidDicomError):
+            continue
+        return ", ".join(str(header[keyword].value) for keyword in wanted if header.get(keyword))
+    return ""

@@ -1,0 +1,101 @@
+"""Jobs as plain values for people and programs: what `sct-node jobs --json` and `show --json` print."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from typing import TYPE_CHECKING, Any
+
+from dicomnode.commitment.proofs import Proofs
+from dicomnode.ledger.states import State
+from dicomnode.ledger.uid_conflicts import Conflicts
+
+if TYPE_CHECKING:
+    from dicomnode.delivery.storage_scu import Receipt
+    from dicomnode.ledger.ledger import Ledger
+    from dicomnode.ledger.tables import JobRow, ProofRow, Row, SeriesRow
+
+
+def job(row: JobRow) -> dict[str, Any]:
+    """One job. `held` is the sentence for which a person must look, or null."""
+    listed = _plain(row)
+    listed["instances"] = len(listed.pop("sop_instance_uids"))
+    listed["source_series_uid"] = listed.pop("series_instance_uid")
+    listed["settings"] = None if row.settings is None else json.loads(row.settings)
+    return listed
+
+
+def series(row: SeriesRow) -> dict[str, Any]:
+    """A series that is still arriving, with the keys of a job that programs rely on; its `job` is empty."""
+    return {
+        "job": "",
+        "state": str(State.RECEIVING),
+        "held": None,
+        "source_series_uid": row.series_instance_uid,
+        "ct_series_uid": None,
+        "instances": row.instances,
+        "calling_ae": row.calling_ae,
+        "created_at": row.first_at.isoformat(),
+        "updated_at": row.last_at.isoformat(),
+    }
+
+
+def whole(ledger: Ledger, row: JobRow) -> dict[str, Any]:
+    """A job with everything that is known of it."""
+    return {
+        **job(row),
+        "sop_instance_uids": list(row.sop_instance_uids),
+        "conflicts": [_plain(one) for one in Conflicts(ledger.engine).of(row.series_instance_uid)],
+        "events": [_without_job(one) for one in ledger.events(row.job)],
+        "deliveries": [_without_job(one) for one in ledger.deliveries(row.job)],
+        "proofs": [proof(one) for one in Proofs(ledger.engine).of(row.job)],
+        "receipts": [_without_job(one) | {"status": f"{one.status:04X}"} for one in ledger.receipts(row.job)],
+    }
+
+
+def proof(row: ProofRow) -> dict[str, Any]:
+    """A storage commitment that a destination was asked for; what it reported of each instance is in the receipts."""
+    listed = _without_job(row)
+    listed |= {"listed": len(row.listed or ()), "failed": len(row.failed or ())}
+    return listed | {"sentence": proof_sentence(row)}
+
+
+def proof_sentence(row: ProofRow) -> str:
+    """What a destination reported, or why it is unproven."""
+    if row.failed:
+        return f"{len(row.failed)} of {len(row.listed or ())} instances are LOST THERE"
+    if row.failed is not None:
+        return f"{len(row.listed or ())} instances are kept there"
+    text = f"unproven: {row.sentence or 'not asked yet'}"
+    if row.alarmed_at is not None and row.ended_at is None:
+        text = f"ALARM, {text}"
+    return text if row.ended_at is not None else f"{text}; next visit at {row.due_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def receipt(answer: Receipt) -> dict[str, Any]:
+    """A destination's answer; the status as four hexadecimal digits."""
+    return {
+        "sop_instance_uid": answer.sop_instance_uid,
+        "status": f"{answer.status:04X}",
+        "outcome": answer.outcome,
+        "comment": answer.comment,
+        "at": answer.at.isoformat(),
+    }
+
+
+def _without_job(row: Row) -> dict[str, Any]:
+    plain = _plain(row)
+    del plain["job"]
+    return plain
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A row's values as JSON knows them."""
+    return {key: _value(value) for key, value in dataclasses.asdict(row).items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, State) else value

@@ -1,0 +1,1 @@
+"""The command line `sct-node`. The only folder that prints."""

@@ -1,0 +1,1 @@
+"""Storage Commitment (PS3.4 Annex J), as SCP for senders and as SCU towards destinations."""

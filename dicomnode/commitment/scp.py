@@ -1,0 +1,399 @@
+"""The Storage Commitment SCP (PS3.4 J.3): takes N-ACTION requests, and reports by N-EVENT-REPORT until it is heard.
+
+A report goes over the association that brought the request, or the sender's next one, while it is open and silent;
+otherwise over a new association to the sender's address (`receive.peers`), on which the node proposes the SCP role
+(PS3.4 J.3.3, PS3.7 D.3.3.4). Requests live in the database: whatever ends, the report is still due.
+
+On an association of the sender's the report is put between its requests, and pynetdicom goes on serving it: the sender
+may store, release or abort while its answer to the report is awaited. pynetdicom's own send_n_event_report would take
+the sender's next request for the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import queue
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
+from pynetdicom.dsutils import encode
+from pynetdicom.presentation import PresentationContext, build_context, build_role
+
+from dicomnode import log, metrics
+from dicomnode.commitment.push_model import (
+    PUSH_MODEL,
+    WELL_KNOWN_INSTANCE,
+    Request,
+    Unacceptable,
+    failures,
+    report,
+    request_of,
+)
+from dicomnode.config.destination import Destination
+from dicomnode.delivery.storage_scu import Lost, answer, associated
+from dicomnode.dimse.admission import own_files
+from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
+from dicomnode.engine.queues import back_off_s, jitter
+from dicomnode.errors import LedgerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pynetdicom.events import Event
+
+    from dicomnode.commitment.requests import Commitments
+    from dicomnode.config.load import Config
+    from dicomnode.ledger.tables import CommitmentRow
+    from dicomnode.spool.spool import Spool
+
+TICK_S: Final = 0.5
+SILENT_S: Final = 0.5
+"""How long a sender must have been silent on its association: most release it as soon as the N-ACTION is answered."""
+
+CALLS_AT_ONCE: Final = 8
+"""Senders to which reports are given at the same time."""
+
+_MESSAGE_IDS: Final = itertools.cycle(range(1, 0x10000))
+
+
+@dataclass(eq=False)
+class Line:
+    """An association of a sender's on which storage commitment was negotiated."""
+
+    association: Association
+    context: PresentationContext
+    heard_at: float = field(default_factory=time.monotonic)
+    asked: dict[int, queue.SimpleQueue[int]] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still there."""
+        return self.association.is_established and self.association.is_alive()
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is there and the sender has said nothing for SILENT_S."""
+        return self.open and time.monotonic() - self.heard_at >= SILENT_S
+
+    def hear(self, message: object) -> None:
+        """A DIMSE message came; an answer to a report of ours is given to whoever waits for it."""
+        self.heard_at = time.monotonic()
+        command: Dataset = vars(message)["command_set"]
+        if command.get("CommandField") == 0x8100:  # N-EVENT-REPORT-RSP, PS3.7 E.1
+            waiting = self.asked.get(int(command.get("MessageIDBeingRespondedTo", 0)))
+            if waiting is not None:
+                waiting.put(int(command.get("Status", 0x0110)))
+
+    def tell(self, event_type: int, information: Dataset, timeout_s: float) -> int:
+        """Send a report and wait for its answer's status. Raises Lost when the sender goes, or does not answer."""
+        number = next(_MESSAGE_IDS)
+        answered = self.asked[number] = queue.SimpleQueue()
+        try:
+            self._put(self._message(number, event_type, information))
+            deadline = time.monotonic() + timeout_s
+            while self.open and time.monotonic() < deadline:
+                try:
+                    return answered.get(timeout=0.1)
+                except queue.Empty:
+                    continue
+        finally:
+            del self.asked[number]
+        raise Lost(f"gave no answer within {timeout_s:g} s" if self.open else "ended its association")
+
+    def _message(self, number: int, event_type: int, information: Dataset) -> N_EVENT_REPORT:
+        """The request primitive, its data set in the context's transfer syntax."""
+        syntax = self.context.transfer_syntax[0]
+        encoded = encode(information, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+        assert encoded is not None, "a report of ours can always be encoded"
+        message = N_EVENT_REPORT()
+        message.MessageID = number
+        message.AffectedSOPClassUID = PUSH_MODEL
+        message.AffectedSOPInstanceUID = WELL_KNOWN_INSTANCE
+        message.EventTypeID = event_type
+        message.EventInformation = io.BytesIO(encoded)
+        return message
+
+    def _put(self, message: N_EVENT_REPORT) -> None:
+        """Send while the association's reactor stands still, so that no answer of its own comes between the pieces."""
+        reactor = self.association._reactor_checkpoint  # noqa: SLF001, as pynetdicom's own send_* do
+        reactor.clear()
+        try:
+            deadline = time.monotonic() + 1.0
+            while not self.association._is_paused and time.monotonic() < deadline:  # noqa: SLF001
+                time.sleep(0.0005)
+            if not self.open or self.association.acse.is_aborted():
+                raise Lost("ended its association")
+            self.association.dimse.send_msg(message, self.context.context_id or 0)
+        finally:
+            reactor.set()
+
+
+class Provider:
+    """Takes requests and gives the reports; any number of nodes may share one database."""
+
+    sop_class: Final = PUSH_MODEL
+
+    def __init__(self, config: Config, commitments: Commitments, spool: Spool) -> None:
+        self._config = config
+        self._commitments = commitments
+        self._spool = spool
+        self._lines: dict[Association, Line] = {}
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._stopped = False
+
+    def handlers(self) -> list[evt.EventHandlerType]:
+        """What is to be bound to every association that the node accepts."""
+        return [(evt.EVT_ACCEPTED, self._accepted), (evt.EVT_DIMSE_RECV, self._heard), (evt.EVT_N_ACTION, self._asked)]
+
+    def start(self) -> None:
+        """Report what is due, in threads of its own, until `stop`."""
+        threading.Thread(target=self._run, name="commitment", daemon=True).start()
+
+    def stop(self) -> None:
+        """Begin no report any more; those that have begun are harmless."""
+        self._stopped = True
+        self._woken.set()
+
+    # What senders do
+
+    def _accepted(self, event: Event) -> None:
+        """An association began; remember it when reports can be given over it."""
+        context = next((one for one in event.assoc.accepted_contexts if one.abstract_syntax == PUSH_MODEL), None)
+        if context is not None and context.as_scp:  # else it came to report to us
+            with self._lock:
+                self._lines[event.assoc] = Line(event.assoc, context)
+            self._woken.set()
+
+    def _heard(self, event: Event) -> None:
+        """A DIMSE message came over some association."""
+        line = self._lines.get(event.assoc)
+        if line is not None:
+            line.hear(vars(event)["message"])
+
+    def _asked(self, event: Event) -> tuple[Dataset, None]:
+        """Answer one N-ACTION; the request is durable before Success."""
+        sender = _sender(event.assoc)
+        try:
+            request = _request(event, sender)
+            self._commitments.asked(request)
+        except (Unacceptable, LedgerUnreachable) as error:
+            return _refused(sender, error), None
+        line = self._lines.get(event.assoc)
+        if line is not None:
+            line.tried.discard(request.transaction_uid)
+        log.event(
+            "storage commitment asked for",
+            calling_ae=sender,
+            transaction=request.transaction_uid,
+            instances=len(request.references),
+            can_be_called_back=self._config.receive.peer(sender) is not None,
+        )
+        self._woken.set()
+        return _status(0x0000), None
+
+    # Reports
+
+    def _run(self) -> None:
+        """Look about every second, and at once when a sender did something, at what can be reported."""
+        while not self._stopped:
+            self._woken.wait(TICK_S)
+            self._woken.clear()
+            try:
+                self.tick()
+            except LedgerUnreachable as error:
+                log.event("commitments wait for the database", level="error", reason=str(error))
+                time.sleep(10 * TICK_S)
+            except Exception:
+                log.LOGGER.exception("commitments not looked at, tried again")
+                time.sleep(10 * TICK_S)
+
+    def tick(self) -> None:
+        """Begin to report, sender by sender, what can be reported now; returns at once."""
+        with self._lock:
+            self._lines = {association: line for association, line in self._lines.items() if _lasts(line)}
+        waiting: dict[str, list[CommitmentRow]] = {}
+        for row in self._commitments.waiting():
+            if time.time() - row.asked_at.timestamp() > self._config.commitment.give_up_after_s:
+                self._give_up(row)
+            else:
+                waiting.setdefault(row.requestor, []).append(row)
+        for sender, rows in waiting.items():
+            way = self._way(sender, rows)
+            if way is not None and self._begins(sender):
+                threading.Thread(target=self._visit, args=(sender, way), name="commitment-report", daemon=True).start()
+
+    def _way(self, sender: str, rows: Sequence[CommitmentRow]) -> Callable[[], None] | None:
+        """How reports can be given now: over an association of the sender's, over one of ours, or not at all."""
+        with self._lock:
+            lines = [line for line in self._lines.values() if _sender(line.association) == sender and line.silent]
+        for line in lines:
+            fresh = [row for row in rows if row.transaction_uid not in line.tried]
+            if fresh:
+                return lambda: self._tell(line, fresh)
+        peer = self._config.receive.peer(sender)
+        due = [row for row in rows if row.due_at.timestamp() <= time.time()]
+        if peer is None or not due:
+            return None
+        timeout_s = self._config.commitment.timeout_s
+        destination = Destination(sender, peer.ae_title, peer.host, peer.port, timeout_s, tls=peer.tls)
+        return lambda: self._call(destination, due)
+
+    def _begins(self, sender: str) -> bool:
+        """Whether a visit to the sender may begin: one at a time, and CALLS_AT_ONCE in all."""
+        with self._lock:
+            if sender in self._busy or len(self._busy) >= CALLS_AT_ONCE:
+                return False
+            self._busy.add(sender)
+            return True
+
+    def _visit(self, sender: str, way: Callable[[], None]) -> None:
+        """Give one sender its reports; what fails is logged, and due again later."""
+        try:
+            way()
+        except Exception:
+            log.LOGGER.exception("commitment not reported, tried again", extra=log.fields(calling_ae=sender))
+        finally:
+            with self._lock:
+                self._busy.discard(sender)
+
+    def _tell(self, line: Line, rows: Sequence[CommitmentRow]) -> None:
+        """Report over the sender's own association; when it ends meanwhile, other ways are open at once."""
+        for row, failed in self._begun(rows):
+            line.tried.add(row.transaction_uid)
+            try:
+                status = line.tell(*report(_request_in(row), failed), self._config.commitment.timeout_s)
+            except Lost as error:
+                self._commitments.postponed(row, f"{row.requestor} {error}", time.time())
+            else:
+                self._answered(row, failed, status)
+
+    def _call(self, destination: Destination, rows: Sequence[CommitmentRow]) -> None:
+        """Report over an association of our own, on which the node is the SCP."""
+        begun = dict(enumerate(self._begun(rows)))
+        if not begun:
+            return
+        contexts, roles = [build_context(PUSH_MODEL, list(PLAIN_SYNTAXES))], [build_role(PUSH_MODEL, scp_role=True)]
+        try:
+            with associated(destination, self._config.node.ae_title, contexts, roles) as association:
+                for number in list(begun):
+                    row, failed = begun[number]
+                    self._answered(row, failed, _reported(association, destination, row, failed))
+                    del begun[number]
+        except Lost as error:
+            for row, _ in begun.values():
+                self._postpone(row, f"{destination.ae_title} at {destination.host}:{destination.port} {error}")
+
+    def _begun(self, rows: Sequence[CommitmentRow]) -> list[tuple[CommitmentRow, dict[str, int]]]:
+        """Those whose attempt begins now, with what fails; one that lacks instances waits for them a while."""
+        begun = []
+        for row in rows:
+            files = own_files(self._config.admission, row.requestor, self._spool.find(row.listed.keys()))
+            if len(files) < len(row.listed) and time.time() - row.asked_at.timestamp() < self._config.commitment.wait_s:
+                continue
+            files = self._promised(files)
+            failed = failures(row.listed, files, SOP_CLASSES)
+            now = self._commitments.begun(row, time.time() + 2 * self._config.commitment.timeout_s)
+            if now is not None:
+                begun.append((now, failed))
+        return begun
+
+    def _promised(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+        """The files after their series were marked as promised, so that none is deleted
+        (`dicomnode.delivery.retention`)."""
+        kept: dict[str, list[Path]] = {}
+        for uid, paths in files.items():
+            with contextlib.suppress(FileNotFoundError):  # deleted this moment: it is not there, and so it is reported
+                self._spool.promise(paths)
+                kept[uid] = list(paths)
+        return kept
+
+    def _answered(self, row: CommitmentRow, failed: Mapping[str, int], status: int) -> None:
+        """The sender answered a report (PS3.7 10.1.1.1.8)."""
+        if status != 0x0000:
+            self._postpone(row, f"{row.requestor} answered the report with status 0x{status:04X}")
+            return
+        self._commitments.reported(row, failed)
+        metrics.COMMITMENTS.labels(outcome="failures" if failed else "committed").inc()
+        names = {"calling_ae": row.requestor, "transaction": row.transaction_uid, "instances": len(row.listed)}
+        log.event("storage commitment reported", level="warning" if failed else "info", failed=len(failed), **names)
+
+    def _postpone(self, row: CommitmentRow, sentence: str) -> None:
+        """The attempt that `row` is came to nothing; the next comes later."""
+        settings = self._config.commitment
+        delay_s = back_off_s(row.attempt - 1, settings.retry_first_s, settings.retry_max_s, jitter())
+        self._commitments.postponed(row, sentence, time.time() + delay_s)
+        names = {"calling_ae": row.requestor, "transaction": row.transaction_uid}
+        log.event("commitment report postponed", level="warning", reason=sentence, **names)
+
+    def _give_up(self, row: CommitmentRow) -> None:
+        sentence = row.sentence or "no association over which it could be reported"
+        if self._commitments.given_up(row, sentence):
+            metrics.COMMITMENTS.labels(outcome="given_up").inc()
+            names = {"calling_ae": row.requestor, "transaction": row.transaction_uid}
+            log.event("commitment report given up", level="error", reason=sentence, **names)
+
+
+def _sender(association: Association) -> str:
+    """The requestor's AE title."""
+    return association.requestor.ae_title.strip()
+
+
+def _lasts(line: Line) -> bool:
+    """Whether an association is there, or has only just been accepted."""
+    return line.open or (line.association.is_alive() and time.monotonic() - line.heard_at < TICK_S)
+
+
+def _request(event: Event, sender: str) -> Request:
+    """The request of an N-ACTION event. Raises Unacceptable."""
+    asked = event.request
+    assert isinstance(asked, N_ACTION)
+    try:
+        information = event.action_information
+    except Exception as error:  # pydicom raises whatever the garbage leads it into
+        raise Unacceptable(0x0115, "Action Information cannot be read") from error
+    return request_of(sender, asked.RequestedSOPInstanceUID, asked.ActionTypeID, information)
+
+
+def _request_in(row: CommitmentRow) -> Request:
+    return Request(row.requestor, row.transaction_uid, row.listed)
+
+
+def _reported(association: Association, destination: Destination, row: CommitmentRow, failed: Mapping[str, int]) -> int:
+    """Send a report over an association of our own; the answer's status. Raises Lost."""
+    event_type, information = report(_request_in(row), failed)
+    said = answer(
+        destination,
+        lambda: association.send_n_event_report(information, event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE)[0],
+    )
+    return int(said.Status)
+
+
+def _refused(sender: str, error: Unacceptable | LedgerUnreachable) -> Dataset:
+    """The answer to a request that is not remembered, counted and logged."""
+    status = error.status if isinstance(error, Unacceptable) else 0x0213
+    comment = str(error) if isinstance(error, Unacceptable) else "The database does not answer"
+    metrics.COMMITMENTS.labels(outcome="refused").inc()
+    named = {"status": f"{status:04X}", "reason": str(error), "calling_ae": sender}
+    log.event("storage commitment request refused", level="warning", **named)
+    return _status(status, comment)
+
+
+def _status(code: int, comment: str = "") -> Dataset:
+    """An N-ACTION response's status; Error Comment (0000,0902) holds 64 characters (PS3.7 C)."""
+    said = Dataset()
+    said.Status = code
+    if comment:
+        said.ErrorComment = comment[:64]
+    return said

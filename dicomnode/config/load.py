@@ -1,0 +1,269 @@
+"""The configuration: YAML -> frozen, validated values. Every complaint names the dotted path and what to do.
+
+`config/node.yaml` shows every key with its default; a file may hold only what differs. Units are in the names. What a
+key means is said once, there; the classes here say type, default and bounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal, TypeVar
+
+import yaml
+
+from dicomnode.config.credentials import Secret
+from dicomnode.config.destination import Destination
+from dicomnode.config.notification import Notify
+from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, ClientTls, Tls
+from dicomnode.config.plain import build, checked, kind, nearest, plain, said
+from dicomnode.config.rule_conditions import When
+from dicomnode.config.sections import (
+    Audit,
+    Commitment,
+    Constancy,
+    Hosts,
+    Log,
+    Metrics,
+    Node,
+    Output,
+    Peer,
+    Quality,
+    Receive,
+    Retention,
+    Settle,
+    Synthesize,
+    Web,
+)
+from dicomnode.config.validation import database_url, device_name, not_empty, title
+from dicomnode.errors import ConfigError
+from pipeline.gate import Gate
+from pipeline.preflight.profile import BadProfile, load_profile
+from pipeline.series.stack import TOLERANCES, Tolerances
+from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
+
+AnatomyCheck = Literal["hold", "warn"]
+
+
+def _volume(value: object, path: str) -> Choice:
+    """`volume`: which volume of a series is meant."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, f"is {said(value)}", "write a mapping such as {component: MAGNITUDE}")
+    try:
+        return Choice.of(value)
+    except ValueError as error:
+        raise ConfigError(path, str(error), "correct it") from error
+
+
+VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: plain(choice.wanted)})
+"""How a field with a Choice is read and written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """What a rule has made of a series; what it leaves out is the node's own setting."""
+
+    model: str | None = checked(None, not_empty)
+    destinations: tuple[str, ...] | None = None
+    volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
+    anatomy_check: AnatomyCheck | None = None
+    gate: Gate | None = None
+
+
+def _then(value: object, path: str) -> Convert | None:
+    """`convert`, or what to convert with, or `ignore` (None)."""
+    if value in ("convert", "ignore"):
+        return AS_CONFIGURED if value == "convert" else None
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, f"is {said(value)}", "write convert, ignore, or a mapping with what to convert with")
+    return build(Convert, value, path)
+
+
+def _then_written(then: Convert | None) -> object:
+    if then is None:
+        return "ignore"
+    set_here = {key: value for key, value in plain(then).items() if value is not None and (value or key != "volume")}
+    return set_here or "convert"
+
+
+THEN: Final = MappingProxyType({"read": _then, "write": _then_written})
+"""How a field with what becomes of a series is read and written."""
+AS_CONFIGURED: Final = Convert()
+"""Convert with the node's own settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which series are converted with what, or ignored (`then` is None); the first rule that takes a series decides."""
+
+    name: str = field(metadata={"check": title})
+    when: When = field(metadata={"read": When.of, "write": lambda when: dict(when.written)})
+    then: Convert | None = field(metadata=THEN)
+
+
+def _database(value: object, path: str) -> str:
+    """`database`; a complaint never repeats what was written, for it may hold a password."""
+    problem = database_url(value) if isinstance(value, str) else f"is {kind(value)}"
+    if problem:
+        raise ConfigError(path, problem, "correct it")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a site may set; `Config()` is the node without a file."""
+
+    node: Node = Node()
+    database: str = field(default="sqlite", metadata={"read": _database})
+    database_password: Secret | None = None
+    hosts: Hosts = Hosts()
+    web: Web = Web()
+    metrics: Metrics = Metrics()
+    receive: Receive = Receive()
+    commitment: Commitment = Commitment()
+    tls: Tls = NO_TLS
+    admission: Admission = EVERYONE
+    settle: Settle = Settle()
+    retention: Retention = Retention()
+    model: str = checked("limb-t1-ldm", not_empty)
+    device: str = checked("auto", device_name)
+    anatomy_check: AnatomyCheck = "hold"
+    quality: Quality = field(default_factory=Quality)
+    synthesize: Synthesize = Synthesize()
+    output: Output = Output()
+    destinations: tuple[Destination, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    otherwise: Convert | None = field(default=AS_CONFIGURED, metadata=THEN)
+    stack: Tolerances = TOLERANCES
+    constancy: Constancy = Constancy()
+    audit: Audit = Audit()
+    notify: Notify = Notify()
+    log: Log = Log()
+
+    def destination(self, name: str) -> Destination | None:
+        """The destination of that name, or None."""
+        return next((one for one in self.destinations if one.name == name), None)
+
+    def thens(self) -> Iterator[tuple[str, Convert]]:
+        """Dotted path and content of every `then` that converts, `otherwise` last."""
+        for index, rule in enumerate(self.rules):
+            if rule.then is not None:
+                yield f"rules[{index}].then", rule.then
+        if self.otherwise is not None:
+            yield "otherwise", self.otherwise
+
+
+def load(path: Path | None) -> Config:
+    """Read a YAML file; None, or an empty file, is all defaults. Relative folders count from the working folder.
+
+    Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, a value out of range.
+    """
+    text = "" if path is None else _read(path)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), f"is not YAML ({_where(error)})", "correct the file there") from error
+    config = build(Config, {} if values is None else values, "")
+    _names_differ("destinations", config.destinations)
+    _names_differ("rules", config.rules)
+    _addresses_are_whole(config.destinations)
+    _destinations_exist(config)
+    _profiles_are_there(config.destinations)
+    config = dataclasses.replace(config, audit=_audit_completed(config.audit, config.tls))
+    peers = _tls_completed(config.receive.peers, "receive.peers", config.tls)
+    return dataclasses.replace(
+        config,
+        node=dataclasses.replace(config.node, data=config.node.data.absolute()),
+        receive=dataclasses.replace(config.receive, peers=peers),
+        destinations=_tls_completed(config.destinations, "destinations", config.tls),
+    )
+
+
+def dump(config: Config) -> str:
+    """The configuration as YAML with every key; `load` of it gives an equal Config."""
+    return yaml.safe_dump(plain(config), sort_keys=False)
+
+
+def _read(path: Path) -> str:
+    """The file's text; ConfigError when it cannot be had."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(str(path), f"cannot be read ({why})", "name a readable YAML file") from error
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """Line and column of a YAML error, for a person."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "unreadable"
+    return f"{problem}, line {mark.line + 1}, column {mark.column + 1}" if mark else problem
+
+
+def _names_differ(key: str, entries: tuple[Destination, ...] | tuple[Rule, ...]) -> None:
+    """Receipts are kept by destination name, jobs by rule name: a name is used once."""
+    names = [entry.name for entry in entries]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ConfigError(f"{key}[{index}].name", f"{name!r} is used twice", "give each its own name")
+
+
+def _addresses_are_whole(destinations: tuple[Destination, ...]) -> None:
+    """A destination is an application entity or a STOW-RS service."""
+    for index, one in enumerate(destinations):
+        path = f"destinations[{index}]"
+        parts = {"ae_title": one.ae_title, "host": one.host, "port": one.port}
+        for key, value in parts.items():
+            if one.stow is None and not value:
+                kind_of = "a number from 1 to 65535" if key == "port" else "it; there is no default"
+                raise ConfigError(f"{path}.{key}", "is missing", f"add {kind_of}, or stow in its place")
+            if one.stow is not None and value:
+                raise ConfigError(f"{path}.{key}", "says nothing beside stow", "take it out; stow.url is the address")
+        if one.stow is not None and one.commitment is not None:
+            raise ConfigError(f"{path}.commitment", "cannot be asked of a STOW-RS service", "take it out")
+
+
+def _destinations_exist(config: Config) -> None:
+    """What a rule sends to is a destination of this configuration."""
+    known = {destination.name: destination for destination in config.destinations}
+    for path, then in config.thens():
+        for index, name in enumerate(then.destinations or ()):
+            if name not in known:
+                path = f"{path}.destinations[{index}]"
+                raise ConfigError(path, f"{name!r} is no destination of the configuration", nearest(name, known))
+
+
+def _profiles_are_there(destinations: tuple[Destination, ...]) -> None:
+    """What a destination asks of a CT series is known before one is made."""
+    for index, destination in enumerate(destinations):
+        try:
+            load_profile(destination.profile)
+        except BadProfile as error:
+            raise ConfigError(f"destinations[{index}].profile", error.problem, error.remedy) from error
+
+
+Called = TypeVar("Called", Destination, Peer)
+
+
+def _tls_completed(called: tuple[Called, ...], key: str, node: Tls) -> tuple[Called, ...]:
+    """Every peer that is called over TLS with all that this needs, its own or the node's."""
+    whole = []
+    for index, one in enumerate(called):
+        try:
+            whole.append(one if one.tls is None else dataclasses.replace(one, tls=one.tls.completed(node)))
+        except ValueError as error:
+            raise ConfigError(f"{key}[{index}].tls", str(error), "correct it") from error
+    return tuple(whole)
+
+
+def _audit_completed(audit: Audit, node: Tls) -> Audit:
+    """The trail with all that its syslog server needs over TLS."""
+    if not (audit.syslog or "").startswith("tls:"):
+        return audit
+    try:
+        return dataclasses.replace(audit, syslog_tls=(audit.syslog_tls or ClientTls()).completed(node))
+    except ValueError as error:
+        raise ConfigError("audit.syslog_tls", str(error), "correct it") from error

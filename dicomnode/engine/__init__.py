@@ -1,0 +1,1 @@
+"""Who works on what: queues of DBOS, executors, hosts, decisions of people."""

@@ -1,0 +1,1 @@
+"""Jobs and what happened to them: all SQL of jobs (SQLAlchemy, alembic)."""

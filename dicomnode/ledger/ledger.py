@@ -1,0 +1,455 @@
+"""The diary: which series came, what became of each job, what each destination answered.
+
+States name the last durable fact, and nobody is ever "doing": who works on a job is the engine's business, so a crash
+needs no repair here. Every method of `Ledger` that changes something is one fact: one transaction, one event row, and
+where the fact calls for work the engine's queue entry in the same transaction (`then`), because both live in one
+database. What may follow what is a table, `dicomnode.ledger.states.TRANSITIONS`; `state_picture()` there draws it.
+
+SQLite (WAL, synchronous=FULL) or PostgreSQL; the same code, only the URL changes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from psycopg.abc import Buffer
+from psycopg.types.string import StrDumper
+
+from dicomnode import log
+from dicomnode.config.credentials import read_secret
+from dicomnode.errors import NodeError, UnknownJob, WrongState
+from dicomnode.ledger import resending, uid_conflicts
+from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.superseding import delivered_by_all, open_job
+from dicomnode.ledger.tables import (
+    DeliveryRow,
+    EventRow,
+    JobRow,
+    Plan,
+    ReceiptRow,
+    SeriesRow,
+    deliveries,
+    events,
+    job_key,
+    jobs,
+    receipts,
+    series,
+)
+from dicomnode.ledger.transitions import Then, ended_for, event, held_for, locked, reaching, release, step, transaction
+
+if TYPE_CHECKING:
+    from dicomnode.config.load import Config
+    from dicomnode.delivery.storage_scu import Receipt
+
+Hold = tuple[str, str] | None
+"""Reason code and sentence for which a job is held, or None."""
+
+
+def database_url(config: Config) -> str:
+    """SQLAlchemy's URL of the node's one database, ours and the engine's tables, with its password: not to be logged.
+
+    Raises ConfigError when `database_password` names no password.
+    """
+    if config.database == "sqlite":
+        return f"sqlite:///{config.node.data / 'node.sqlite'}"
+    url = sa.make_url("postgresql+psycopg://" + config.database.split("://", 1)[1])
+    if config.database_password is not None:
+        url = url.set(password=read_secret(config.database_password, "database_password"))
+    return url.render_as_string(hide_password=False)
+
+
+def existing(config: Config) -> Ledger:
+    """The node's ledger, open; NodeError when no node has ever run on this data folder."""
+    if config.database == "sqlite" and not (config.node.data / "node.sqlite").is_file():
+        raise NodeError(f"no node has run on {config.node.data} yet; is node.data right?")
+    return Ledger(database_url(config))
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine that is durable: SQLite with WAL, synchronous=FULL and patience for locks; PostgreSQL as it is.
+
+    A PostgreSQL server that is cut off is given up after about 20 s, and so is a client that the server hears no more
+    of: else its locks would stay for hours.
+    """
+    if url.startswith("sqlite"):
+        engine = sa.create_engine(url)
+        sa.event.listen(engine, "connect", _durable)
+        return engine
+    engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_PATIENCE)
+    sa.event.listen(engine, "connect", lambda connection, _: connection.adapters.register_dumper(str, _Plain))
+    return engine
+
+
+class _Plain(StrDumper):
+    """Text as PostgreSQL takes it: without NUL, which a destination's comment may hold, and without half characters."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        """The text in UTF-8."""
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode())
+
+
+_PATIENCE: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 "
+    "-c tcp_user_timeout=20000 -c idle_in_transaction_session_timeout=60000",
+}
+"""libpq's and the server's time-outs, in seconds, milliseconds where they begin with tcp_user or end in timeout=."""
+
+
+def _durable(connection: Any, _record: object) -> None:
+    """SQLite pragmas of every new connection; IMMEDIATE lets writers queue instead of failing half-way."""
+    connection.isolation_level = "IMMEDIATE"
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+IGNORED_BY_RULE: Final = "IGNORED_BY_RULE"
+"""Reason code of the job of a series that a rule ignores."""
+
+
+class Ledger:
+    """The node's tables. Safe to use from several threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = connect(url)
+
+    def create(self) -> None:
+        """Make the tables where they are missing, and bring those of an earlier version to this one.
+
+        Raises OldLedger when that cannot be done, NewLedger, LedgerUnreachable.
+        """
+        from dicomnode.ledger.migration import migrate  # alembic takes a while to import, and few commands need it
+
+        with reaching():
+            before = migrate(self.engine)
+        if before is not None:
+            log.event("database brought to this version", revision_before=before)
+
+    def reach(self) -> None:
+        """Raise LedgerUnreachable when the database does not answer."""
+        with transaction(self.engine) as connection:
+            connection.execute(sa.select(1))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    # What is known
+
+    def longest_pause_s(self, calling_ae: str, of_last: int = 50) -> float:
+        """The longest pause that a sender made within one of the last series it brought; 0: each came in one piece."""
+        last = sa.select(series.c.pause_s).where(series.c.calling_ae == calling_ae)
+        last = last.order_by(series.c.last_at.desc()).limit(of_last)
+        rows = self._rows(sa.select(sa.func.max(last.subquery().c.pause_s).label("longest")))
+        return float(rows[0]["longest"] or 0.0)
+
+    def jobs(self) -> list[JobRow]:
+        """Every job, the newest first."""
+        return self._jobs(sa.true())
+
+    def job(self, job: str) -> JobRow:
+        """The job of that key, or of the one key that begins so (at least 6 characters). Raises UnknownJob."""
+        found = self._jobs(jobs.c.job.startswith(job, autoescape=True)) if len(job) >= 6 else []
+        if len(found) != 1:
+            raise UnknownJob(f"{'several jobs begin' if found else 'no job is known'} with {job!r}; see sct-node jobs")
+        return found[0]
+
+    def job_of(self, series_instance_uid: str) -> JobRow | None:
+        """The job that took the series as it is now; None while it is arriving or unknown."""
+        found = self._jobs(jobs.c.job == sa.select(series.c.job).where(_is(series_instance_uid)).scalar_subquery())
+        return found[0] if found else None
+
+    def knows(self, job: str) -> bool:
+        """Whether there is a job of exactly that key."""
+        return bool(self._rows(sa.select(jobs.c.job).where(jobs.c.job == job)))
+
+    def series(self, series_instance_uid: str) -> SeriesRow | None:
+        """What is known of a series that ever sent an instance."""
+        rows = self._rows(sa.select(series).where(_is(series_instance_uid)))
+        return SeriesRow.of(rows[0]) if rows else None
+
+    def receiving(self) -> list[SeriesRow]:
+        """Series of which instances came that no job has taken yet, the newest first."""
+        query = sa.select(series).where(series.c.job.is_(None)).order_by(series.c.last_at.desc())
+        return [SeriesRow.of(row) for row in self._rows(query)]
+
+    def events(self, job: str) -> list[EventRow]:
+        """Everything that happened to a job, in order."""
+        query = sa.select(events).where(events.c.job == job).order_by(events.c.id)
+        return [EventRow.of(row) for row in self._rows(query)]
+
+    def receipts(self, job: str) -> list[ReceiptRow]:
+        """What each destination last answered for each instance."""
+        query = sa.select(receipts).where(receipts.c.job == job)
+        query = query.order_by(receipts.c.destination, receipts.c.sop_instance_uid)
+        return [ReceiptRow.of(row) for row in self._rows(query)]
+
+    def deliveries(self, job: str) -> list[DeliveryRow]:
+        """How far each destination is."""
+        query = sa.select(deliveries).where(deliveries.c.job == job).order_by(deliveries.c.destination)
+        return [DeliveryRow.of(row) for row in self._rows(query)]
+
+    def to_synthesize(self) -> list[JobRow]:
+        """Jobs for which a synthesis is due: RECEIVED and not held."""
+        return self._jobs((jobs.c.state == State.RECEIVED) & jobs.c.held.is_(None))
+
+    def to_deliver(self) -> list[DeliveryRow]:
+        """Deliveries that are due: of jobs SYNTHESIZED and not held, where instances are missing."""
+        query = sa.select(deliveries).join(jobs, jobs.c.job == deliveries.c.job)
+        query = query.where(jobs.c.state == State.SYNTHESIZED, jobs.c.held.is_(None), _OPEN)
+        return [DeliveryRow.of(row) for row in self._rows(query)]
+
+    def taken(self, job: str, destination: str) -> frozenset[str]:
+        """SOP Instance UIDs that the destination has, of those that it was sent since the job was last sent anew."""
+        counting = receipts.c.taken & _delivery(job, destination) & resending.COUNTS
+        query = sa.select(receipts.c.sop_instance_uid).join(deliveries, _OF_DELIVERY).where(counting)
+        return frozenset(row["sop_instance_uid"] for row in self._rows(query))
+
+    # Facts
+
+    def arrived(
+        self, series_instance_uid: str, calling_ae: str, instances: int, last_at: float, pause_s: float = 0.0
+    ) -> None:
+        """Instances of a series came (`instances` so far, the last one at `last_at`): it is RECEIVING.
+
+        `pause_s` is the longest pause between two associations that brought it, as far as the caller knows.
+        An event the first time, and when instances come after a job had taken the series; else only the count.
+        """
+        now = {"instances": instances, "last_at": last_at, "calling_ae": calling_ae, "job": None}
+        longest = sa.case((series.c.pause_s > pause_s, series.c.pause_s), else_=pause_s)
+        with transaction(self.engine) as connection:
+            again = sa.update(series).where(_is(series_instance_uid)).values(**now, pause_s=longest)
+            if connection.execute(again.where(series.c.job.is_(None))).rowcount:
+                return
+            reopened = connection.execute(again).rowcount
+            if not reopened:
+                first = {"series_instance_uid": series_instance_uid, "first_at": last_at, "pause_s": pause_s, **now}
+                connection.execute(sa.insert(series).values(first))
+            words = "more instances after the series was taken" if reopened else "first instances"
+            event(connection, Fact.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
+
+    def received(
+        self,
+        series_instance_uid: str,
+        sop_instance_uids: Sequence[str],
+        plan: Plan,
+        reason: str,
+        then: Callable[[sa.Connection, str], None],
+    ) -> tuple[str, bool]:
+        """The series (which has arrived) is complete, because of `reason`: a job takes it; -> (job, whether it is new).
+
+        `then(connection, job)` is called for a new job only, and not for one that a rule ignores: that is REJECTED.
+        """
+        job = job_key(series_instance_uid, sop_instance_uids, plan.model_digest, plan.configuration_digest)
+        with transaction(self.engine) as connection:
+            taking = sa.update(series).where(_is(series_instance_uid)).values(job=job).returning(series.c.calling_ae)
+            calling_ae = connection.execute(taking).scalar_one()
+            if connection.execute(sa.select(jobs.c.job).where(jobs.c.job == job)).first() is not None:
+                return job, False
+            row = {"job": job, "series_instance_uid": series_instance_uid, "calling_ae": calling_ae, **plan.columns}
+            row |= {"sop_instance_uids": json.dumps(sorted(sop_instance_uids))}
+            open_job(connection, row, reason, "more instances of the series came")
+            if plan.ignored is not None:
+                step(connection, Fact.UNSUITABLE, job, plan.ignored, ended_for(IGNORED_BY_RULE, plan.ignored))
+            elif not uid_conflicts.hold(connection, job):
+                then(connection, job)
+        return job, True
+
+    def synthesized(
+        self, job: str, ct_series_uid: str, instances: int, destinations: Sequence[str], hold: Hold, then: Then
+    ) -> None:
+        """The CT series lies in out/<job>/; with a `hold` (code, sentence) nothing is sent before a person agrees."""
+        made = {"ct_series_uid": ct_series_uid, "ct_instances": instances, **held_for(hold)}
+        with transaction(self.engine) as connection:
+            step(connection, Fact.SYNTHESIZED, job, f"{instances} instances", made)
+            now = time.time()
+            for name in destinations:
+                row = {"job": job, "destination": name, "attempt": 1, "since": now, "due_at": now, "sentence": ""}
+                connection.execute(sa.insert(deliveries).values(row))
+            if hold is None:
+                then(connection)
+
+    def unsuitable(self, job: str, code: str, sentence: str) -> None:
+        """The input will never be suitable: REJECTED with its reason code, never tried again."""
+        self._one(Fact.UNSUITABLE, job, sentence, ended_for(code, sentence))
+
+    def failed(self, job: str, attempt: int, sentence: str, detail: str, then: Then) -> None:
+        """An attempt at a synthesis failed and the next is due; `detail` is the traceback. WrongState when not due."""
+        values = {"attempt": attempt + 1, "failures": jobs.c.failures + 1}
+        with transaction(self.engine) as connection:
+            step(connection, Fact.FAILED, job, _said(sentence, detail), values, jobs.c.attempt == attempt)
+            then(connection)
+
+    def held(self, job: str, code: str, sentence: str, detail: str = "") -> None:
+        """The job waits for a person, with a reason; `detail` (a traceback) goes into the event."""
+        self._one(Fact.HELD, job, _said(sentence, detail), held_for((code, sentence)))
+
+    def released(self, job: str, reason: str, then: Then, by: str | None = None) -> None:
+        """A person (`by`) released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered.
+
+        Raises WrongState when it is not held, or for a contradiction (`dicomnode.ledger.uid_conflicts`), which takes a
+        choice.
+        """
+        with transaction(self.engine) as connection:
+            if uid_conflicts.undecided(connection, locked(connection, job)):
+                raise WrongState(
+                    f"job {job[:12]} is held for a contradiction: say which to use: --use first or --use last"
+                )
+            release(connection, job, reason, by)
+            delivered_by_all(connection, job)
+            then(connection)
+
+    def deleted(self, job: str, words: str) -> None:
+        """Files of a delivered job are about to be deleted. Raises WrongState when it is not DELIVERED, or is held."""
+        self._one(Fact.DELETED, job, words, {})
+
+    def refused(self, job: str, reason: str, by: str | None = None) -> None:
+        """A person rejected a held job."""
+        self._one(Fact.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)
+
+    def cancelled(self, job: str, reason: str, by: str | None = None) -> None:
+        """A person stopped a job that is not held: no CT is made, or no more of it is sent."""
+        self._one(Fact.CANCELLED, job, reason, ended_for("CANCELLED_BY_PERSON", reason), by)
+
+    def retried(self, job: str, attempt: int, reason: str, then: Then, by: str | None = None) -> None:
+        """A person had the synthesis of a job tried at once, instead of `attempt`. WrongState when that is not due."""
+        with transaction(self.engine) as connection:
+            values = {"attempt": attempt + 1}
+            step(connection, Fact.RETRIED, job, reason, values, jobs.c.attempt == attempt, by)
+            then(connection)
+
+    def begin(self, job: str, destination: str, instances: int | None = None) -> None:
+        """The first instance is about to be sent: from now on the job counts as delivered, were it superseded.
+
+        `instances` is how many the destination is to have in the end, CT and companions. Raises WrongState when it is
+        not to be sent (any more): held, superseded, ended, delivered.
+        """
+        with transaction(self.engine) as connection:
+            row = locked(connection, job)
+            beginning = sa.update(deliveries).where(_delivery(job, destination), _OPEN)
+            begun_at = sa.func.coalesce(deliveries.c.begun_at, time.time())
+            beginning = beginning.values(begun_at=begun_at, instances=instances)
+            sendable = row.state is State.SYNTHESIZED and row.held is None
+            if not sendable or not connection.execute(beginning).rowcount:
+                raise WrongState(f"job {job[:12]} is not to be sent to {destination} (any more)")
+
+    def answered(self, job: str, destination: str, answers: Iterable[Receipt], attempt: int = 1) -> None:
+        """A destination answered for some instances in this attempt.
+
+        An answer that took an instance is never overwritten, unless a person had it all sent once more.
+        """
+        with transaction(self.engine) as connection:
+            for answer in answers:
+                _keep_receipt(connection, job, destination, answer, attempt)
+
+    def postponed(
+        self, job: str, destination: str, attempt: int, sentence: str, due_at: float, then: Then, begun: bool = True
+    ) -> None:
+        """A destination did not take everything in this attempt: the next is due at `due_at` (Unix time).
+
+        `begun`: False when it is certain that the destination has no instance of it.
+        """
+        values = {"attempt": attempt + 1, "sentence": sentence, "due_at": due_at}
+        if not begun:
+            values["begun_at"] = None
+        due = _delivery(job, destination) & (deliveries.c.attempt == attempt) & _OPEN
+        with transaction(self.engine) as connection:
+            if not connection.execute(sa.update(deliveries).where(due).values(values)).rowcount:
+                raise WrongState(f"job {job[:12]} waits for no attempt {attempt} to deliver to {destination}")
+            step(connection, Fact.POSTPONED, job, sentence)
+            then(connection)
+
+    def alarmed(self, job: str, destination: str, sentence: str) -> bool:
+        """A destination has not taken everything for too long, as `sentence` says; False when that is known."""
+        open_one = sa.update(deliveries).where(_delivery(job, destination), _OPEN, deliveries.c.alarmed_at.is_(None))
+        with transaction(self.engine) as connection:
+            if not connection.execute(open_one.values(alarmed_at=time.time())).rowcount:
+                return False
+            step(connection, Fact.ALARMED, job, sentence)
+            return True
+
+    def delivered(
+        self, job: str, destination: str, then: Then | None = None, uids: Collection[str] | None = None
+    ) -> bool:
+        """The destination has every instance; -> whether now all destinations have, so that the job is DELIVERED.
+
+        `uids` are those of all that it is to have: the CT series and companions; None: the CT series is all. `then` is
+        written in the same transaction. Raises WrongState when the receipts do not show it.
+        """
+        count = sa.select(sa.func.count()).select_from(receipts).where(_OF_DELIVERY, receipts.c.taken, resending.COUNTS)
+        slices = sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
+        enough = count.scalar_subquery() >= slices
+        if uids is not None:
+            has = count.where(receipts.c.sop_instance_uid.in_(uids)).scalar_subquery()
+            enough = (has == len(uids)) & (sa.literal(len(uids)) >= slices)
+        with transaction(self.engine) as connection:
+            done = sa.update(deliveries).where(_delivery(job, destination), enough)
+            if not connection.execute(done.values(delivered_at=time.time(), sentence="")).rowcount:
+                raise WrongState(f"the receipts do not show that {destination} has all of job {job[:12]}")
+            step(connection, Fact.TAKEN, job, destination)
+            if then is not None:
+                then(connection)
+            return delivered_by_all(connection, job)
+
+    def _one(self, fact: Fact, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:
+        """A fact that is one step."""
+        with transaction(self.engine) as connection:
+            step(connection, fact, job, words, values, by=by)
+
+    def _jobs(self, where: sa.ColumnElement[bool]) -> list[JobRow]:
+        query = sa.select(jobs).where(where).order_by(jobs.c.created_at.desc(), jobs.c.job)
+        return [JobRow.of(row) for row in self._rows(query)]
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        with transaction(self.engine) as connection:
+            return connection.execute(query).mappings().all()
+
+
+_OPEN: Final = deliveries.c.delivered_at.is_(None) & deliveries.c.withdrawn_at.is_(None)
+"""Of a delivery: the destination is to get the job, and has not got all of it."""
+
+
+_OF_DELIVERY: Final = (receipts.c.job == deliveries.c.job) & (receipts.c.destination == deliveries.c.destination)
+"""Of a receipt and a delivery: they belong together."""
+
+
+def _is(series_instance_uid: str) -> sa.ColumnElement[bool]:
+    return series.c.series_instance_uid == series_instance_uid
+
+
+def _delivery(job: str, destination: str) -> sa.ColumnElement[bool]:
+    return (deliveries.c.job == job) & (deliveries.c.destination == destination)
+
+
+def _said(sentence: str, detail: str) -> str:
+    return f"{sentence}\n{detail}".strip()
+
+
+def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer: Receipt, attempt: int) -> None:
+    """Insert or renew one receipt; what is known of an instance that is sent once more gives way."""
+    key = (receipts.c.job == job) & (receipts.c.destination == destination)
+    key &= receipts.c.sop_instance_uid == answer.sop_instance_uid
+    values = {
+        "status": answer.status,
+        "at": answer.at.timestamp(),
+        "warning": answer.warning,
+        "comment": answer.comment,
+        "attempt": attempt,
+        "commitment": None,
+    }
+    values["taken"] = answer.stored
+    anew = sa.select(deliveries.c.resent_from).where(_delivery(job, destination)).scalar_subquery()
+    gives_way = ~receipts.c.taken | (sa.func.coalesce(receipts.c.attempt, 0) < anew)
+    if connection.execute(sa.update(receipts).where(key, gives_way).values(values)).rowcount:
+        return
+    if connection.execute(sa.select(receipts.c.job).where(key)).first() is None:
+        whose = {"job": job, "destination": destination, "sop_instance_uid": answer.sop_instance_uid}
+        connection.execute(sa.insert(receipts).values(whose | values))

@@ -1,0 +1,123 @@
+"""The queue of what people are to be told, in the node's database. Its SQL is here.
+
+A notice is written with its fact (`outbox`). It is divided once, into one row for each channel, or deleted where nobody
+wants it. An attempt begins with moving the next one into the future, so that one that its process did not survive is
+made again, and two processes never make the same one: nothing is lost by a kill, and what was being sent at that moment
+is sent twice at most.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from dicomnode.ledger.tables import Row, notices
+from dicomnode.ledger.transitions import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from dicomnode.ledger.outbox import Kind
+
+TOGETHER: Final = 50
+"""So many notices are in one message at most."""
+
+_OPEN: Final = notices.c.ended_at.is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeRow(Row):
+    """What people are to be told, over one channel; the next attempt is `attempt`, due at `due_at`."""
+
+    id: int
+    kind: str
+    job: str | None
+    code: str
+    words: str
+    at: datetime.datetime
+    channel: str
+    attempt: int
+    due_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    sent: bool
+    sentence: str
+
+
+class Notices:
+    """The queue. Safe to use from several threads and processes."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def divide(self, kinds: Collection[Kind], channels: Iterable[str], gather_s: float) -> None:
+        """New notices of these kinds: one row for each channel, due `gather_s` later; the others are forgotten."""
+        new = notices.c.channel.is_(None)
+        names = list(channels)
+        with transaction(self._engine) as connection:
+            if connection.execute(sa.select(notices.c.id).where(new).limit(1)).first() is None:
+                return
+        with transaction(self._engine) as connection:
+            rows = connection.execute(sa.delete(notices).where(new).returning(*notices.c)).mappings().all()
+            wanted = [row for row in sorted(rows, key=lambda row: row["id"]) if row["kind"] in kinds]
+            for row in wanted:
+                kept = {key: value for key, value in row.items() if key != "id"} | {"due_at": row["at"] + gather_s}
+                for name in names:
+                    connection.execute(sa.insert(notices).values(kept | {"channel": name}))
+
+    def due(self, channel: str) -> list[NoticeRow]:
+        """What is due on a channel, and once anything is, also what was not tried yet; the oldest first."""
+        now = time.time()
+        mine = (notices.c.channel == channel) & _OPEN
+        with transaction(self._engine) as connection:
+            if (
+                connection.execute(sa.select(notices.c.id).where(mine, notices.c.due_at <= now).limit(1)).first()
+                is None
+            ):
+                return []
+            ripe = sa.or_(notices.c.due_at <= now, notices.c.attempt == 1)
+            query = sa.select(notices).where(mine, ripe).order_by(notices.c.id).limit(TOGETHER)
+            return [NoticeRow.of(row) for row in connection.execute(query).mappings()]
+
+    def begun(self, rows: Sequence[NoticeRow], next_at: float) -> list[NoticeRow]:
+        """An attempt begins; -> those that no other process tries. If it does not end, all are due at `next_at`."""
+        taken = []
+        with transaction(self._engine) as connection:
+            for row in rows:
+                this = (notices.c.id == row.id) & (notices.c.attempt == row.attempt) & _OPEN
+                change = sa.update(notices).where(this).values(attempt=row.attempt + 1, due_at=next_at)
+                if connection.execute(change).rowcount:
+                    taken.append(row)
+        return taken
+
+    def sent(self, rows: Sequence[NoticeRow]) -> None:
+        """The channel took them."""
+        self._change(rows, ended_at=time.time(), sent=True, sentence="")
+
+    def postponed(self, rows: Sequence[NoticeRow], sentence: str, due_at: float) -> None:
+        """The channel did not take them, because of `sentence`; they are due again at a Unix time."""
+        self._change(rows, due_at=due_at, sentence=sentence)
+
+    def given_up(self, rows: Sequence[NoticeRow], sentence: str) -> None:
+        """They are not tried any more."""
+        self._change(rows, ended_at=time.time(), sentence=sentence)
+
+    def forget(self, before: float) -> None:
+        """Delete what ended before a Unix time."""
+        with transaction(self._engine) as connection:
+            connection.execute(sa.delete(notices).where(notices.c.ended_at < before))
+
+    def last(self, number: int) -> list[NoticeRow]:
+        """The newest notices that were divided, the newest first."""
+        query = sa.select(notices).where(notices.c.channel.is_not(None)).order_by(notices.c.id.desc()).limit(number)
+        with transaction(self._engine) as connection:
+            return [NoticeRow.of(row) for row in connection.execute(query).mappings()]
+
+    def _change(self, rows: Sequence[NoticeRow], **values: object) -> None:
+        """Change the rows of an attempt that this process began."""
+        with transaction(self._engine) as connection:
+            these = notices.c.id.in_([row.id for row in rows])
+            connection.execute(sa.update(notices).where(these, _OPEN).values(values))

@@ -1,0 +1,99 @@
+"""One job takes the place of earlier ones of the same series: more instances came, or a person chose other bytes.
+
+    the earlier job is                          then it                                 and the new CT series
+    RECEIVED, also while it is computed         is REJECTED: SUPERSEDED                 -
+    SYNTHESIZED, and nothing was sent           is REJECTED: SUPERSEDED                 -
+    SYNTHESIZED, and sent at least in part      is sent to the end where it had begun   says that it replaces it
+    SYNTHESIZED, without any destination        stays: out/<job>/ is where it ends      says that it replaces it
+    DELIVERED                                   stays                                   says that it replaces it
+    REJECTED by a person, and sent in part      stays                                   says that it replaces it
+
+Held or not makes no difference, except that what is held is not sent to the end before a person releases it. Nothing
+is deleted. Each function works inside a transaction that its caller has begun.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.tables import DeliveryRow, JobRow, deliveries, jobs
+from dicomnode.ledger.transitions import ended_for, event, locked, step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUPERSEDED: Final = "SUPERSEDED"
+"""Reason code of a job that another took the place of before anything of it was sent."""
+
+
+def open_job(connection: sa.Connection, row: Mapping[str, Any], reason: str, why: str, by: str | None = None) -> None:
+    """Insert a job, RECEIVED because of `reason` (of `by`), that takes the earlier ones' place because of `why`.
+
+    `row` holds its columns but for state and times, and what it supersedes and replaces.
+    """
+    job, source = row["job"], row["series_instance_uid"]
+    earlier = _earlier(connection, source)
+    sent = _supersede(connection, earlier, job, why)
+    succession = {"supersedes": earlier[0].job if earlier else None, "replaces": sent and sent.ct_series_uid}
+    when = {"created_at": time.time(), "updated_at": time.time()}
+    connection.execute(sa.insert(jobs).values({**row, **succession, **when, "state": State.RECEIVED}))
+    event(connection, Fact.SETTLED, source, job, State.RECEIVED, reason, by)
+
+
+def delivered_by_all(connection: sa.Connection, job: str) -> bool:
+    """Whether every destination that is to have the job has it, so that the job is DELIVERED now.
+
+    A held one is not, until it is released; one without destinations never is.
+    """
+    row, rows = locked(connection, job), _deliveries(connection, job)
+    if row.state is not State.SYNTHESIZED or row.held is not None or not rows or any(one.open for one in rows):
+        return False
+    step(connection, Fact.DELIVERED, job, "every destination has every instance")
+    return True
+
+
+def _earlier(connection: sa.Connection, source: str) -> list[JobRow]:
+    """The jobs of a series, the newest first, locked until the transaction ends."""
+    touch = sa.update(jobs).where(jobs.c.series_instance_uid == source).values(job=jobs.c.job).returning(*jobs.c)
+    rows = [JobRow.of(row) for row in connection.execute(touch).mappings()]
+    return sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+
+def _supersede(connection: sa.Connection, earlier: list[JobRow], by: str, why: str) -> JobRow | None:
+    """End what has not been sent of jobs, the newest first; -> the newest that has been sent."""
+    sent = [row for row in earlier if _sent(connection, row)]
+    words = f"{why}; job {by[:12]} takes its place"
+    for row in earlier:
+        if row not in sent and row.state is not State.REJECTED:
+            step(connection, Fact.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
+    if not sent:
+        return None
+    if sent[0].state is not State.REJECTED:
+        step(connection, Fact.REPLACED, sent[0].job, words, {"superseded_by": by})
+        _withdraw(connection, sent[0].job)
+    return sent[0]
+
+
+def _sent(connection: sa.Connection, row: JobRow) -> bool:
+    """Whether somebody may have instances of the job's CT series."""
+    rows = _deliveries(connection, row.job)
+    begun = any(one.begun_at or one.delivered_at for one in rows)
+    return begun or row.state is State.DELIVERED or (row.state is State.SYNTHESIZED and not rows)
+
+
+def _withdraw(connection: sa.Connection, job: str) -> None:
+    """Destinations that have nothing of the job yet do not get it."""
+    unbegun = sa.update(deliveries).where(
+        deliveries.c.job == job, deliveries.c.begun_at.is_(None), deliveries.c.delivered_at.is_(None)
+    )
+    connection.execute(unbegun.values(withdrawn_at=time.time()))
+    delivered_by_all(connection, job)
+
+
+def _deliveries(connection: sa.Connection, job: str) -> list[DeliveryRow]:
+    rows = connection.execute(sa.select(deliveries).where(deliveries.c.job == job)).mappings()
+    return [DeliveryRow.of(row) for row in rows]

@@ -1,0 +1,119 @@
+"""Steps of the ledger: one row of `dicomnode.ledger.states.TRANSITIONS` taken in SQL, and the event row that goes with
+it.
+
+But for `transaction`, each function works inside a transaction that its caller has begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from dicomnode.errors import LedgerUnreachable, WrongState
+from dicomnode.ledger import outbox
+from dicomnode.ledger.states import TRANSITIONS, Fact, State
+from dicomnode.ledger.tables import JobRow, events, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Then = Callable[[sa.Connection], None]
+"""What the engine writes in the same transaction as a fact, usually one queue entry."""
+
+
+@contextlib.contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """All or nothing; a database that does not answer is LedgerUnreachable."""
+    with reaching(), engine.begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def reaching() -> Iterator[None]:
+    """A database that does not answer is LedgerUnreachable."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
+
+
+def clock(connection: sa.Connection) -> float:
+    """Unix time by the database's clock, which is one for all machines."""
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
+
+
+def step(
+    connection: sa.Connection,
+    fact: Fact,
+    job: str,
+    words: str,
+    values: Mapping[str, Any] | None = None,
+    besides: sa.ColumnElement[bool] | None = None,
+    by: str | None = None,
+) -> None:
+    """Take a step of TRANSITIONS if the job is where one begins, and write event and notice; else WrongState.
+
+    `values` are changed with it; `besides` is what else must hold; `by` is who decided it. The compare and the change
+    are one UPDATE, so two processes can never both take the step.
+    """
+    for one in (one for one in TRANSITIONS if one.fact is fact):
+        guard = (jobs.c.job == job) & (jobs.c.state == one.before)
+        if one.held is not None:
+            guard &= jobs.c.held.is_not(None) if one.held else jobs.c.held.is_(None)
+        if besides is not None:
+            guard &= besides
+        change = sa.update(jobs).where(guard).values(state=one.after, updated_at=time.time(), **(values or {}))
+        source = connection.execute(change.returning(jobs.c.series_instance_uid)).scalar_one_or_none()
+        if source is not None:
+            outbox.note(connection, fact, job, words, values or {})
+            return event(connection, fact, source, job, one.after, words, by)
+    raise WrongState(f"job {job[:12]} is not where '{fact}' can happen; see sct-node show {job[:12]}")
+
+
+def event(
+    connection: sa.Connection,
+    fact: Fact,
+    source: str,
+    job: str | None,
+    state: State,
+    words: str,
+    by: str | None = None,
+) -> None:
+    """Write the event row of a fact about a job, or about the series `source` that has none yet."""
+    row = {"at": time.time(), "fact": fact, "series_instance_uid": source, "job": job, "state": state, "words": words}
+    connection.execute(sa.insert(events).values(row | {"by": by}))
+
+
+def locked(connection: sa.Connection, job: str) -> JobRow:
+    """The job as it is until the transaction ends: nobody else changes it meanwhile. WrongState when it is unknown.
+
+    The lock is an UPDATE that changes nothing: SQLite begins a transaction with the first UPDATE, not with a SELECT.
+    """
+    touch = sa.update(jobs).where(jobs.c.job == job).values(job=jobs.c.job).returning(*jobs.c)
+    row = connection.execute(touch).mappings().first()
+    if row is None:
+        raise WrongState(f"no job is known as {job[:12]}")
+    return JobRow.of(row)
+
+
+def held_for(hold: tuple[str, str] | None) -> dict[str, str | None]:
+    """The columns of a job that say for which reason (code, sentence) it is held; None: for none."""
+    code, sentence = hold or (None, None)
+    return {"held": sentence, "reason_code": code, "reason_sentence": sentence}
+
+
+def ended_for(code: str, sentence: str) -> dict[str, str | None]:
+    """The columns of a job that say for which reason it ended; it is not held any more."""
+    return {"held": None, "reason_code": code, "reason_sentence": sentence}
+
+
+def release(connection: sa.Connection, job: str, reason: str, by: str | None = None) -> None:
+    """A person lets a held job go on: it is held for nothing, and its failures count anew. Raises WrongState."""
+    values = {"attempt": jobs.c.attempt + 1, "failures": 0, **held_for(None)}
+    step(connection, Fact.RELEASED, job, reason, values, by=by)

@@ -1,0 +1,1 @@
+"""Processes: roles, their supervisor, and the check before the start."""

@@ -1,0 +1,160 @@
+"""`sct-node check`: could the node work? Each check is one line."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dicomnode.config.rules import models_of, unreachable
+from dicomnode.delivery.sending import reach
+from dicomnode.errors import NodeError
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.notify import channels, mail
+from dicomnode.security import tls
+from dicomnode.security.certificates import when_it_ends
+from dicomnode.security.users import Users, check_reachable, users_path
+from dicomnode.web.server import Certificate
+from models.inference.card import card_path, find
+from pipeline.preflight.profile import load_profile
+
+if TYPE_CHECKING:
+    from dicomnode.config.destination import Destination
+    from dicomnode.config.load import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its name, whether it is good, and a sentence."""
+
+    name: str
+    good: bool
+    sentence: str
+
+
+def checks(config: Config) -> list[Check]:
+    """Every check, none stopping the others. That the configuration is valid was shown by loading it."""
+    return [
+        Check("configuration", True, f"valid; AE title {config.node.ae_title}, data in {config.node.data}"),
+        *(_checked(path, _weights(name)) for path, name in models_of(config).items()),
+        _checked("rules", lambda: _rules(config)),
+        _checked("disk", lambda: _disk(config)),
+        _checked("web page", lambda: _page(config)),
+        _checked("TLS", lambda: _tls(config)),
+        _checked("admission", lambda: _admission(config)),
+        _checked("notifications", lambda: _notify(config)),
+        _checked("database", lambda: _database(config)),
+        *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
+        *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
+    ]
+
+
+def _checked(name: str, check: Callable[[], str]) -> Check:
+    """The check's good sentence, or what it raised."""
+    try:
+        return Check(name, True, check())
+    except (NodeError, OSError, ValueError) as error:
+        return Check(name, False, str(error))
+
+
+def _weights(name: str) -> Callable[[], str]:
+    """The weights' SHA-256 is the one in their card (no torch needed to know)."""
+
+    def check() -> str:
+        card = find(name)
+        found = hashlib.sha256(card_path(name).with_suffix(".safetensors").read_bytes()).hexdigest()
+        if found != card.digest:
+            raise ValueError(
+                f"weights of {card.name} have SHA-256 {found}, the card says {card.digest}: reinstall the model"
+            )
+        return f"{card.name} {card.version}, weights are those of the card"
+
+    return check
+
+
+def _rules(config: Config) -> str:
+    """Each rule can take a series; that its destinations exist was shown by loading it."""
+    lost = [f"'{late.name}' takes nothing, '{early.name}' before it takes all" for late, early in unreachable(config)]
+    if lost:
+        raise ValueError(f"{'; '.join(lost)}: put the narrower rule first, or take it out")
+    ends = "ignored" if config.otherwise is None else "converted"
+    return f"{len(config.rules)} rules; a series that none takes is {ends}"
+
+
+def _disk(config: Config) -> str:
+    """More is free than the reserve."""
+    folder = config.node.data
+    while not folder.exists():
+        folder = folder.parent
+    free, reserve = shutil.disk_usage(folder).free, config.receive.disk_reserve_bytes
+    sentence = f"{free / 2**30:.1f} GiB free at {config.node.data}, reserve {reserve / 2**30:.1f} GiB"
+    if free <= reserve:
+        raise ValueError(f"{sentence}: make room, instances are refused with 0xA700")
+    return sentence
+
+
+def _page(config: Config) -> str:
+    """Who may come in; what `serve` would refuse is refused here."""
+    check_reachable(config)
+    if config.web.certificate:
+        Certificate(config.web)
+    users = Users(users_path(config)).all()
+    if not users:
+        return "everybody on this machine may read it, nobody decides there; sct-node user add NAME --role physicist"
+    roles = Counter(user.role.value for user in users.values())
+    return "users: " + ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
+
+
+def _tls(config: Config) -> str:
+    """Every certificate, key and CA is there, fits and is valid now."""
+    tls.check(config)
+    called = [one.name for one in config.destinations if one.tls is not None]
+    outwards = f"; destinations called over TLS: {', '.join(called)}" if called else ""
+    if config.tls.port is None:
+        return f"port {config.node.port} is plain text, for a protected network{outwards}"
+    ends = when_it_ends(config.tls.certificate) if config.tls.certificate else ""
+    plain = f", port {config.node.port} plain text" if config.tls.plain else ""
+    return f"port {config.tls.port} over TLS{plain}; the certificate ends {ends}{outwards}"
+
+
+def _admission(config: Config) -> str:
+    """Who may call."""
+    callers = [one.ae_title for one in config.admission.callers]
+    return f"AEs that may call: {', '.join(callers)}" if callers else "any AE that reaches the port may call"
+
+
+def _notify(config: Config) -> str:
+    """Who is told what, and how; nothing is sent: that does `sct-node notify`."""
+    settings = config.notify
+    ways = [mail.check(settings.mail)] if settings.mail is not None else []
+    ways += [channels.check(settings.webhook)] if settings.webhook is not None else []
+    told = f"{', '.join(settings.about)} ({settings.contents}): {'; '.join(ways)}"
+    return told if ways else "nobody is told anything; see notify in the configuration"
+
+
+def _database(config: Config) -> str:
+    """It answers; a SQLite file that is not there yet is made at the first start."""
+    if config.database == "sqlite" and not (config.node.data / "node.sqlite").exists():
+        return "SQLite, made at the first start"
+    ledger = Ledger(database_url(config))
+    ledger.reach()
+    ledger.close()
+    return f"{ledger.engine.dialect.name} answers"
+
+
+def _profile(destination: Destination) -> Callable[[], str]:
+    def check() -> str:
+        profile = load_profile(destination.profile)
+        return f"{profile.name}, {len(profile.asked)} rules, for {profile.purpose}"
+
+    return check
+
+
+def _echoes(destination: Destination, calling_ae: str) -> Callable[[], str]:
+    def check() -> str:
+        return reach(destination, calling_ae)
+
+    return check

@@ -1,0 +1,1 @@
+"""Constancy, HU drift over weeks, and the report of a programme."""

@@ -1,0 +1,1 @@
+"""PS3.15: TLS, audit trail, users."""

@@ -1,0 +1,158 @@
+"""Copies of audit records for a syslog server: RFC 5424 over UDP (RFC 5426), TLS (RFC 5425) or a local socket.
+
+PS3.15 A.6 and A.7 say the rest: facility 10 (security), severity 5 (notice), MSGID `DICOM+RFC3881`, and the message as
+the XML of A.5.1. Records wait in a queue of `QUEUED` and are sent by a thread of their own, so that no server delays
+the work; those that find the queue full are left out, counted and logged. The file of the trail holds them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from dicomnode import log, metrics
+from dicomnode.errors import ConfigError
+from dicomnode.security.tls import client_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dicomnode.config.peers import ClientTls
+
+QUEUED: Final = 1000
+TIMEOUT_S: Final = 5.0
+RETRY_S: Final = 5.0
+COMPLAINT_S: Final = 60.0
+PRIORITY: Final = 10 * 8 + 5
+"""Facility 10, severity 5 (RFC 5424 6.2.1)."""
+
+
+def line(document: str, at: str) -> bytes:
+    """A record, as XML, as a syslog message (RFC 5424 6); `at` is its time (ISO 8601, UTC)."""
+    host = socket.gethostname() or "-"
+    return f"<{PRIORITY}>1 {at} {host} sct-node {os.getpid()} DICOM+RFC3881 - \ufeff{document}".encode()
+
+
+class Syslog:
+    """Sends records to a server, in the order they come, for as long as there is room for them to wait."""
+
+    def __init__(self, address: str, tls: ClientTls | None) -> None:
+        """`address`: udp://HOST:PORT, tls://HOST:PORT or unix:///PATH."""
+        self._send = _sender(address, tls)
+        self._waiting: queue.Queue[bytes] = queue.Queue(QUEUED)
+        self._complained_at = -COMPLAINT_S
+        threading.Thread(target=self._run, name="audit-syslog", daemon=True).start()
+
+    def send(self, message: bytes) -> None:
+        """Send a message soon; returns at once."""
+        try:
+            self._waiting.put_nowait(message)
+        except queue.Full:
+            metrics.AUDIT_FAILURES.labels(where="syslog").inc()
+            self._complain("audit records are left out of syslog: too many wait")
+
+    def flush(self, limit_s: float) -> None:
+        """Wait until all is sent, no longer than `limit_s`."""
+        deadline = time.monotonic() + limit_s
+        while self._waiting.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _run(self) -> None:
+        """Send what waits; a message is tried until it is sent."""
+        while True:
+            message = self._waiting.get()
+            while True:
+                try:
+                    self._send(message)
+                    break
+                except (OSError, ConfigError) as error:
+                    self._complain("audit record not sent to syslog, tried again", str(error))
+                    time.sleep(RETRY_S)
+            self._waiting.task_done()
+
+    def _complain(self, what: str, why: str = "") -> None:
+        """Say once a minute that it does not work."""
+        if time.monotonic() - self._complained_at >= COMPLAINT_S:
+            self._complained_at = time.monotonic()
+            log.event(what, level="error", reason=why)
+
+
+def _sender(address: str, tls: ClientTls | None) -> Callable[[bytes], None]:
+    """What sends one message to an address; it raises OSError or ConfigError."""
+    parts = urlsplit(address)
+    if parts.scheme == "unix":
+        return _Datagrams(socket.AF_UNIX, parts.path).send
+    host, port = parts.hostname or "", parts.port or 0
+    if parts.scheme == "udp":
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return _Datagrams(family, (host, port)).send
+    assert tls is not None, "checked when the configuration was read"
+    return _Stream(host, port, tls).send
+
+
+class _Datagrams:
+    """One datagram a message (RFC 5426 3.1), or a local socket such as /dev/log."""
+
+    def __init__(self, family: int, address: tuple[str, int] | str) -> None:
+        self._family = family
+        self._address = address
+
+    def send(self, message: bytes) -> None:
+        """Send a message. Raises OSError."""
+        with socket.socket(self._family, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message, self._address)
+
+
+class _Stream:
+    """A connection over TLS; each message is preceded by its length (RFC 5425 4.3)."""
+
+    def __init__(self, host: str, port: int, tls: ClientTls) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._connection: socket.socket | None = None
+
+    def send(self, message: bytes) -> None:
+        """Send a message, on a new connection where the last one has ended. Raises OSError, ConfigError."""
+        connection = self._open()
+        try:
+            connection.sendall(b"%d %s" % (len(message), message))
+        except OSError:
+            self._connection = None
+            with contextlib.suppress(OSError):
+                connection.close()
+            raise
+
+    def _open(self) -> socket.socket:
+        """The connection, if it is still there; a server says nothing but that it goes."""
+        if self._connection is not None and _ended(self._connection):
+            self._connection.close()
+            self._connection = None
+        if self._connection is None:
+            context = client_context(self._tls, "audit.syslog_tls")
+            assert context is not None
+            plain = socket.create_connection((self._host, self._port), TIMEOUT_S)
+            try:
+                self._connection = context.wrap_socket(plain, server_hostname=self._tls.name or self._host)
+            except OSError:
+                plain.close()
+                raise
+        return self._connection
+
+
+def _ended(connection: socket.socket) -> bool:
+    """Whether the server has closed the connection."""
+    connection.settimeout(0)
+    try:
+        return not connection.recv(1)
+    except OSError as error:
+        return not isinstance(error, ssl.SSLWantReadError)
+    finally:
+        connection.settimeout(TIMEOUT_S)

@@ -1,0 +1,407 @@
+"""TLS in and out: mutual authentication after PS3.15 B.12 (BCP 195: RFC 8996, RFC 9325).
+
+    TLS 1.3   preferred; its cipher suites are those of OpenSSL
+    TLS 1.2   the four suites of RFC 9325 4.2: ECDHE with RSA or ECDSA, AES-GCM; no renegotiation, no compression
+    older     refused, as are keys and signatures below OpenSSL's security level 2 (RSA 2048, SHA-256)
+
+Whoever calls is served in a thread of its own from the first byte on: a handshake that stalls delays nobody else, and
+ends after `tls.handshake_s`. Certificate, key, CAs and revocation lists are read again when their files change; when
+the new ones are no good, the old ones stay in use, with an error in the log. Open associations are not touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from dicomnode import log, metrics
+from dicomnode.config.credentials import read_secret
+from dicomnode.dimse.server import Server
+from dicomnode.errors import ConfigError
+from dicomnode.security.certificates import check_certificate, check_issuers, check_key, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dicomnode.config.credentials import Secret
+    from dicomnode.config.destination import Destination
+    from dicomnode.config.load import Config
+    from dicomnode.config.peers import ClientTls, Tls, Version
+
+SUITES: Final = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+"""Cipher suites of TLS 1.2 (RFC 9325 4.2)."""
+
+VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+HANDSHAKES_AT_ONCE: Final = 128
+"""Connections that may be agreeing on TLS at one time; each takes a thread, and some milliseconds."""
+
+LOOK_S: Final = 5.0
+"""How often the files are looked at while nobody calls."""
+
+
+class Context(ssl.SSLContext):
+    """A context that remembers why TLS failed: pynetdicom only says that there is no connection."""
+
+    failure: str = ""
+
+
+class TlsConnection(ssl.SSLSocket):
+    """A TLS connection that can always be closed, and tells its context why it failed."""
+
+    _turn: threading.Lock
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        """SSLSocket is made by contexts alone, without a constructor."""
+        made = super().__new__(cls, *arguments, **named)
+        made._turn = threading.Lock()
+        return made
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Agree with the peer; raises OSError."""
+        with self._remembered(OSError):
+            super().do_handshake(block)
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Receive; a client learns here that a server of TLS 1.3 does not take its certificate."""
+        with self._turn, self._remembered(ssl.SSLError):
+            return super().recv(buflen, flags)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send."""
+        with self._turn:
+            return super().send(data, flags)
+
+    @contextlib.contextmanager
+    def _remembered(self, kind: type[OSError]) -> Iterator[None]:
+        """Keep the reason of a failure of this kind."""
+        try:
+            yield
+        except kind as error:
+            if isinstance(self.context, Context) and not isinstance(
+                error, ssl.SSLWantReadError | ssl.SSLWantWriteError
+            ):
+                self.context.failure = reason(error)
+            raise
+
+    def shutdown(self, how: int) -> None:
+        """Say goodbye (close_notify) without waiting for the answer, and shut down what is still there.
+
+        Another thread may be receiving: then there is no goodbye, for OpenSSL serves one thread at a time.
+        """
+        if self._turn.acquire(blocking=False):
+            with contextlib.suppress(OSError, ValueError):
+                self.settimeout(0)
+                self.unwrap()
+            self._turn.release()
+        with contextlib.suppress(OSError):
+            super().shutdown(how)
+
+
+def reason(error: OSError) -> str:
+    """Why TLS failed, for a person."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the peer's certificate is not accepted: {error.verify_message}"
+    named = getattr(error, "reason", None)
+    return str(named).lower().replace("_", " ") if named else (error.strerror or "the peer ended the connection")
+
+
+# Contexts
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one side of TLS; `path` is the dotted path of the configuration's mapping that names them."""
+
+    path: str
+    certificate: Path | None
+    key: Path | None
+    key_password: Secret | None
+    ca: Path | None
+    crl: Path | None
+    warn_days: int = 30
+
+    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What changes when any file does, links to it included."""
+        password = self.key_password.file if self.key_password else None
+        return tuple(_stamp(file) for file in (self.certificate, self.key, self.ca, self.crl, password) if file)
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Put them into a context. Raises ConfigError for one that is missing, unreadable, mismatching or expired."""
+        if self.certificate is not None and self.key is not None:
+            check_certificate(self.certificate, f"{self.path}.certificate")
+            self._load_key(context, self.certificate, self.key)
+        if self.ca is not None:
+            check_issuers(self.ca, f"{self.path}.ca")
+            context.load_verify_locations(self.ca)
+        if self.crl is not None:
+            _load_crl(context, self.crl, f"{self.path}.crl")
+        self.warn()
+
+    def warn(self) -> None:
+        """Say, once a day, that a certificate ends soon, and when to the metrics."""
+        for kind, file in (("own", self.certificate), ("ca", self.ca)):
+            if file is not None:
+                warn(kind, file, self.warn_days)
+
+    def _load_key(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        """Certificate and key together."""
+        secret = self.key_password
+        password = read_secret(secret, f"{self.path}.key_password") if secret else ""
+        check_key(key, password, f"{self.path}.key")
+        try:
+            context.load_cert_chain(certificate, key, lambda: password)
+        except ssl.SSLError as error:
+            mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            problem = "does not belong to the certificate" if mismatch else f"is not accepted ({reason(error)})"
+            raise ConfigError(f"{self.path}.key", f"{key} {problem}", "name the certificate's key") from error
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """Inode, size and time of a file, none when it is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _load_crl(context: ssl.SSLContext, crl: Path, path: str) -> None:
+    """Ask revocation lists."""
+    try:
+        context.load_verify_locations(crl)
+    except ssl.SSLError as error:
+        raise ConfigError(path, f"{crl} is no revocation list in PEM", "name its file, or leave crl out") from error
+    except OSError as error:
+        raise ConfigError(
+            path, f"{crl} cannot be read ({error.strerror})", "name its file, or leave crl out"
+        ) from error
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+
+
+def _context(protocol: int, minimum: Version) -> Context:
+    """A context of the profile, without files."""
+    context = Context(protocol)
+    context.minimum_version = VERSIONS[minimum]
+    context.set_ciphers(":".join((*SUITES, "@SECLEVEL=2")))
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    context.sslsocket_class = TlsConnection
+    return context
+
+
+def server_context(settings: Tls) -> Context:
+    """What is agreed with peers that call. Raises ConfigError."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, settings.minimum)
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 0
+    context.verify_mode = ssl.CERT_REQUIRED if settings.mutual else _optional(settings)
+    inwards(settings).load(context)
+    return context
+
+
+def _optional(settings: Tls) -> ssl.VerifyMode:
+    """Without mutual authentication a certificate is looked at where one is shown and there are CAs to judge it."""
+    return ssl.CERT_OPTIONAL if settings.ca else ssl.CERT_NONE
+
+
+def inwards(settings: Tls) -> Files:
+    """The files for peers that call."""
+    named = (settings.certificate, settings.key, settings.key_password, settings.ca, settings.crl)
+    return Files("tls", *named, settings.warn_days)
+
+
+def client_context(tls: ClientTls | None, path: str) -> Context | None:
+    """What is agreed with a peer that is called, none without TLS; made anew each time, so files may change.
+
+    `path` names the peer in the complaint. Raises ConfigError.
+    """
+    if tls is None:
+        return None
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, tls.minimum or "1.2")
+    context.check_hostname = tls.check_name
+    Files(path, tls.certificate, tls.key, tls.key_password, tls.ca, tls.crl).load(context)
+    return context
+
+
+def client_arguments(destination: Destination) -> tuple[ssl.SSLContext, str] | None:
+    """Context, and the name that the destination's certificate must hold; none without TLS. Raises ConfigError."""
+    context = client_context(destination.tls, f"destination {destination.name}: tls")
+    if context is None or destination.tls is None:
+        return None
+    return context, destination.tls.name or destination.host
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError when any of the configured files is missing, unreadable, mismatching or expired."""
+    if config.tls.port is not None:
+        server_context(config.tls)
+    for index, one in enumerate(config.destinations):
+        client_context(one.tls, f"destinations[{index}].tls")
+    for index, peer in enumerate(config.receive.peers):
+        client_context(peer.tls, f"receive.peers[{index}].tls")
+
+
+class Inwards:
+    """The context for peers that call, made again when its files change. Thread-safe."""
+
+    def __init__(self, settings: Tls) -> None:
+        self._settings = settings
+        self._files = inwards(settings)
+        self._lock = threading.Lock()
+        self._stamp = self._files.stamp()
+        self._context = server_context(settings)
+        self._looked_at = time.monotonic()
+
+    def context(self) -> Context:
+        """The context of the files as they are now, or of the last ones that were good."""
+        with self._lock:
+            stamp = self._files.stamp()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._load()
+            return self._context
+
+    def look(self) -> None:
+        """Look at the files, at most every LOOK_S."""
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._looked_at = time.monotonic()
+            self.context()
+            self._files.warn()
+
+    def _load(self) -> None:
+        """Make the context again; when that fails the old one stays."""
+        try:
+            self._context = server_context(self._settings)
+        except (ConfigError, OSError) as error:
+            metrics.TLS_RELOADS.labels(outcome="failed").inc()
+            log.event("TLS files changed and are no good: the old ones stay in use", level="error", reason=str(error))
+        else:
+            metrics.TLS_RELOADS.labels(outcome="loaded").inc()
+            log.event("TLS files loaded again")
+
+
+class Handshakes:
+    """Connections that are agreeing on TLS; when they are too many, the oldest goes. Thread-safe."""
+
+    def __init__(self, most: int = HANDSHAKES_AT_ONCE) -> None:
+        self._most = most
+        self._begun: OrderedDict[int, TlsConnection] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def begin(self, secured: TlsConnection) -> None:
+        """One more; it is taken out again by `end`, whatever becomes of it."""
+        with self._lock:
+            self._begun[id(secured)] = secured
+            surplus = self._begun.popitem(last=False)[1] if len(self._begun) > self._most else None
+            if surplus is not None:
+                metrics.LIMITS.labels(limit="connections").inc()
+                with contextlib.suppress(OSError):  # of the TCP connection alone: its thread is in the handshake
+                    socket.socket.shutdown(surplus, socket.SHUT_RDWR)
+
+    def end(self, secured: TlsConnection) -> None:
+        """Agreed, or not; it may be closed only after this."""
+        with self._lock:
+            self._begun.pop(id(secured), None)
+
+
+class TlsServer(Server):
+    """A listening socket on which DICOM is spoken over TLS."""
+
+    daemon_threads = True
+
+    def __init__(
+        self,
+        *arguments: Any,
+        inwards: Inwards,
+        handshake_s: float,
+        refused: Callable[[str, str], None],
+        **named: Any,
+    ) -> None:
+        """`refused` is called with address and reason of each handshake that failed."""
+        self._inwards = inwards
+        self._handshake_s = handshake_s
+        self._refused = refused
+        self._handshakes = Handshakes()
+        super().__init__(*arguments, **named)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Agree on TLS, then begin the association. Runs in the connection's own thread."""
+        try:
+            secured = self._agreed(request)
+        except OSError as error:
+            metrics.TLS_HANDSHAKES.labels(outcome="refused").inc()
+            if not isinstance(error, ssl.SSLEOFError | ConnectionError):  # a probe that goes again is no attack
+                self._refused(str(client_address[0]), reason(error))
+            self.shutdown_request(request)
+            return
+        metrics.TLS_HANDSHAKES.labels(outcome="agreed").inc()
+        super().finish_request(secured, client_address)
+
+    def _agreed(self, plain: socket.socket) -> TlsConnection:
+        """The connection, secured within the time it has; raises OSError, and closes it, when it is not."""
+        timeout_s = plain.gettimeout()
+        secured = self._inwards.context().wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        assert isinstance(secured, TlsConnection)
+        self._handshakes.begin(secured)
+        try:
+            _shake_hands(secured, time.monotonic() + self._handshake_s)
+        except OSError:
+            self._handshakes.end(secured)
+            secured.close()
+            raise
+        self._handshakes.end(secured)
+        secured.settimeout(timeout_s)
+        return secured
+
+    def service_actions(self) -> None:
+        """Called about twice a second."""
+        super().service_actions()
+        self._inwards.look()
+
+
+def _shake_hands(secured: TlsConnection, deadline: float) -> None:
+    """The handshake, whole before the deadline however slowly the peer sends. Raises OSError."""
+    secured.settimeout(0)
+    while True:
+        wait_s = deadline - time.monotonic()
+        if wait_s <= 0:
+            raise TimeoutError(110, "the handshake took too long")
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            _wait(secured, select.POLLIN, wait_s)
+        except ssl.SSLWantWriteError:
+            _wait(secured, select.POLLOUT, wait_s)
+        else:
+            return
+
+
+def _wait(secured: TlsConnection, for_what: int, wait_s: float) -> None:
+    """Wait until the peer has sent, or taken, something."""
+    poll = select.poll()
+    poll.register(secured, for_what)
+    poll.poll(1000 * wait_s)
+
+
+def names_of(connection: socket.socket | None) -> frozenset[str] | None:
+    """The names that a peer's certificate holds (common names, DNS names); none without TLS or certificate."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return None
+    shown: Any = connection.getpeercert()
+    if not shown:
+        return None
+    common = (value for part in shown.get("subject", ()) for key, value in part if key == "commonName")
+    others = (value for key, value in shown.get("subjectAltName", ()) if key == "DNS")
+    return frozenset((*common, *others))

@@ -1,0 +1,192 @@
+"""Who may sign in to the web page: names, roles and hashed passwords (Argon2id, RFC 9106), in one file.
+
+    {"users": [{"name": "jane", "role": "physicist", "hash": "$argon2id$v=19$m=65536,t=3,p=4$..."}]}
+
+`sct-node user add|remove|list` writes it. It is read again when it has changed, so that who is removed is out at once.
+A file that is there and cannot be understood lets nobody in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import ipaddress
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import argon2
+
+from dicomnode.config.validation import plain_name
+from dicomnode.errors import BadPassword, ConfigError, UnknownUser, UsersUnreadable
+
+if TYPE_CHECKING:
+    from dicomnode.config.load import Config
+
+SHORTEST: Final = 12
+"""Characters of a password at least; the page slows guessing down, but a stolen file is guessed at without it."""
+
+LONGEST: Final = 256
+
+HASHER: Final = argon2.PasswordHasher()
+"""The library's present choice: RFC 9106's for little memory, 64 MiB and about 50 ms a password."""
+
+AT_ONCE: Final = threading.BoundedSemaphore(2)
+"""Passwords that are tried at the same time: each takes 64 MiB."""
+
+
+class Role(StrEnum):
+    """What a user may do: a viewer reads, a physicist also decides about jobs."""
+
+    VIEWER = "viewer"
+    PHYSICIST = "physicist"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One who may sign in. Raises ValueError for a name or role that cannot be."""
+
+    name: str
+    role: Role
+    hash: str = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        if complaint := plain_name(self.name):
+            raise ValueError(f"a user's name {complaint}")
+        argon2.extract_parameters(self.hash)
+
+
+def users_path(config: Config) -> Path:
+    """The file of users: `web.users`, or `users.json` in node.data."""
+    return config.web.users or config.node.data / "users.json"
+
+
+def is_local(config: Config) -> bool:
+    """Whether only this machine reaches the page."""
+    bind = config.web.bind
+    try:
+        loopback = bind == "localhost" or ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        loopback = False
+    return loopback and not config.web.proxies
+
+
+def check_reachable(config: Config) -> None:
+    """Raise ConfigError where the network would reach the page without signing in, or passwords without TLS."""
+    if is_local(config):
+        return
+    path = users_path(config)
+    if not Users(path).all():
+        remedy = "add one: sct-node user add NAME --role physicist; or serve this machine alone: web.bind: 127.0.0.1"
+        raise ConfigError("web.bind", f"{config.web.bind} is reached from the network and {path} has no users", remedy)
+    if not (config.web.certificate or config.web.proxies or config.web.plain):
+        remedy = "name web.certificate and web.key, or in web.proxies the proxy that ends TLS, or set web.plain: true"
+        raise ConfigError("web.certificate", f"passwords would reach {config.web.bind} unencrypted", remedy)
+
+
+class Users:
+    """The users of a file. Thread-safe; other processes may write the file meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, ...] | None = None
+        self._users: Mapping[str, User] = {}
+        self._lock = threading.Lock()
+        self._nobody = HASHER.hash(os.urandom(16).hex())
+
+    def all(self) -> Mapping[str, User]:
+        """Name -> user; none where there is no file. Raises UsersUnreadable."""
+        with self._lock:
+            version = _version(self.path)
+            if version != self._seen:
+                self._users, self._seen = _read(self.path), version
+            return self._users
+
+    def verified(self, name: str, password: str) -> User | None:
+        """The user of that name and password, or None; both take equally long. Raises UsersUnreadable."""
+        user = self.all().get(name)
+        with AT_ONCE:
+            try:
+                HASHER.verify(user.hash if user else self._nobody, password[: LONGEST + 1])
+            except argon2.exceptions.VerificationError:
+                return None
+        return user
+
+    def add(self, name: str, role: Role, password: str) -> bool:
+        """Add a user, or give one another role and password. -> whether the name is new.
+
+        Raises BadPassword, ValueError for a name that cannot be, UsersUnreadable.
+        """
+        if complaint := _complaint(password, name):
+            raise BadPassword(complaint)
+        user = User(name, role, HASHER.hash(password))
+        before = self._write(lambda users: {**users, name: user})
+        return name not in before
+
+    def remove(self, name: str) -> None:
+        """Remove a user. Raises UnknownUser, UsersUnreadable."""
+        if name not in self.all():
+            raise UnknownUser(f"there is no user {name!r}; sct-node user list names them")
+        self._write(lambda users: {key: user for key, user in users.items() if key != name})
+
+    def _write(self, change: Callable[[Mapping[str, User]], Mapping[str, User]]) -> Mapping[str, User]:
+        """Write the file anew, whole or not at all, one writer at a time. -> the users before."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = _read(self.path)
+            users = sorted(change(before).values(), key=lambda user: user.name)
+            _replace(self.path, json.dumps({"users": [dataclasses.asdict(user) for user in users]}, indent=1))
+        return before
+
+
+def _complaint(password: str, name: str) -> str | None:
+    """What is wrong with a password, or None."""
+    if not SHORTEST <= len(password) <= LONGEST:
+        return f"a password has {SHORTEST} to {LONGEST} characters"
+    if len(set(password)) < 5 or (len(name) > 3 and name.lower() in password.lower()):
+        return "a password has at least 5 different characters and not the user's name in it"
+    return None
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What changes whenever the file does; empty while there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise UsersUnreadable(path, error.strerror or "it is not readable") from error
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(path: Path) -> Mapping[str, User]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        users = [User(one["name"], Role(one["role"]), one["hash"]) for one in found["users"]]
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsersUnreadable(path, error.strerror or "it is not readable") from error
+    except (ValueError, KeyError, TypeError, argon2.exceptions.InvalidHashError):
+        raise UsersUnreadable(path, "it is no file of users") from None
+    return {user.name: user for user in users}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a file in place of another, readable by its owner alone: the owner of the folder, when root writes."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        if os.geteuid() == 0:
+            folder = path.parent.stat()
+            os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

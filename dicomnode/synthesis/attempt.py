@@ -1,0 +1,303 @@
+"""One attempt at a job: its MR instances become the CT series in out/<job>/.
+
+`publish` makes the folder by one rename, and a job whose folder is there is not computed again. So a crash anywhere
+ends in the same place: either nothing is there and the next attempt begins anew, or the folder is there and only the
+fact is missing from the ledger.
+
+    what went wrong                            reaction
+    Unsuitable                                 REJECTED with code and sentence, never tried again
+    Implausible: a finding rejects the case    REJECTED with the finding's name and sentence, likewise
+    a result that says hold                    held; a person releases or rejects
+    the model is missing or not what it says,  held at once: trying again would not cure it
+    or the job's settings are unknown
+    longer than `synthesize.timeout_s`         the worker ends; tried again, and held, as what follows
+    anything else                              tried again, and held with its traceback after `synthesize.tries`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from dicomnode import log, metrics
+from dicomnode.cases.result import REPORT
+from dicomnode.config.load import AS_CONFIGURED
+from dicomnode.config.rules import settings_of
+from dicomnode.config.settings import Settings
+from dicomnode.engine import hosts
+from dicomnode.engine.executor import AtWork
+from dicomnode.engine.queues import back_off_s, jitter, synthesis_id, together
+from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
+from dicomnode.ledger.states import State
+from dicomnode.synthesis import drift, drift_ledger
+from dicomnode.synthesis.last_case import Cases, judged
+from models.inference.card import BadCard, UnknownModel, find
+from models.inference.weights import Model, WrongDigest, load_model
+from pipeline.convert import Options, Result, convert
+from pipeline.errors import Implausible, Unsuitable
+from pipeline.findings.findings import Limits, limits_of
+from pipeline.preflight.profile import Profile, load_profile
+from pipeline.series.series import Series, read_instance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from dicomnode.config.load import Config
+    from dicomnode.engine.queues import Queues
+    from dicomnode.ledger.ledger import Ledger
+    from dicomnode.ledger.tables import JobRow
+    from dicomnode.spool.spool import Spool
+    from pipeline.companions.kinds import CompanionKind
+
+STAGES: Final = {"read": "volume"}
+"""The report's name of a stage -> the metric's, where they differ."""
+HUNG: Final = 75
+"""Exit status of a worker that ended itself because an attempt hung."""
+RETRY_FIRST_S: Final = 2.0
+RETRY_MAX_S: Final = 60.0
+MODELS_KEPT: Final = 2
+"""Models that stay in memory; the one not used for longest goes first."""
+HELD_AT_ONCE: Final[dict[type[Exception], str]] = {
+    WrongDigest: "WRONG_DIGEST",
+    UnknownModel: "UNKNOWN_MODEL",
+    BadCard: "BAD_CARD",
+    ConfigError: "UNKNOWN_SETTINGS",
+}
+"""Error -> the reason code of the hold."""
+
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What lies in out/<job>/."""
+
+    ct_series_uid: str
+    instances: int
+    hold: tuple[str, str] | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Made:
+        """From the report beside the objects."""
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        held = report["held"]
+        hold = None if held is None else (report["held_code"], held)
+        return cls(report["ct_series_uid"], len(list(folder.glob("*.dcm"))), hold)
+
+
+def options_of(settings: Settings, device: str, profiles: Mapping[str, Profile] = MappingProxyType({})) -> Options:
+    """What a conversion is told; `device` is where the model runs, `profiles` what the destinations ask."""
+    return Options(
+        accept_lossy=settings.accept_lossy,
+        anatomy_check=settings.anatomy_check,
+        gate=settings.quality.gate,
+        limits=settings.quality.limits,
+        device=device,
+        grid=settings.grid,
+        labels=settings.labels,
+        configuration_digest=settings.digest,
+        choice=settings.volume,
+        tolerances=settings.stack,
+        profiles=profiles,
+    )
+
+
+def profiles_of(config: Config, names: Iterable[str]) -> dict[str, Profile]:
+    """What destinations ask of a CT series, by their names; one that the configuration has no more asks nothing."""
+    return {one.name: load_profile(one.profile) for one in config.destinations if one.name in set(names)}
+
+
+def companions_of(config: Config, names: Iterable[str]) -> frozenset[CompanionKind]:
+    """Every companion that one of these destinations asks for."""
+    wanted = [config.destination(name) for name in names]
+    return frozenset(kind for one in wanted if one is not None for kind in one.companions)
+
+
+def write_report(result: Result, into: Path) -> None:
+    """`report.json` beside the objects: what was made, from what, how, and what was found."""
+    hold = result.hold
+    held = {"held": result.held, "held_code": hold.code if hold else None}
+    report = {"ct_series_uid": result.ct_series_uid, **held, **result.report}
+    (into / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+class Conversions:
+    """Attempts at jobs, one at a time; keeps the models it used last."""
+
+    def __init__(self, config: Config, ledger: Ledger, queues: Queues, spool: Spool) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._queues = queues
+        self._spool = spool
+        self._cases = Cases(hosts.metrics_folder(config))
+        self._models: dict[tuple[str, str], Model] = {}
+        self._at_work: AtWork[JobRow] = AtWork()
+        self._alone = threading.Lock()
+
+    def aside(self, name: str, work: Callable[[Model], Outcome]) -> Outcome:
+        """Do something else with an installed model, by its name, while no attempt is at work; the next one waits."""
+        with self._alone:
+            return work(self._loaded(name, find(name).digest))
+
+    def attempt(self, job: str, attempt: int) -> None:
+        """Convert, and write the fact. Nothing happens when this attempt is not due (any more)."""
+        with self._alone:
+            self._attempt_if_due(job, attempt)
+
+    def _attempt_if_due(self, job: str, attempt: int) -> None:
+        row = self._ledger.job(job)
+        if row.state is not State.RECEIVED or row.held is not None or row.attempt != attempt:
+            return
+        try:
+            with self._at_work.on(row):
+                self._attempt(row)
+        except WrongState as error:
+            log.event("job went on without this attempt", level="warning", job=job, attempt=attempt, reason=str(error))
+
+    def _attempt(self, row: JobRow) -> None:
+        """Convert, and write the fact. Raises WrongState when the job was superseded, held or ended meanwhile."""
+        try:
+            made = self._made(row)
+        except (Unsuitable, Implausible) as error:
+            self._reject(row, error)
+        except tuple(HELD_AT_ONCE) as error:
+            self._hold(row, HELD_AT_ONCE[type(error)], str(error))
+        except (LedgerUnreachable, WrongState):
+            raise
+        except Exception as error:
+            log.LOGGER.exception(
+                "synthesis failed", extra=log.fields(job=row.job, series=row.series_instance_uid, attempt=row.attempt)
+            )
+            self._failed(row, f"{type(error).__name__}: {error}", traceback.format_exc())
+        else:
+            self._synthesized(row, made)
+
+    def end_what_hangs(self) -> None:
+        """End this process when an attempt takes longer than `synthesize.timeout_s`; the attempt counts as failed."""
+        limit_s = self._config.synthesize.timeout_s
+        row = self._at_work.longer_than(limit_s)
+        if row is None:
+            return
+        sentence = f"the attempt took longer than {limit_s:g} s (synthesize.timeout_s); its process was ended"
+        log.event("synthesis hangs, process ended", level="error", job=row.job, attempt=row.attempt, limit_s=limit_s)
+        try:
+            self._failed(row, sentence, "")
+        except (WrongState, LedgerUnreachable) as error:
+            log.event("hanging attempt not noted", level="warning", job=row.job, reason=str(error))
+        os._exit(HUNG)
+
+    def reconcile(self) -> None:
+        """Bring the queue in line with the ledger: what is due and unknown to the engine, or ended without progress."""
+        due = {synthesis_id(one.job, one.attempt): one for one in self._ledger.to_synthesize()}
+        for name, ending in self._queues.endings(due).items():
+            if ending == "waiting":
+                continue
+            try:
+                self._again(due[name], ending)
+            except WrongState:
+                continue  # it moved on meanwhile
+
+    def _again(self, row: JobRow, ending: str) -> None:
+        """A job whose workflow is gone; one that took its process down each time waits for a person."""
+        log.event("synthesis without a workflow", level="warning", job=row.job, workflow=ending)
+        if ending == "died":
+            self._hold(row, "PROCESS_DIED", "its process ended at each attempt, as when memory runs out")
+        else:
+            self._failed(row, f"the attempt's workflow is {ending}", "")
+
+    def _made(self, row: JobRow) -> Made:
+        """The CT series on disk: there already, or converted now."""
+        return Made.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
+
+    def _convert(self, row: JobRow, into: Path) -> None:
+        """Exactly the job's instances, whatever came since. Raises WrongState when the job has ended meanwhile."""
+        folder = self._spool.series_folder(row.series_instance_uid)
+        series = Series.of([read_instance(folder / f"{uid}.dcm") for uid in row.sop_instance_uids])
+        profiles = profiles_of(self._config, self._destinations(row))
+        options = options_of(self._settings(row), self._config.device, profiles)
+        companions = companions_of(self._config, self._destinations(row))
+        options = dataclasses.replace(options, replaces=row.replaces, companions=companions)
+        model = self._loaded(row.model, row.model_digest)
+        result = self._compared(row, convert(series, model, into, options), limits_of(model.card, options.limits))
+        write_report(result, into)
+        if self._ledger.job(row.job).state is not State.RECEIVED:
+            raise WrongState(f"job {row.job[:12]} was superseded while it was computed")
+        for stage, seconds in result.report["seconds"].items():
+            metrics.STAGE_SECONDS.labels(stage=STAGES.get(stage, stage)).observe(seconds)
+        self._cases.count(result.report)
+
+    def _compared(self, row: JobRow, result: Result, limits: Limits) -> Result:
+        """The result with the drift of its HU against the last cases, and its histogram kept for the next ones."""
+        quality, report = self._settings(row).quality, result.report
+        stratum = drift.stratum_of(report["scanner"], report["protocol"], row.model_digest)
+        drift_ledger.keep(self._ledger.engine, row.job, stratum, report["hu_histogram"])
+        if drift.NAME not in limits or quality.drift_cases == 0:
+            return result
+        others = drift_ledger.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
+        return drift.with_drift(result, others, limits[drift.NAME], quality.gate)
+
+    def _settings(self, row: JobRow) -> Settings:
+        """What the job was told when it was made; a job older than rules goes by the configuration."""
+        if row.settings is None:
+            return settings_of(self._config, AS_CONFIGURED)
+        return Settings.read(row.settings)
+
+    def _loaded(self, name: str, digest: str) -> Model:
+        """The job's model, loaded when first needed; of several the last MODELS_KEPT stay in memory.
+
+        Raises WrongDigest when what is installed under its name is another by now.
+        """
+        key = (name, digest)
+        if key not in self._models:
+            while len(self._models) >= MODELS_KEPT:
+                self._models.pop(next(iter(self._models)))
+            model = load_model(name, self._config.device)
+            if model.card.digest != digest:
+                raise WrongDigest(name, digest, model.card.digest)
+            self._models[key] = model
+        self._models[key] = self._models.pop(key)
+        return self._models[key]
+
+    def _destinations(self, row: JobRow) -> tuple[str, ...]:
+        """Where the job's CT goes: those that were decided, or all of an older job."""
+        every = tuple(destination.name for destination in self._config.destinations)
+        return every if row.destinations is None else row.destinations
+
+    def _synthesized(self, row: JobRow, made: Made) -> None:
+        names = self._destinations(row)
+        sending = together(self._queues.deliver(row.job, name, 1) for name in names)
+        self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, sending)
+        metrics.JOBS.labels(state=State.SYNTHESIZED).inc()
+        if made.hold is not None:
+            metrics.HELD.labels(reason=made.hold[0]).inc()
+        log.event("series synthesized", job=row.job, series=row.series_instance_uid, held=made.hold is not None)
+
+    def _reject(self, row: JobRow, error: Unsuitable | Implausible) -> None:
+        self._ledger.unsuitable(row.job, error.code, error.sentence)
+        metrics.JOBS.labels(state=State.REJECTED).inc()
+        metrics.REJECTED.labels(reason=error.code).inc()
+        for finding in error.findings if isinstance(error, Implausible) else ():
+            judged(finding.name, finding.verdict)
+        log.event("series rejected", job=row.job, series=row.series_instance_uid, reason=error.code)
+
+    def _hold(self, row: JobRow, code: str, sentence: str, detail: str = "") -> None:
+        self._ledger.held(row.job, code, sentence, detail)
+        metrics.HELD.labels(reason=code).inc()
+        log.event("job held", level="warning", job=row.job, series=row.series_instance_uid, reason=code)
+
+    def _failed(self, row: JobRow, sentence: str, detail: str) -> None:
+        """Tried again after a while, or held when that was the last try."""
+        if row.failures + 1 >= self._config.synthesize.tries:
+            self._hold(row, "FAILED", sentence, detail)
+            return
+        delay_s = back_off_s(row.failures + 1, RETRY_FIRST_S, RETRY_MAX_S, jitter())
+        following = self._queues.synthesize(row.job, row.attempt + 1, delay_s)
+        self._ledger.failed(row.job, row.attempt, sentence, detail, following)

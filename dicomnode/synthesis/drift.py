@@ -1,0 +1,62 @@
+"""Drift: how far the histogram of a case's HU lies from those of the last cases of its scanner, protocol and model.
+
+The cases come from `dicomnode.synthesis.drift_ledger`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from pipeline.findings.findings import judged
+from pipeline.gate import Gate, also
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipeline.convert import Result
+
+NAME: Final = "hu_drift"
+LEAST_CASES: Final = 5
+"""Earlier cases without which nothing can be said."""
+
+Histogram = Mapping[str, Any]
+"""As `pipeline.findings.histogram.histogram` gives it."""
+
+
+def stratum_of(scanner: str, protocol: str, model_digest: str) -> str:
+    """What cases must share to be compared, as SHA-256 (hex)."""
+    return hashlib.sha256("\n".join([scanner, protocol, model_digest]).encode()).hexdigest()
+
+
+def distance_hu(found: Histogram, others: Sequence[Histogram]) -> float:
+    """Wasserstein distance in HU between a histogram and the mean of others, each counting the same.
+
+    In one dimension it is the area between the cumulative distributions. All have the bins of
+    `pipeline.findings.histogram`.
+    """
+    length = max(len(one["counts"]) for one in [found, *others])
+    mean = np.mean([_cumulative(one, length) for one in others], axis=0)
+    return float(np.abs(_cumulative(found, length) - mean).sum() * found["step_hu"])
+
+
+def _cumulative(histogram: Histogram, length: int) -> NDArray[np.float64]:
+    counts = np.zeros(length)
+    counts[: len(histogram["counts"])] = histogram["counts"]
+    fractions: NDArray[np.float64] = np.cumsum(counts) / max(counts.sum(), 1.0)
+    return fractions
+
+
+def with_drift(result: Result, others: Sequence[Histogram], limits: Mapping[str, float], gate: Gate) -> Result:
+    """A finished conversion with the finding about its drift; as it is where there are too few earlier cases."""
+    if len(others) < LEAST_CASES:
+        return result
+    finding = judged(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
+    report = result.report | {"findings": [*result.report["findings"], dataclasses.asdict(finding)]}
+    holds = finding.verdict != "pass" and gate != "never_hold"
+    hold = also(result.hold, finding) if holds else result.hold
+    return dataclasses.replace(result, findings=(*result.findings, finding), report=report, hold=hold)

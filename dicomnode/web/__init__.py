@@ -1,0 +1,1 @@
+"""The pages and the endpoints of watchers. starlette and uvicorn are used nowhere else."""

@@ -1,0 +1,174 @@
+"""Whether the node is alive and ready, and what it counts: for the watchers of a site, on an address of their own.
+
+    GET /metrics        Prometheus text format, summed over the node's processes
+    GET /healthz        200 while the process of the web page answers
+    GET /readyz         200 when the ledger can be read, the disk is above its reserve and every role was heard from
+                        lately; else 503. The checks are in the answer, as JSON
+
+Nobody signs in here, nothing can be changed, and no answer names a patient, a job or a user. `metrics.bind` says who
+can reach it: by default this machine alone.
+"""
+
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from dicomnode import metrics
+from dicomnode.cases.standing import standing
+from dicomnode.config.load import Config
+from dicomnode.engine import hosts, queues
+from dicomnode.errors import LedgerUnreachable
+from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.quality import constancy_runs as constancy_ledger
+from dicomnode.web.middleware import SecurityHeaders
+
+ROLES: Final = ("receive", "synthesize", "deliver")
+"""Roles that must have been heard from for the node to be ready."""
+
+SILENT_S: Final = 30.0
+"""A role that has not ticked for so long counts as gone; a busy CPU may delay a tick by seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the routes share."""
+
+    config: Config
+    ledger: Ledger
+
+
+def app(config: Config) -> Starlette:
+    """Metrics, health and readiness of a node, as an ASGI application."""
+    routes = [Route("/metrics", _metrics), Route("/healthz", _healthz), Route("/readyz", _readyz)]
+    made = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
+    made.state.watched = Watched(config, Ledger(database_url(config)))
+    return made
+
+
+def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
+    """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds.
+
+    On PostgreSQL a role may be at work on any machine.
+    """
+    checks = {"ledger": _ledger_check(ledger), "disk": _disk_check(config)}
+    if config.database == "sqlite":
+        silent_s = {name: now - at for name, at in metrics.last_ticks(hosts.metrics_folder(config)).items()}
+        return checks | role_checks((name.rstrip("0123456789-"), silence_s) for name, silence_s in silent_s.items())
+    try:
+        return checks | role_checks((one.role, one.silent_s) for one in hosts.known(ledger.engine))
+    except LedgerUnreachable:
+        return checks | role_checks(())
+
+
+def _ledger_check(ledger: Ledger) -> str:
+    try:
+        ledger.receiving()
+    except LedgerUnreachable as error:
+        return str(error)
+    return "ok"
+
+
+def _disk_check(config: Config) -> str:
+    free, reserve = disk_free_bytes(config), config.receive.disk_reserve_bytes
+    return "ok" if free > reserve else f"{free} bytes are free; receive.disk_reserve_bytes is {reserve}"
+
+
+def disk_free_bytes(config: Config) -> int:
+    """Free bytes where the node keeps its files; 0 while there is no such folder."""
+    try:
+        return shutil.disk_usage(config.node.data).free
+    except FileNotFoundError:
+        return 0
+
+
+def disk_bytes(config: Config) -> int:
+    """Size of that disk; 0 while there is no such folder."""
+    try:
+        return shutil.disk_usage(config.node.data).total
+    except FileNotFoundError:
+        return 0
+
+
+def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
+    """Each of `ROLES` -> `ok` or for how long it is silent; `heard` has the role and the silence of each process."""
+    silent_s: dict[str, float] = {}
+    for role, silence_s in heard:
+        silent_s[role] = min(silence_s, silent_s.get(role, silence_s))
+    checks = {}
+    for role in ROLES:
+        silence_s = silent_s.get(role, math.inf)
+        silent = f"was last heard from {silence_s:.0f} s ago" if role in silent_s else "was not heard from yet"
+        checks[role] = "ok" if silence_s < SILENT_S else silent
+    return checks
+
+
+def _metrics(request: Request) -> Response:
+    """GET /metrics; without what the ledger says while that cannot be read."""
+    watched = _watched(request)
+    text = metrics.exposition(hosts.metrics_folder(watched.config), now(watched.config, watched.ledger, time.time()))
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def now(config: Config, ledger: Ledger, at: float) -> metrics.Now:
+    """What ledger, disk and processes say at a Unix time."""
+    free, size = disk_free_bytes(config), disk_bytes(config)
+    try:
+        counted, runs = standing(ledger.engine), constancy_runs(ledger)
+        return metrics.Now(at, counted, free, size, workers(config, ledger, at), runs)
+    except LedgerUnreachable:
+        return metrics.Now(at, None, free, size)
+
+
+def constancy_runs(ledger: Ledger) -> list[metrics.Constancy]:
+    """The last constancy run of each worker and model. Raises LedgerUnreachable."""
+    return [
+        metrics.Constancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
+        for row in constancy_ledger.latest(ledger.engine)
+    ]
+
+
+def _worker(executor: str) -> str:
+    """A worker as a label shows it: commands are one, whoever gave them."""
+    return "cli" if executor.startswith("cli:") else executor
+
+
+def workers(config: Config, ledger: Ledger, at: float) -> dict[str, int]:
+    """Role -> how many of its processes were heard from lately: of this machine, or on PostgreSQL of all machines.
+
+    Raises LedgerUnreachable.
+    """
+    if config.database == "sqlite":
+        heard = [(role, at - ticked) for role, ticked in queues.touched(config)]
+    else:
+        heard = [(one.role, one.silent_s) for one in hosts.known(ledger.engine)]
+    counts = Counter(role for role, silence_s in heard if silence_s < SILENT_S)
+    return {role: counts[role] for role in ROLES}
+
+
+def _healthz(_: Request) -> Response:
+    """GET /healthz"""
+    return PlainTextResponse("ok\n")
+
+
+def _readyz(request: Request) -> Response:
+    """GET /readyz"""
+    watched = _watched(request)
+    checks = readiness(watched.config, watched.ledger, time.time())
+    ready = all(found == "ok" for found in checks.values())
+    return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
+
+
+def _watched(request: Request) -> Watched:
+    """What `app` put into the application's state."""
+    watched: Watched = request.app.state.watched
+    return watched

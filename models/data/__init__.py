@@ -1,0 +1,1 @@
+"""Registered pairs of MR and CT, recipes, augmentation, intensity scales."""

@@ -1,0 +1,1 @@
+"""Methods compared on patients: statistics, tables, figures, reports."""

@@ -1,0 +1,1 @@
+"""A model that predicts: card, weights, uncertainty, and the baselines without weights."""

@@ -1,0 +1,1 @@
+"""Numbers about images: similarity, structures, dose, path length, plausibility."""

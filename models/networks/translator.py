@@ -1,0 +1,91 @@
+"""What every method is that turns an MR into HU: networks that predict, and how they learn.
+
+A method is one class: `LatentDiffusion`, `NnUNet`, `SwinUnetr`, `Pix2Pix`, `CycleGan`. The trainer and the predictor
+know this interface only; `models.networks.registry` names the classes by the word that stands in recipes and cards.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from models.data.pairs import Pair
+from models.data.recipe import Recipe
+from models.networks.autoencoder import Stride
+from models.networks.batches import Lesson
+
+Losses = dict[str, torch.Tensor]
+"""Losses by name, already weighted; their sum is minimised."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The turn of one optimiser in every step; a GAN has two, taken in their order.
+
+    Attributes:
+        name: of what learns, such as `generator`.
+        modules: whose parameters move.
+        losses: (step, how much of the stage is over, 0 to 1) -> losses. A later turn may use what an earlier one of the
+            same step has left in a closure.
+        betas: of Adam; GANs take 0.5 for the first.
+    """
+
+    name: str
+    modules: Sequence[nn.Module]
+    losses: Callable[[int, float], Losses]
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Translator(nn.Module, ABC):
+    """Networks of one method; its parameters are what a weights file holds.
+
+    Attributes:
+        stages: of training, in their order.
+        stride: corners of training patches lie on multiples of it, (slice, row, column).
+    """
+
+    stages: ClassVar[tuple[str, ...]] = ("train",)
+    stride: Stride = (1, 1, 1)
+
+    @abstractmethod
+    def synthesize(self, mr: torch.Tensor, seed: int, steps: int = 1) -> torch.Tensor:
+        """Synthetic CT of a whole normalised MR: one sample in HU, (S, R, C) float32.
+
+        Args:
+            mr: (S, R, C), as `intensity.normalise_mr` gives it, of any size.
+            seed: of the noise; without meaning for a method that draws none.
+            steps: sampler steps; without meaning for a method without sampler.
+        """
+
+    @abstractmethod
+    def turns(self, lesson: Lesson) -> list[Turn]:
+        """What learns in the lesson's stage, and from which losses."""
+
+    def translates(self, stage: str) -> bool:
+        """Whether the networks make a CT of an MR in a stage of their training; before it, they have not learned to."""
+        del stage
+        return True
+
+    def close(self, lesson: Lesson) -> None:
+        """What is to be measured of the networks at the end of a stage, once they are their running average."""
+
+    @classmethod
+    def partners(cls, recipe: Recipe) -> nn.ModuleDict:
+        """Networks that only the training needs, such as discriminators; no weights file holds them."""
+        del recipe
+        return nn.ModuleDict()
+
+    @classmethod
+    def plan(cls, recipe: Recipe, patients: Sequence[Pair]) -> Recipe:
+        """The recipe with what is to be planned from the training patients filled in; else as it is."""
+        del patients
+        return recipe
+
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.parameters()).device

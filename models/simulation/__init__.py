@@ -1,0 +1,1 @@
+"""Semi-synthetic heads: MR and CT made from label maps."""

@@ -1,0 +1,1 @@
+"""Training: the trainer, its checkpoints, folds, validation and the fit of the uncertainty."""

@@ -1,0 +1,236 @@
+"""The whole pipeline: an MR series becomes a CT series in a folder, and a report says how."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pydicom
+from highdicom import Volume
+
+from models.inference.weights import Model
+from models.measures.plausibility import Images, Scan
+from pipeline.companions.kinds import CompanionKind
+from pipeline.companions.write import companions_beside
+from pipeline.ct.provenance import Provenance
+from pipeline.ct.write import DEFAULT_LABELS, Labels, check_source, write_ct
+from pipeline.findings.findings import Finding, Limits, anatomy, inspect, limits_of
+from pipeline.findings.header_findings import header_findings
+from pipeline.findings.histogram import histogram
+from pipeline.gate import Gate, Hold, hold_of, refuse
+from pipeline.preflight.check import Complaint, complaints
+from pipeline.preflight.profile import Profile
+from pipeline.series.lossy_compression import loss_warnings
+from pipeline.series.origin import origin_of
+from pipeline.series.series import Selection, Series, select
+from pipeline.series.stack import TOLERANCES, Tolerances
+from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
+from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid
+from pipeline.volume.nifti import UNCERTAINTY, write_nifti
+from pipeline.volume.synthesize import Synthesis, seed_of, synthesize
+from pipeline.volume.volume import read_stack, resample
+
+COS_45: Final = 0.7071
+"""Slices whose normal is nearer to the long axis of the patient are axial."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a site decides about every conversion.
+
+    Attributes:
+        accept_lossy: whether a series that was compressed with loss is converted, with a warning, or refused.
+        anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
+        gate: what becomes of a case whose findings ask for a review.
+        limits: of findings, where the site sets others than the model's card.
+        device: where the model runs (already loaded there); for the report.
+        grid: what is asked of the CT's grid.
+        labels: what the CT writer is told.
+        configuration_digest: SHA-256 of the configuration that changes the result.
+        choice: which volume is meant where a series holds several.
+        tolerances: how far the series may stray from one regular stack.
+        profiles: what the destinations ask, by their names; the generic profile where there is none.
+        replaces: SeriesInstanceUID of a CT series, made of fewer or other instances and sent already, that this one
+            takes the place of; None for none.
+        companions: what is made beside the CT, because a destination asks for it.
+    """
+
+    accept_lossy: bool = False
+    anatomy_check: Literal["hold", "warn"] = "hold"
+    gate: Gate = "auto"
+    limits: Limits = field(default_factory=dict)
+    device: str = "auto"
+    grid: OutputGrid = WHOLE_FIELD
+    labels: Labels = DEFAULT_LABELS
+    configuration_digest: str = ""
+    choice: Choice = UNAMBIGUOUS
+    tolerances: Tolerances = TOLERANCES
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    replaces: str | None = None
+    companions: frozenset[CompanionKind] = frozenset()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished conversion.
+
+    Attributes:
+        ct: the CT files, inferior first.
+        ct_series_uid: their SeriesInstanceUID.
+        findings: all checks.
+        complaints: rules of the destinations' profiles that the files break.
+        hold: why a person should look before the CT is sent, or None.
+        report: what was made, from what, how; plain values for JSON, without patient data.
+    """
+
+    ct: tuple[Path, ...]
+    ct_series_uid: str
+    findings: tuple[Finding, ...]
+    complaints: tuple[Complaint, ...]
+    hold: Hold | None
+    report: dict[str, Any]
+
+    @property
+    def held(self) -> str | None:
+        """The sentence of the hold, or None."""
+        return self.hold.sentence if self.hold else None
+
+
+def convert(series: Series, model: Model, into: Path, options: Options) -> Result:
+    """Make the synthetic CT of an MR series and write it into a folder.
+
+    Raises:
+        Unsuitable: the series is not one regular volume, or lacks what a CT needs.
+        Implausible: a finding rejects the case.
+        OSError: the files cannot be written.
+    """
+    clock = Stopwatch({})
+    with clock("read"):
+        chosen = select(series, options.choice, options.tolerances)
+        check_source(chosen.series)
+        lost = loss_warnings(chosen.series, options.accept_lossy)
+        mr = read_stack(chosen.stack)
+    with clock("synthesize"):
+        made = synthesize(mr, model, seed_of(chosen.series, model.card), options.grid)
+        findings = look_at(chosen.series, mr, made, limits_of(model.card, options.limits), model)
+    refuse(findings)
+    warned = warnings_of(findings, options)
+    warnings = (*lost, *warned)
+    provenance = Provenance(
+        card=model.card,
+        sampling=made.sampling,
+        findings=findings,
+        configuration_digest=options.configuration_digest,
+        warnings=warnings,
+        software_version=version("sct-node"),
+        replaces=options.replaces,
+        volume=chosen.words,
+    )
+    with clock("write"):
+        files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
+        if made.sd is not None:
+            write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
+        companions = companions_beside(files, made, options.companions, into)
+    told = complaints(files, options.profiles)
+    hold = hold_of(options.gate, findings, bool(warned), told, model.card)
+    uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+    report = report_of(chosen, mr, made, provenance, clock.seconds) | preflight_of(told, options.profiles)
+    report |= {"companions": companions}
+    return Result(tuple(files), uid, findings, tuple(told), hold, report)
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Seconds by stage."""
+
+    seconds: dict[str, float]
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - began, 3)
+
+
+def look_at(series: Series, mr: Volume, made: Synthesis, limits: Limits, model: Model) -> tuple[Finding, ...]:
+    """Every finding: of the headers, of the MR and of the HU on the model's grid."""
+    slice_mm, row_mm, column_mm = (float(step) for step in made.mr.spacing)
+    sd = None if made.sd is None else resample(made.sd, made.mr.get_geometry(), fill=0.0).array
+    images = Images(
+        mr=made.mr.array,
+        hu=made.on_model_grid.array,
+        body=made.body.array > 0,
+        spacing_mm=(slice_mm, row_mm, column_mm),
+        sd=sd,
+        novelty=made.novelty,
+        mr_quantiles=model.card.mr_quantiles,
+        acquired=_acquired(mr, made),
+    )
+    headers = header_findings(series, mr.get_geometry(), limits)
+    return (anatomy(series.anatomy, model.card), *headers, *inspect(images, limits))
+
+
+def _acquired(mr: Volume, made: Synthesis) -> Scan:
+    """The MR on its own grid, and there the outline."""
+    slice_mm, row_mm, column_mm = (float(step) for step in mr.spacing)
+    body = resample(made.body, mr.get_geometry(), fill=0, interpolation="nearest")
+    axial = abs(float(mr.direction[2, 0])) > COS_45
+    return Scan(mr.array, body.array > 0, (slice_mm, row_mm, column_mm), axial)
+
+
+def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, ...]:
+    """Sentences for the CT and the report, where the site lets a case pass that a finding wants reviewed.
+
+    So it does where the gate never holds; and with series of another anatomy, if it asks for a warning only: the limits
+    of the other findings hold for the model's own anatomy; elsewhere they are told, not enforced.
+    """
+    elsewhere = options.anatomy_check == "warn" and findings[0].verdict != "pass"
+    if not elsewhere and options.gate != "never_hold":
+        return ()
+    return tuple(f"{finding}" for finding in findings if finding.verdict != "pass")
+
+
+def preflight_of(told: Sequence[Complaint], profiles: Mapping[str, Profile]) -> dict[str, Any]:
+    """For the report: which profile was asked for which destination, and what was wrong."""
+    asked = {destination: profile.name for destination, profile in profiles.items()}
+    return {"preflight": {"profiles": asked, "complaints": [dataclasses.asdict(one) for one in told]}}
+
+
+def report_of(
+    chosen: Selection, mr: Volume, made: Synthesis, provenance: Provenance, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Plain values for `report.json`; UIDs, but neither name nor ID of the patient."""
+    card = provenance.card
+    return {
+        **dataclasses.asdict(origin_of(chosen.series)),
+        "hu_histogram": histogram(made.on_model_grid.array[made.body.array > 0]),
+        "source": {
+            "series_instance_uid": chosen.series.series_instance_uid,
+            "instances": len(chosen.series.instances),
+            "volume": chosen.words or "the only volume",
+            "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside],
+            "shape": list(mr.spatial_shape),
+            "spacing_mm": [round(float(step), 6) for step in mr.spacing],
+            "anatomy": chosen.series.anatomy,
+        },
+        "ct": {
+            "instances": int(made.hu.spatial_shape[0]),
+            "shape": list(made.hu.spatial_shape),
+            "spacing_mm": [round(float(step), 6) for step in made.hu.spacing],
+        },
+        "model": {"name": card.name, "version": card.version, "digest": card.digest},
+        "sampling": dataclasses.asdict(made.sampling),
+        "findings": [dataclasses.asdict(finding) for finding in provenance.findings],
+        "warnings": list(provenance.warnings),
+        "configuration_digest": provenance.configuration_digest,
+        "software_version": provenance.software_version,
+        "seconds": seconds,
+    }

@@ -1,0 +1,1 @@
+"""HU volume to a CT series (PS3.3 A.3)."""

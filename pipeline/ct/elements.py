@@ -1,0 +1,182 @@
+"""Encoded data elements: how attributes become bytes (PS3.5), Explicit VR Little Endian throughout.
+
+`Elements` maps a tag to its whole encoded element (tag, VR, length, value). A module of an information object is such
+a mapping, a data set is the union of its modules, and a file is their bytes in order of the tags. Two reasons:
+elements copied from another object keep their value bytes whatever their character set, right or wrong, because
+nothing decodes them; and what is the same on every slice is encoded once.
+"""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+from collections.abc import Container, Iterable, Sequence
+from decimal import Decimal
+
+from pydicom import Dataset
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
+from pydicom.tag import Tag
+
+from pipeline.series.instance import UID_PATTERN, intact
+
+Elements = dict[int, bytes]
+"""Tag -> encoded element."""
+
+TEXT_VRS = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+)
+"""VRs whose value bytes are the same in every transfer syntax (PS3.5 section 6.2 and table 7.3-1)."""
+LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
+"""VRs with a length of 32 bits in Explicit VR (PS3.5 table 7.1-1)."""
+ITEM = b"\xfe\xff\x00\xe0"
+"""Item (FFFE,E000), little endian (PS3.5 section 7.5)."""
+DS_DECIMALS = 8
+"""Decimals of a decimal string: a rounding error of 5e-6 mm over 1000 steps, and room for -99999.12345678."""
+DS_LENGTH = 16
+"""Longest decimal string (PS3.5 table 6.2-1)."""
+
+
+def elements(**values: object) -> Elements:
+    """Encode attributes given by keyword; `None` gives an element of zero length.
+
+    Raises:
+        ValueError: the value breaks its VR, or the keyword is not in the data dictionary (PS3.6).
+    """
+    encoded: Elements = {}
+    for keyword, value in values.items():
+        tag = _tag(keyword)
+        vr = "OW" if keyword == "PixelData" else dictionary_VR(tag)
+        encoded[tag] = _uid(tag, value) if vr == "UI" else _encoded(DataElement(tag, vr, value, validation_mode=RAISE))
+    return encoded
+
+
+def _uid(tag: int, value: object) -> bytes:
+    """A UID as it is, the leading zeros of some scanners' too: it must stay the MR's."""
+    text = str(value)
+    if not UID_PATTERN.fullmatch(text):
+        raise ValueError(f"{keyword_for_tag(tag)} is no UID")
+    return _framed(tag, "UI", text.encode("ascii"))
+
+
+def sequence(keyword: str, items: Iterable[Elements]) -> Elements:
+    """Encode a sequence (SQ) of items, each of defined length (PS3.5 section 7.5.1)."""
+    return {_tag(keyword): _framed(_tag(keyword), "SQ", b"".join(_item(item) for item in items))}
+
+
+def decimal_strings(keyword: str, texts: Iterable[str]) -> Elements:
+    """Encode a DS whose values are written already. Raises struct.error for more than 65534 bytes (PS3.5 7.1.2)."""
+    return {_tag(keyword): _framed(_tag(keyword), "DS", "\\".join(texts).encode("ascii"))}
+
+
+def elements_of(source: Dataset, without: Container[str] = ()) -> Elements:
+    """Encode the attributes of a data set of our own making, less those of these keywords."""
+    known = correct_ambiguous_vr(source, is_little_endian=True)
+    return {int(element.tag): _encoded(element) for element in known if element.keyword not in without}
+
+
+def copied(source: Dataset, keywords: Iterable[str]) -> Elements:
+    """Copy the attributes that `source` has, the bytes of their text values unchanged and undecoded.
+
+    An item that says nothing is left out, and so is a sequence without items: where it is optional it is not allowed
+    (PS3.5 section 7.4.5). `source` must have been read anew from its file: an element that somebody looked at has been
+    decoded already. Raises Unsuitable UNREADABLE, naming an attribute whose content is damaged.
+    """
+    encoded: Elements = {}
+    for tag in sorted(_tag(keyword) for keyword in keywords):
+        if tag in source:
+            with intact("the MR series", f"its {keyword_for_tag(tag)} is damaged"):
+                element = _copied(source, tag)
+            encoded |= {} if element is None else {tag: element}
+    return encoded
+
+
+def data_set(*modules: Elements) -> bytes:
+    """The bytes of a data set: the elements of its modules in ascending order of their tags (PS3.5 section 7.1)."""
+    union: Elements = {}
+    for module in modules:
+        union.update(module)
+    return b"".join(union[tag] for tag in sorted(union))
+
+
+def decimal(value: float | Decimal, decimals: int = DS_DECIMALS) -> Decimal:
+    """The decimal that is written for `value`, rounded. Every DS of geometry passes through here."""
+    exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+    return exact.quantize(Decimal(1).scaleb(-decimals)) + 0
+
+
+def decimal_string(value: Decimal) -> str:
+    """A decimal as DS without exponent and needless zeros.
+
+    Raises:
+        ValueError: it takes more than 16 characters (PS3.5 section 6.2).
+    """
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    if len(text) > DS_LENGTH:
+        raise ValueError(f"{text} is longer than the {DS_LENGTH} characters of a decimal string")
+    return "0" if text == "-0" else text
+
+
+def plain(text: str, length: int) -> str:
+    """`text` in ASCII, without backslash and control characters, cut to `length`: valid in every character set."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    one_line = " ".join(ascii_text.replace("\\", "/").split())
+    return one_line[:length].rstrip()
+
+
+def raw_bytes(source: Dataset, keyword: str) -> bytes:
+    """The undecoded value bytes of a text attribute, without padding; empty where it is missing."""
+    encoded = copied(source, [keyword])
+    return encoded[_tag(keyword)][8:].rstrip(b" \0") if encoded else b""
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is no keyword of the data dictionary")
+    return tag
+
+
+def _encoded(element: DataElement) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element)
+    return buffer.getvalue()
+
+
+def _framed(tag: int, vr: str, value: bytes) -> bytes:
+    """One element of Explicit VR Little Endian around `value`, padded to even length (PS3.5 section 7.1.2)."""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
+    length = struct.pack("<HI", 0, len(value)) if vr in LONG_VRS else struct.pack("<H", len(value))
+    return head + length + value
+
+
+def _item(item: Elements) -> bytes:
+    content = data_set(item)
+    return ITEM + struct.pack("<I", len(content)) + content
+
+
+def _copied(source: Dataset, tag: int) -> bytes | None:
+    vr = dictionary_VR(tag)
+    raw = source.get_item(Tag(tag))
+    if vr == "SQ":
+        items: Sequence[Dataset] = source[tag].value or ()
+        kept = [item for item in map(_copied_item, items) if item]
+        return next(iter(sequence(keyword_for_tag(tag), kept).values())) if kept else None
+    if vr in TEXT_VRS and raw.is_raw:
+        return _framed(tag, vr, raw.value or b"")
+    return _encoded(source[tag])
+
+
+def _copied_item(item: Dataset) -> Elements:
+    """The standard attributes of an item; private ones mean nothing outside their object."""
+    tags = list(item.keys())
+    known = [int(tag) for tag in tags if dictionary_has_tag(tag) and not tag.is_private and tag.element != 0]
+    encoded = {tag: _copied(item, tag) for tag in known}
+    return {tag: element for tag, element in encoded.items() if element is not None}

@@ -1,0 +1,252 @@
+"""A HU volume and its source MR series -> a CT Image series (PS3.3 A.3), one file a slice.
+
+HU are clipped in `stored_values` and nowhere else. UIDs follow from the content (`ct_series_uid`), never from the
+clock, so that computing again or sending again is harmless. The rules of the output are the tables of `ct_modules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+from highdicom import Volume
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage, generate_uid
+
+from pipeline.ct import modules
+from pipeline.ct.elements import Elements, data_set, elements, raw_bytes
+from pipeline.ct.files import file_bytes, write_whole
+from pipeline.ct.modules import RESCALE_INTERCEPT, ImageGrid
+from pipeline.ct.provenance import (
+    DESCRIPTION,
+    NODE_EQUIPMENT,
+    Equipment,
+    Provenance,
+    Sampling,
+    derivation_description,
+    image_comments,
+    series_description,
+)
+from pipeline.series.instance import intact
+from pipeline.series.lossy_compression import loss_of
+from pipeline.series.part10 import read_file
+from pipeline.series.series import Series
+
+__all__ = [
+    "HU_RANGE",
+    "Equipment",
+    "Labels",
+    "Provenance",
+    "Sampling",
+    "check_source",
+    "ct_series_uid",
+    "stored_values",
+    "write_ct",
+]
+
+HU_RANGE = (-1024, 3071)
+"""Lowest and highest HU that are written unless a site configures otherwise."""
+INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a site configures about the written CT.
+
+    Attributes:
+        hu_range: lowest and highest HU; what is outside is clipped.
+        research: whether the CT carries the label "research, not for clinical use".
+        image_type: ImageType (0008,0008).
+        description: SeriesDescription (0008,103E); {model} and {version} stand for the model's.
+        equipment: what the node calls itself.
+    """
+
+    hu_range: tuple[int, int] = HU_RANGE
+    research: bool = True
+    image_type: tuple[str, ...] = modules.IMAGE_TYPE
+    description: str = DESCRIPTION
+    equipment: Equipment = NODE_EQUIPMENT
+
+
+DEFAULT_LABELS = Labels()
+
+
+def write_ct(
+    hu: Volume,
+    source: Series,
+    provenance: Provenance,
+    into: Path,
+    *,
+    written_at: datetime | None = None,
+    labels: Labels = DEFAULT_LABELS,
+) -> list[Path]:
+    """Write `hu` as a CT series into the folder `into`, all of it or nothing; return the paths in this order.
+
+    Args:
+        hu: HU, array (slice, row, column), LPS mm, slices along row cosines x column cosines: of axial planes, from
+            inferior to superior.
+        source: the MR series; its patient, study, frame of reference and position become the CT's.
+        provenance: what decided the content.
+        into: folder, made when it is absent.
+        written_at: creation date and time, now by default; the same value gives the same bytes. With a time zone it
+            is converted to the MR's TimezoneOffsetFromUTC, or to local time where the MR has none.
+        labels: what the site configures.
+
+    Raises:
+        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
+        ValueError: the slices of `hu` are not along row x column cosines, or it holds values that are no numbers.
+        OSError: the files cannot be written; then none is left.
+    """
+    header = read_header(source)
+    clock = scanner_time(written_at or datetime.now(UTC), header)
+    stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
+    uid = _series_uid(stored, grid, source, header, provenance, labels)
+    shared = _shared(header, source, grid, uid, provenance, clock, labels)
+    slices = ((f"{index + 1:04d}", _slice(shared, grid, stored[index], index, uid)) for index in range(grid.shape[0]))
+    return write_whole(slices, into)
+
+
+def check_source(source: Series) -> None:
+    """Raise what `write_ct` would raise of the MR's header: cheap, and so asked before the synthesis.
+
+    Raises:
+        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
+    """
+    header = read_header(source)
+    modules.patient(header)
+    modules.general_study(header)
+    modules.patient_position(header)
+    modules.frame_of_reference(header, source.frame_of_reference_uid)
+
+
+def ct_series_uid(hu: Volume, source: Series, provenance: Provenance, labels: Labels = DEFAULT_LABELS) -> str:
+    """The Series Instance UID that `write_ct` gives to this content.
+
+    Derived from the source's UIDs and copied patient and study, the stored pixels and their grid, the model's digest,
+    the configuration's digest, the software's version and the labels: whatever changes the content changes it, the
+    date does not.
+    """
+    stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
+    return _series_uid(stored, grid, source, read_header(source), provenance, labels)
+
+
+def stored_values(hu: NDArray[np.floating], hu_range: tuple[int, int]) -> NDArray[np.int16]:
+    """Round HU to whole numbers, clip them to `hu_range`, and take off the rescale intercept.
+
+    Raises:
+        ValueError: a value is NaN or infinite, or `hu_range` does not fit into 16 bits.
+    """
+    low, high = hu_range
+    if low - RESCALE_INTERCEPT < INT16.min or high - RESCALE_INTERCEPT > INT16.max:
+        raise ValueError(f"hu_range {hu_range} does not fit into signed 16 bit with intercept {RESCALE_INTERCEPT}")
+    if not np.isfinite(hu).all():
+        raise ValueError("the HU volume holds values that are no finite numbers")
+    stored: NDArray[np.int16] = (np.clip(np.rint(hu), low, high) - RESCALE_INTERCEPT).astype(np.int16)
+    return stored
+
+
+def read_header(source: Series) -> Dataset:
+    """Read the first MR instance anew, without pixels and undecoded, to copy its bytes.
+
+    Raises:
+        Unsuitable: UNREADABLE.
+    """
+    path = source.instances[0].path
+    with intact(path.name, "its header is damaged"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unknown character set: nothing is decoded here
+        return read_file(path, pixels=False)[0]
+
+
+def scanner_time(written_at: datetime, header: Dataset) -> datetime:
+    """`written_at` in the time zone of the MR's dates; a time without zone is taken as it is."""
+    if written_at.tzinfo is None:
+        return written_at
+    offset = raw_bytes(header, "TimezoneOffsetFromUTC").decode("ascii", "replace")
+    if len(offset) != 5 or offset[0] not in "+-" or not offset[1:].isdigit():
+        return written_at.astimezone()
+    minutes = int(offset[1:3]) * 60 + int(offset[3:5])
+    return written_at.astimezone(timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes)))
+
+
+def _series_uid(
+    stored: NDArray[np.int16],
+    grid: ImageGrid,
+    source: Series,
+    header: Dataset,
+    provenance: Provenance,
+    labels: Labels,
+) -> str:
+    pixels = hashlib.sha256(np.ascontiguousarray(stored, dtype="<i2").tobytes()).hexdigest()
+    subject = data_set(modules.patient(header), modules.general_study(header))
+    return generate_uid(
+        entropy_srcs=[
+            source.series_instance_uid,
+            *sorted(mr.sop_instance_uid for mr in source.instances),
+            hashlib.sha256(subject).hexdigest(),
+            pixels,
+            repr(grid),
+            provenance.card.digest,
+            provenance.configuration_digest,
+            provenance.software_version,
+            *provenance.warnings,
+            provenance.replaces or "",
+            repr(labels),
+        ]
+    )
+
+
+def _shared(
+    header: Dataset,
+    source: Series,
+    grid: ImageGrid,
+    uid: str,
+    provenance: Provenance,
+    clock: datetime,
+    labels: Labels,
+) -> Elements:
+    """The elements that are the same on every slice, module by module."""
+    description = derivation_description(provenance, _size(header, source), grid.words(), labels.research)
+    title = series_description(provenance, labels.research, labels.description)
+    comments = image_comments(provenance, labels.research, _notes(header))
+    return (
+        modules.patient(header)
+        | modules.general_study(header)
+        | modules.general_series(header, source.body_part, uid, clock, title)
+        | modules.related_series(header, provenance.replaces)
+        | modules.frame_of_reference(header, source.frame_of_reference_uid)
+        | modules.general_equipment(labels.equipment, provenance)
+        | modules.general_acquisition(header)
+        | modules.general_image(clock, comments, loss_of(source))
+        | modules.general_reference(source, description, provenance.sampling.resampled)
+        | modules.common_instance_reference(source)
+        | modules.ct_image(labels.image_type)
+        | modules.voi_lut()
+        | modules.sop_common(header, provenance, clock, labels.research)
+    )
+
+
+def _notes(header: Dataset) -> list[str]:
+    """What of the MR the CT could not keep."""
+    return [
+        f"{keyword} of the MR is longer than its VR allows and is not kept." for keyword in modules.too_long(header)
+    ]
+
+
+def _size(header: Dataset, source: Series) -> str:
+    """Size of the MR in words."""
+    some = sum(map(len, source.frames.values()))
+    frames = some or header.get("NumberOfFrames") or len(source.instances)
+    return f"MR {header.get('Columns', '?')} x {header.get('Rows', '?')} x {frames}"
+
+
+def _slice(shared: Elements, grid: ImageGrid, stored: NDArray[np.int16], index: int, series_uid: str) -> bytes:
+    """The whole file of slice `index`."""
+    uid = generate_uid(entropy_srcs=[series_uid, str(index)])
+    own = elements(SOPInstanceUID=uid, InstanceNumber=index + 1)
+    plane, pixel = modules.image_plane(grid, index), modules.image_pixel(stored)
+    return file_bytes(CTImageStorage, uid, shared, own, plane, pixel)

@@ -1,0 +1,1 @@
+"""Plausibility of MR and CT: measured values, their limits and what each means."""

@@ -1,0 +1,1 @@
+"""An analytic thigh as test object, and the constancy measurement with it."""

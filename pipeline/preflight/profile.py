@@ -1,0 +1,211 @@
+"""Profiles of planning systems: which rules a CT series must keep before it is sent, with which limits, and why.
+
+A profile is a YAML file of `config/profiles`, or a site's own:
+
+    for: whom the profile is for, in words
+    like: generic            # optional: all rules of a shipped profile as well
+    without: [square_pixels] # optional: less these
+    rules:
+      slice_count:           # a rule of `RULES`, with exactly its parameters
+        most: 399
+        evidence: why it is asked; shown to the person who looks at a held case
+
+Whatever is wrong with a file is said with the path to it, such as `rules.slice_count.most`. What the rules do stands in
+`pipeline.preflight.rules`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+Parameter = Literal["whole number", "number", "words", "whole numbers"]
+
+RULES: dict[str, dict[str, Parameter]] = {
+    "sop_class": {},
+    "required_attributes": {},
+    "conditional_attributes": {},
+    "patient_id": {},
+    "synthetic_data": {},
+    "decimal_strings": {},
+    "hu_rescale": {},
+    "sixteen_bits": {"stored": "whole numbers"},
+    "value_range": {"lowest": "whole number", "highest": "whole number"},
+    "axial_orientation": {},
+    "square_pixels": {},
+    "image_type": {"first": "words"},
+    "attributes_filled": {"keywords": "words"},
+    "equal_steps": {"tolerance_mm": "number"},
+    "slices_touch": {"tolerance_mm": "number"},
+    "one_series": {},
+    "same_rescale": {},
+    "unique_sop_uids": {},
+    "slice_count": {"most": "whole number"},
+    "length": {"most_mm": "number"},
+}
+"""Rule -> its parameters and their kinds."""
+
+KEYS = ("for", "like", "without", "rules")
+
+
+class BadProfile(ValueError):
+    """A profile cannot be used.
+
+    Attributes: `where` (the path within the file, or ""), `problem` (profile, path and what is wrong), `remedy`.
+    """
+
+    def __init__(self, profile: str, where: str, problem: str, remedy: str) -> None:
+        self.where = where
+        self.problem = f"profile {profile}: {where}{': ' if where else ''}{problem}"
+        self.remedy = remedy
+        super().__init__(f"{self.problem}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A rule that a profile asks: its name, its parameters, and the evidence that a planning system needs it."""
+
+    rule: str
+    parameters: Mapping[str, Any]
+    evidence: str
+
+    def words(self) -> str:
+        """The rule with its parameters, such as `slice_count(most 399)`."""
+        given = "; ".join(f"{name} {_plain(value)}" for name, value in self.parameters.items())
+        return f"{self.rule}({given})" if given else self.rule
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one kind of planning system asks of a CT series.
+
+    Attributes:
+        name: of a shipped profile, or the path of a site's own file.
+        purpose: whom it is for.
+        asked: its rules, those of the profile it is like first.
+        like: name of the profile it is like, or "".
+    """
+
+    name: str
+    purpose: str
+    asked: tuple[Asked, ...]
+    like: str = ""
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the profiles of `config/profiles`, sorted."""
+    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
+
+
+@cache
+def load_profile(name: str) -> Profile:
+    """Read a shipped profile by its name, or a site's own by the path of its file (ending in .yaml or .yml).
+
+    Raises:
+        BadProfile: there is none, or it is no valid profile.
+    """
+    own = name.endswith((".yaml", ".yml"))
+    path = Path(name).expanduser() if own else _folder() / f"{name}.yaml"
+    if not own and name not in shipped():
+        raise BadProfile(repr(name), "", "is not shipped", f"name one of {', '.join(shipped())}, or a .yaml file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadProfile(name, "", f"cannot be read ({why})", "name a readable YAML file") from error
+    except yaml.YAMLError as error:
+        raise BadProfile(name, "", "is not YAML", "correct the file") from error
+    return _profile(name, values)
+
+
+def _folder() -> Path:
+    return Path(str(files("config").joinpath("profiles")))
+
+
+def _profile(name: str, values: object) -> Profile:
+    """A profile from what its file holds."""
+    top = _mapping(name, "", values)
+    _known(name, "", top, KEYS)
+    like = _text(name, "like", top["like"]) if "like" in top else ""
+    if like and (like not in shipped() or like == name):
+        raise BadProfile(name, "like", f"{like!r} is no other shipped profile", f"name one of {', '.join(shipped())}")
+    rules = _mapping(name, "rules", top.get("rules", {}))
+    _known(name, "rules", rules, RULES)
+    inherited = {one.rule: one for one in load_profile(like).asked} if like else {}
+    without = _words(name, "without", top.get("without", []))
+    _known(name, "without", without, inherited)
+    own = {rule: _asked(name, rule, given) for rule, given in rules.items()}
+    asked = {rule: one for rule, one in {**inherited, **own}.items() if rule not in without}
+    if not asked:
+        raise BadProfile(name, "rules", "there is no rule", "ask at least one rule")
+    return Profile(name, _text(name, "for", top.get("for")), tuple(asked.values()), like)
+
+
+def _asked(name: str, rule: str, given: object) -> Asked:
+    """A rule with exactly its parameters, and evidence."""
+    where = f"rules.{rule}"
+    values = _mapping(name, where, given)
+    wanted = RULES[rule]
+    _known(name, where, values, (*wanted, "evidence"))
+    for parameter in wanted:
+        if parameter not in values:
+            raise BadProfile(name, f"{where}.{parameter}", "is missing", "add it; it has no default")
+    parameters = {
+        parameter: _value(name, f"{where}.{parameter}", kind, values[parameter]) for parameter, kind in wanted.items()
+    }
+    return Asked(rule, parameters, _text(name, f"{where}.evidence", values.get("evidence")))
+
+
+def _value(name: str, where: str, kind: Parameter, value: object) -> object:
+    """A parameter of its kind."""
+    if kind == "whole number" and type(value) is int:
+        return value
+    if kind == "number" and isinstance(value, int | float) and type(value) is not bool and 0 <= value < math.inf:
+        return float(value)
+    if kind == "whole numbers" and isinstance(value, list) and value and all(type(one) is int for one in value):
+        return tuple(value)
+    if kind == "words" and isinstance(value, list) and value:
+        return _words(name, where, value)
+    raise BadProfile(name, where, f"is {value!r}", f"write {'a list of ' if kind.endswith('s') else 'a '}{kind}")
+
+
+def _mapping(name: str, where: str, value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise BadProfile(name, where, f"is {value!r}", "write a mapping of keys to values here")
+    return value
+
+
+def _text(name: str, where: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise BadProfile(name, where, "is missing or no text", "say it in words")
+    return " ".join(value.split())
+
+
+def _words(name: str, where: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
+        raise BadProfile(name, where, f"is {value!r}", "write a list of words")
+    return tuple(value)
+
+
+def _known(name: str, where: str, keys: Iterable[str], known: Iterable[str]) -> None:
+    """Every key is a known one."""
+    wanted = list(known)
+    for key in keys:
+        if key not in wanted:
+            near = difflib.get_close_matches(key, wanted, n=1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(wanted)}"
+            raise BadProfile(name, f"{where}.{key}" if where else key, "is not known", remedy)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""PDF, figures and viewer volumes of one case."""

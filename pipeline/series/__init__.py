@@ -1,0 +1,1 @@
+"""MR instances to one series, and to the one volume in it that is meant."""

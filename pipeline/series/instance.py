@@ -1,0 +1,195 @@
+"""One received SOP instance: who it is and where its file lies; its header without pixels."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    RLELossless,
+)
+
+from pipeline.errors import Unsuitable
+from pipeline.series.part10 import read_file
+
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+"""pydicom's complaints about a value quote it, a patient's name among them: they must reach neither log nor warning.
+
+What matters of a header is checked where it is used.
+"""
+
+MR_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+"""What may become a synthetic CT (PS3.4 B.5)."""
+
+MULTI_FRAME_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+
+LOSSLESS_TRANSFER_SYNTAXES = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    RLELossless,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+)
+"""Transfer syntaxes that keep every stored value (PS3.5 section 10 and annex A), the preferred ones first."""
+
+LOSSY_TRANSFER_SYNTAXES = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+    HTJ2K: "ISO_15444_15",
+}
+"""Transfer syntaxes that may lose something -> Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1).
+
+JPEG Extended (Process 2 and 4) is not among them: no permissively licensed decoder reads its 12 bits.
+"""
+
+PIXEL_DATA_TAGS = frozenset(
+    bytes.fromhex(tag) for tag in ("E07F0800", "E07F0900", "E07F1000", "7FE00008", "7FE00009", "7FE00010")
+)
+"""(7FE0,0008), (7FE0,0009) and (7FE0,0010) as bytes, little and big endian (PS3.3 C.7.6.3 and C.7.6.24)."""
+
+DAMAGE = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and the decoders raise on a damaged file, and OSError without errno: see `intact`."""
+
+UID_PATTERN = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
+"""A UID (PS3.5 9.1), leading zeros tolerated: some scanners write them, and nothing else would name their objects."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One received SOP instance: its UIDs, its transfer syntax, its file, and its header without pixels."""
+
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    transfer_syntax_uid: UID
+    series_instance_uid: UID
+    path: Path
+    header: pydicom.Dataset = field(repr=False, compare=False)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image, by its SOP class' name (PS3.6) or by its matrix; a report or raw data is none."""
+        return self.sop_class_uid.name.endswith("Image Storage") or "Rows" in self.header
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether the geometry lies in functional groups (PS3.3 C.7.6.16) rather than at the top level."""
+        return self.sop_class_uid in MULTI_FRAME_SOP_CLASSES
+
+
+def read_instance(path: Path) -> Instance:
+    """Read the header of one file; pixels stay where they are.
+
+    Raises Unsuitable UNREADABLE (naming the file) when it is no DICOM file, lacks the UIDs that identify it, or is an
+    image that ends before its pixel data, and OSError when the disk fails.
+    """
+    try:
+        with intact(path.name, "its header is damaged"):
+            header, next_tag = read_file(path, pixels=False)
+            keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+            sop_class, sop_instance, series = (UID(str(header.get(keyword) or "")) for keyword in keywords)
+            transfer_syntax_uid = UID(str(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
+    except InvalidDicomError as error:
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no DICOM file") from error
+    if not all(map(UID_PATTERN.fullmatch, (sop_class, sop_instance, series))):
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="its header is cut short or lacks its UIDs")
+    instance = Instance(sop_class, sop_instance, transfer_syntax_uid, series, path, header)
+    whole = next_tag in PIXEL_DATA_TAGS or transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    if instance.is_image and not whole:  # a deflated data set is read to its end or not at all
+        raise Unsuitable.of("UNREADABLE", name=path.name, detail="it ends before its pixel data")
+    return instance
+
+
+@contextmanager
+def intact(name: str, detail: str) -> Iterator[None]:
+    """Make Unsuitable UNREADABLE of what is raised within when content is damaged; a failing disk stays an OSError.
+
+    pydicom raises OSError on damaged sequences, without an errno: no system call has failed.
+    """
+    try:
+        yield
+    except InvalidDicomError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise unreadable(name, detail, error) from error
+    except DAMAGE as error:
+        raise unreadable(name, detail, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of decoders written in Rust; it derives from no Exception
+            raise
+        raise unreadable(name, detail, error) from error
+
+
+def unreadable(name: str, detail: str, error: BaseException) -> Unsuitable:
+    """Return UNREADABLE; of `error` only the type is told, since its text may quote a patient's name."""
+    return Unsuitable.of("UNREADABLE", name=name, detail=f"{detail} ({type(error).__name__})")
+
+
+def text(instance: Instance, keyword: str) -> str:
+    """Return the top-level attribute `keyword` as text, values joined by a backslash, "" where absent or empty.
+
+    Raises Unsuitable UNREADABLE when its value cannot be decoded.
+    """
+    return text_of(instance.header, keyword, instance.sop_instance_uid)
+
+
+def text_of(data_set: pydicom.Dataset, keyword: str, name: str) -> str:
+    """Return attribute `keyword` of `data_set` as `text` does; `name` is what UNREADABLE names."""
+    with intact(name, f"its {keyword} is damaged"):
+        value = data_set.get(keyword)
+        if value is None:
+            return ""
+        return "\\".join(map(_plain, value if isinstance(value, pydicom.multival.MultiValue) else [value]))
+
+
+def _plain(value: object) -> str:
+    """Return a value as text, equal numbers equally: 80 and 80.0 are both "80"."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value).strip()

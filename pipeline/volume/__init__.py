@@ -1,0 +1,1 @@
+"""MR volume to HU volume, on the grid of the CT."""
