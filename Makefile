@@ -61,7 +61,7 @@ soak: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/soak.py --csv build/soak.csv $(ARGS)
 
 sensitivity: $(VENV)/installed $(VENV)/test-tools
-	PYTHONSAFEPATH=1 $(BIN)/python tests/sensitivity/study.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
+	PYTHONSAFEPATH=1 $(BIN)/python tests/studies/sensitivity.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
 
 # README's table of an evaluation in build/$(1), between two comments of its name.
 in_readme = sed -i -e '/^<!-- $(1) -->/,/^<!-- end of $(1) -->/{//!d}' -e '/^<!-- $(1) -->/r build/$(1)/short.md' README.md

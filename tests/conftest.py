@@ -27,8 +27,10 @@ import numpy as np
 import pytest
 import SimpleITK
 
+pytest_plugins = ("tests.support.node", "tests.support.receiver", "tests.support.page")
+
 if TYPE_CHECKING:
-    from tests.postgres import Postgres
+    from tests.support.postgres import Postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SCT_DATA", PROJECT.parent / "shared" / "data")).resolve()
@@ -249,7 +251,7 @@ def orthanc(
 @pytest.fixture(scope="session")
 def postgres() -> "Iterator[Postgres]":
     """A PostgreSQL server of the tests' own, that a test may stop and start."""
-    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("postgres.py"))
+    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).with_name("support") / "postgres.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

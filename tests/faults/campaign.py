@@ -45,7 +45,7 @@ from dicomnode.ledger.ledger import Ledger, database_url
 from dicomnode.node.roles import ROLES
 
 if TYPE_CHECKING:
-    from tests.postgres import Postgres
+    from tests.support.postgres import Postgres
 
 MOMENTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "receive": (
@@ -317,7 +317,7 @@ def _fleet(start: str, folder: Path, ending: ExitStack) -> Fleet:
 
 def _postgres() -> AbstractContextManager[Postgres]:
     """A PostgreSQL server, as the other tests have it. Raises its Missing."""
-    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).parents[1] / "postgres.py")
+    spec = importlib.util.spec_from_file_location("postgres", Path(__file__).parents[1] / "support" / "postgres.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
