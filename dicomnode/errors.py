@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from dicomnode.delivery.storage_scu import Receipt
+    from dicomnode.receipt import Receipt
 
 
 class NodeError(Exception):

@@ -25,17 +25,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from dicomnode.cases.standing import Line, Standing
+    pass
 
 STAGE_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 JOURNEY_BUCKETS_S: Final = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 3600, 14400, 86400)
@@ -339,111 +336,3 @@ def seen(folder: Path, family: str, labels: Sequence[str]) -> set[tuple[str, ...
     families = MultiProcessCollector(None, path=str(folder)).collect()
     samples = [sample for one in families if one.name == family for sample in one.samples]
     return {tuple(sample.labels[label] for label in labels) for sample in samples}
-
-
-@dataclass(frozen=True)
-class Constancy:
-    """The last constancy run of a worker and model, at a Unix time; no deviation where nothing was compared."""
-
-    worker: str
-    model: str
-    at: float
-    passed: bool
-    deviation_hu: float | None
-
-
-@dataclass(frozen=True)
-class Now:
-    """What the ledger and the disk say when ``/metrics`` is asked for.
-
-    `standing` is None while the ledger cannot be read, `workers` are the processes heard from lately by role, and the
-    disk is the one on which the node keeps its files.
-    """
-
-    at: float
-    standing: Standing | None
-    disk_free_bytes: int
-    disk_bytes: int
-    workers: Mapping[str, int] = field(default_factory=dict)
-    constancy: Sequence[Constancy] = ()
-
-
-def exposition(folder: Path, now: Now) -> bytes:
-    """The text of ``/metrics``: what all roles wrote into `folder`, and `now`. Prometheus text format 0.0.4."""
-    folder.mkdir(parents=True, exist_ok=True)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))
-    registry.register(_Gauges(now))
-    return generate_latest(registry)
-
-
-class _Gauges(Collector):
-    """`Now` as gauges."""
-
-    def __init__(self, now: Now) -> None:
-        self._now = now
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """What waits and for how long, the disk, the workers, and the last run of the constancy check."""
-        if self._now.standing is not None:
-            yield from _standing(self._now.standing, self._now.at)
-        yield gauge("disk_free_bytes", "Free bytes where the node keeps its files.", self._now.disk_free_bytes)
-        yield gauge("disk_size_bytes", "Size of the disk where the node keeps its files.", self._now.disk_bytes)
-        workers = labelled("workers_current", "Processes of a role that were heard from lately.", "role")
-        for role, count in sorted(self._now.workers.items()):
-            workers.add_metric([role], count)
-        yield workers
-        yield from _constancy(self._now.constancy)
-
-
-def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    """A gauge of one value."""
-    return GaugeMetricFamily(f"sct_node_{name}", text, value=value)
-
-
-def labelled(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    """A gauge with labels, of no value yet."""
-    return GaugeMetricFamily(f"sct_node_{name}", text, labels=labels)
-
-
-def _standing(standing: Standing, at: float) -> Iterable[GaugeMetricFamily]:
-    """The ledger in numbers, at a Unix time."""
-    jobs = labelled("jobs_current", "Jobs in a state now, by whether they are held.", "state", "held")
-    for (state, held), count in sorted(standing.jobs.items()):
-        jobs.add_metric([state, "yes" if held else "no"], count)
-    yield jobs
-    yield from _lines("queue_length", "How many wait in a queue.", "queue_oldest_seconds", "queue", standing.queues, at)
-    text = "CT series that a destination has not taken yet."
-    yield from _lines(
-        "delivery_waiting_jobs", text, "delivery_waiting_seconds", "destination", standing.destinations, at
-    )
-    if standing.last_instance_at is not None:
-        text = "When the last instance came (Unix time)."
-        yield gauge("last_instance_timestamp_seconds", text, standing.last_instance_at)
-
-
-def _lines(
-    length: str, text: str, oldest: str, label: str, lines: Mapping[str, Line], at: float
-) -> Iterable[GaugeMetricFamily]:
-    """Lengths of queues, and for how long the oldest of each waits; 0 for an empty one."""
-    lengths = labelled(length, text, label)
-    ages = labelled(oldest, "For how long the oldest of them waits.", label)
-    for name, line in sorted(lines.items()):
-        lengths.add_metric([name], line.length)
-        ages.add_metric([name], 0.0 if line.since is None else max(at - line.since, 0.0))
-    yield from (lengths, ages)
-
-
-def _constancy(runs: Sequence[Constancy]) -> Iterable[GaugeMetricFamily]:
-    """Whether and when the last constancy run of each worker and model was good."""
-    both = ("worker", "model")
-    passed = labelled("constancy_passed", "1 when the last constancy run passed, else 0.", *both)
-    last = labelled("constancy_last_run_timestamp_seconds", "When the last constancy run was (Unix time).", *both)
-    text = "Largest difference of a tissue of the phantom from the reference in the last constancy run."
-    deviation = labelled("constancy_deviation_hounsfield", text, *both)
-    for run in runs:
-        passed.add_metric([run.worker, run.model], run.passed)
-        last.add_metric([run.worker, run.model], run.at)
-        if run.deviation_hu is not None:
-            deviation.add_metric([run.worker, run.model], run.deviation_hu)
-    yield from (passed, last, deviation)

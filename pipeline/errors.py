@@ -11,12 +11,6 @@ Anything else that escapes the pipeline is our own fault and is handled as such 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pipeline.findings.findings import Finding
-
 REASONS: dict[str, str] = {
     # The files
     "UNREADABLE": "{name} cannot be read: {detail}",
@@ -83,20 +77,6 @@ class Unsuitable(PipelineError):
     def of(cls, code: str, **fields: object) -> Unsuitable:
         """Return the error of `code`, its sentence filled with `fields` (KeyError when a field is missing)."""
         return cls(code, REASONS[code].format(**fields))
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.sentence}"
-
-
-class Implausible(PipelineError):
-    """A finding rejects the case; `findings` are all of it. `code` is the first such finding's name, in capitals."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__(tuple(findings))
-        self.findings = tuple(findings)
-        failed = [finding for finding in self.findings if finding.verdict == "reject"]
-        self.code = failed[0].name.upper()
-        self.sentence = "; ".join(map(str, failed))
 
     def __str__(self) -> str:
         return f"{self.code}: {self.sentence}"

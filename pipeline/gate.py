@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from pipeline.errors import Implausible
+from pipeline.errors import PipelineError
 from pipeline.findings.findings import Finding
 
 if TYPE_CHECKING:
@@ -69,3 +69,17 @@ def hold_of(
     elif gate == "always_hold":
         reasons.append((ALWAYS_HELD, "every case is held for a person (quality.gate)"))
     return Hold(reasons[0][0], "; ".join(sentence for _, sentence in reasons)) if reasons else None
+
+
+class Implausible(PipelineError):
+    """A finding rejects the case; `findings` are all of it. `code` is the first such finding's name, in capitals."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(tuple(findings))
+        self.findings = tuple(findings)
+        failed = [finding for finding in self.findings if finding.verdict == "reject"]
+        self.code = failed[0].name.upper()
+        self.sentence = "; ".join(map(str, failed))
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.sentence}"

@@ -22,7 +22,7 @@ from pipeline.series.series import Series, read_instance
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
 
 REMEMBERED: Final = 2000
 """Jobs whose facts are kept in memory, those asked for last."""

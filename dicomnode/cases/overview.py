@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from dicomnode.cases.sentences import Tally
 from dicomnode.ledger import resending
+from dicomnode.ledger.database import transaction
+from dicomnode.ledger.rows import DeliveryRow, JobRow
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import DeliveryRow, JobRow, deliveries, jobs, receipts, series
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.tables import deliveries, jobs, receipts, series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import EventRow, JobRow
+    from dicomnode.ledger.rows import EventRow, JobRow
     from dicomnode.spool.spool import Spool
 
 

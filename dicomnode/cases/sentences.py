@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dicomnode.delivery.storage_scu import DUPLICATE
-from dicomnode.ledger.tables import DeliveryRow, JobRow, ReceiptRow
+from dicomnode.ledger.rows import DeliveryRow, JobRow, ReceiptRow
+from dicomnode.receipt import DUPLICATE
 
 
 @dataclass(frozen=True, slots=True)

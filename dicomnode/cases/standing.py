@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from dicomnode.ledger.database import transaction
 from dicomnode.ledger.states import State
 from dicomnode.ledger.tables import deliveries, jobs, notices, proofs, series
-from dicomnode.ledger.transitions import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

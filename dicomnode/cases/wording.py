@@ -12,9 +12,9 @@ from dicomnode.ledger.states import State
 from dicomnode.ledger.uid_conflicts import Conflicts
 
 if TYPE_CHECKING:
-    from dicomnode.delivery.storage_scu import Receipt
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow, ProofRow, Row, SeriesRow
+    from dicomnode.ledger.rows import JobRow, ProofRow, Row, SeriesRow
+    from dicomnode.receipt import Receipt
 
 
 def job(row: JobRow) -> dict[str, Any]:
@@ -99,3 +99,19 @@ def _value(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     return str(value) if isinstance(value, State) else value
+
+
+def span(length: datetime.timedelta) -> str:
+    """A time span as a person says it: `48 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    seconds = max(int(length.total_seconds()), 0)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes < 1:
+        return f"{seconds} s"
+    if hours < 1:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60:02d} min" if days < 1 else f"{days} d {hours % 24} h"
+
+
+def utc(moment: datetime.datetime) -> str:
+    """A moment, in UTC, to the second."""
+    return f"{moment.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"

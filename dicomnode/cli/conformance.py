@@ -26,7 +26,7 @@ from dicomnode.config.load import Config, load
 from dicomnode.config.sections import Commitment
 from dicomnode.dimse.presentation_contexts import SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.reception.storage_scp import STATUS
-from dicomnode.spool.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.spool.instance_file import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pipeline.companions.contours import MOST_POINTS
 from pipeline.companions.kinds import COMPANIONS, CompanionKind
 from pipeline.ct import modules

@@ -29,9 +29,10 @@ from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, load
 from dicomnode.delivery.storage_scu import send
 from dicomnode.errors import LedgerUnreachable, NodeError
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import Fact, State
-from dicomnode.ledger.tables import JobRow
 from pipeline.errors import PipelineError
 from pipeline.phantom.comparison import TissueLikeness, picture, read_ct, tissue_likeness, truth
 from pipeline.phantom.mr_series import write_mr_series

@@ -26,9 +26,9 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
 from dicomnode.config.destination import Destination
-from dicomnode.delivery.storage_scu import outcome
 from dicomnode.dimse.presentation_contexts import VERIFICATION
-from dicomnode.spool.spool import checked_uid
+from dicomnode.receipt import outcome
+from dicomnode.spool.instance_file import checked_uid
 from pipeline.companions.kinds import COMPANIONS
 
 START_TIMEOUT_S: Final = 30.0

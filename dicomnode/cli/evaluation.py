@@ -22,10 +22,10 @@ import numpy as np
 from dicomnode.errors import NodeError
 from models.data.pairs import Pair, read_nifti
 from models.evaluation import dose_report
-from models.evaluation.evaluate import Hu
 from models.evaluation.figures import Album
 from models.evaluation.report import Request, prepare
 from models.measures.dose import PlanSettings, Target, contour_target, inserted, planning_body, sphere_target
+from models.measures.similarity import Hu
 
 PYTHON_VARIABLE: Final = "SCT_DOSE_PYTHON"
 ENVIRONMENT: Final = ".venv-dose"

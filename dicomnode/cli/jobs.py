@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dicomnode.engine.queues import Queues
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
 
     Decide = Callable[[Ledger, Queues, argparse.Namespace], JobRow]
 

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from pydicom.uid import generate_uid
 
+from dicomnode.ledger.database import transaction
+from dicomnode.ledger.rows import ProofRow
 from dicomnode.ledger.states import Fact, State
-from dicomnode.ledger.tables import ProofRow, deliveries, jobs, proofs, receipts
-from dicomnode.ledger.transitions import locked, step, transaction
+from dicomnode.ledger.tables import deliveries, jobs, proofs, receipts
+from dicomnode.ledger.transitions import locked, step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from dicomnode.commitment.push_model import Report
-    from dicomnode.ledger.transitions import Then
+    from dicomnode.ledger.database import Then
 
 _OPEN: Final = proofs.c.ended_at.is_(None)
 _LIVE: Final = (State.SYNTHESIZED, State.DELIVERED)

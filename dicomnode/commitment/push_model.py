@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 from dicomnode import log
 from dicomnode.errors import Damaged, NodeError, NotStorable
-from dicomnode.spool.spool import checked_uid, sop_class_of_intact
+from dicomnode.spool.instance_file import checked_uid, sop_class_of_intact
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

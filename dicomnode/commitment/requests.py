@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from dicomnode.commitment.push_model import Request, Unacceptable
-from dicomnode.ledger.tables import CommitmentRow, commitments
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.database import transaction
+from dicomnode.ledger.rows import CommitmentRow
+from dicomnode.ledger.tables import commitments
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -17,6 +17,7 @@ import itertools
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -38,11 +39,12 @@ from dicomnode.commitment.push_model import (
     request_of,
 )
 from dicomnode.config.destination import Destination
-from dicomnode.delivery.storage_scu import Lost, answer, associated
-from dicomnode.dimse.admission import own_files
+from dicomnode.dimse.admission import matches
+from dicomnode.dimse.client import Lost, answer, associated
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
+from dicomnode.spool.instance_file import source_ae
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +54,8 @@ if TYPE_CHECKING:
 
     from dicomnode.commitment.requests import Commitments
     from dicomnode.config.load import Config
-    from dicomnode.ledger.tables import CommitmentRow
+    from dicomnode.config.peers import Admission
+    from dicomnode.ledger.rows import CommitmentRow
     from dicomnode.spool.spool import Spool
 
 TICK_S: Final = 0.5
@@ -397,3 +400,22 @@ def _status(code: int, comment: str = "") -> Dataset:
     if comment:
         said.ErrorComment = comment[:64]
     return said
+
+
+def may_ask_about(admission: Admission, requestor: str, source: str) -> bool:
+    """Whether an AE may ask for commitment of what `source` sent: its own always, others' as its entry says."""
+    if not admission.callers or requestor.strip() == source.strip():
+        return True
+    entries = [one for one in admission.callers if matches(requestor, one.ae_title)]
+    return any(matches(source, pattern) for one in entries for pattern in one.commits_for)
+
+
+def own_files(admission: Admission, requestor: str, files: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Of files by SOP Instance UID, those that an AE may ask about."""
+    if not admission.callers:
+        return dict(files)
+    kept = {
+        uid: [one for one in all_of_it if may_ask_about(admission, requestor, source_ae(one))]
+        for uid, all_of_it in files.items()
+    }
+    return {uid: own for uid, own in kept.items() if own}

@@ -30,10 +30,11 @@ from pynetdicom.presentation import build_context
 
 from dicomnode import log, metrics
 from dicomnode.commitment.push_model import PUSH_MODEL, REQUEST, WELL_KNOWN_INSTANCE, Unacceptable, action_of, report_of
-from dicomnode.delivery.payload import every_file
-from dicomnode.delivery.storage_scu import Lost, answer, associated, parcel
+from dicomnode.dimse.client import Lost, answer, associated
 from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
+from dicomnode.spool.instance_file import parcel
+from dicomnode.spool.spool import every_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from dicomnode.commitment.proofs import Proofs
     from dicomnode.config.destination import Destination, Proof
     from dicomnode.config.load import Config
-    from dicomnode.ledger.tables import ProofRow
+    from dicomnode.ledger.rows import ProofRow
     from dicomnode.spool.spool import Spool
 
 VISITS_AT_ONCE: Final = 8

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from dicomnode.config.credentials import Secret
 from dicomnode.config.plain import between, checked, required
+from dicomnode.config.sections import Kind
 from dicomnode.config.validation import not_empty, web_address
-from dicomnode.ledger.outbox import Kind
 
 THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 KindName = Literal["hold", "failure", "alarm", "rejection", "constancy"]

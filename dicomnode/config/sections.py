@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
@@ -235,3 +236,13 @@ class Log:
     """How much is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Kind(StrEnum):
+    """What a notice is about; `notify.about` of the configuration says which kinds are sent."""
+
+    HOLD = "hold"
+    FAILURE = "failure"
+    ALARM = "alarm"
+    REJECTION = "rejection"
+    CONSTANCY = "constancy"

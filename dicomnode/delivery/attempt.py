@@ -16,11 +16,11 @@ from dicomnode import log, metrics
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.delivery.payload import load_of
 from dicomnode.delivery.sending import send
-from dicomnode.delivery.storage_scu import parcel
 from dicomnode.engine.queues import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import Event, Trail
+from dicomnode.spool.instance_file import parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from dicomnode.config.destination import Destination
     from dicomnode.config.load import Config
     from dicomnode.delivery.payload import Load
-    from dicomnode.delivery.storage_scu import Receipt
     from dicomnode.engine.queues import Queues
+    from dicomnode.ledger.database import Then
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import DeliveryRow, JobRow
-    from dicomnode.ledger.transitions import Then
+    from dicomnode.ledger.rows import DeliveryRow, JobRow
+    from dicomnode.receipt import Receipt
     from dicomnode.spool.spool import Spool
 
 UNKNOWN_DESTINATION_RETRY_S: Final = 600.0

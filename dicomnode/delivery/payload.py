@@ -22,12 +22,11 @@ from dicomnode import log
 from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from dicomnode.config.destination import Destination
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
     from dicomnode.spool.spool import Spool
     from pipeline.companions.kinds import CompanionKind
 
@@ -96,8 +95,3 @@ class _Told:
 
         case = case_of(self.ledger, self.spool, self.row)
         write_told(self.kind, case, self.ct, into, datetime.datetime.now(datetime.UTC))
-
-
-def every_file(folder: Path) -> Iterable[Path]:
-    """Every object of a job, whoever gets it."""
-    return [*sorted(folder.glob("*.dcm")), *sorted(folder.glob("*/*.dcm"))]

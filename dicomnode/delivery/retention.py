@@ -29,7 +29,7 @@ from dicomnode.security.audit_trail import Event
 if TYPE_CHECKING:
     from dicomnode.config.load import Config
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
     from dicomnode.security.audit_trail import Trail
     from dicomnode.spool.spool import Spool
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dicomnode.delivery import storage_scu, stow_rs
+from dicomnode.dimse import client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from dicomnode.config.destination import Destination
-    from dicomnode.delivery.storage_scu import Receipt
+    from dicomnode.receipt import Receipt
 
 
 def send(
@@ -33,5 +34,5 @@ def reach(destination: Destination, calling_ae: str) -> str:
     if destination.stow is not None:
         stow_rs.reach(destination)
         return f"{destination.where} answers"
-    storage_scu.echo(destination, calling_ae)
+    client.echo(destination, calling_ae)
     return f"{destination.where} answers C-ECHO"

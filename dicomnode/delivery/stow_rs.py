@@ -27,9 +27,12 @@ from requests.adapters import HTTPAdapter
 from dicomnode import metrics
 from dicomnode.config.credentials import read_secret
 from dicomnode.config.destination import Destination, Stow
-from dicomnode.delivery.storage_scu import ACCEPTED, Lost, Parcel, Receipt, concluded, outcome, parcel
+from dicomnode.delivery.storage_scu import concluded
+from dicomnode.dimse.client import Lost
 from dicomnode.errors import ConfigError, Undelivered
+from dicomnode.receipt import ACCEPTED, Receipt, outcome
 from dicomnode.security.tls import client_context
+from dicomnode.spool.instance_file import Parcel, parcel
 
 ALL_STORED: Final = 200
 NAMED: Final = (ALL_STORED, 202, 409)

@@ -21,7 +21,7 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -35,11 +35,8 @@ from dicomnode.dimse.presentation_contexts import SOP_CLASSES, VERIFICATION
 from dicomnode.errors import OutOfResources
 from dicomnode.security.audit_message import Event as Audited
 from dicomnode.security.tls import names_of
-from dicomnode.spool.spool import source_ae
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydicom.uid import UID
     from pynetdicom.association import Association
     from pynetdicom.events import Event
@@ -118,25 +115,6 @@ def right_to(sop_class: UID | str | None) -> Right:
     if sop_class == VERIFICATION:
         return "echo"
     return "store" if sop_class in SOP_CLASSES else "commitment"
-
-
-def may_ask_about(admission: Admission, requestor: str, source: str) -> bool:
-    """Whether an AE may ask for commitment of what `source` sent: its own always, others' as its entry says."""
-    if not admission.callers or requestor.strip() == source.strip():
-        return True
-    entries = [one for one in admission.callers if matches(requestor, one.ae_title)]
-    return any(matches(source, pattern) for one in entries for pattern in one.commits_for)
-
-
-def own_files(admission: Admission, requestor: str, files: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
-    """Of files by SOP Instance UID, those that an AE may ask about."""
-    if not admission.callers:
-        return dict(files)
-    kept = {
-        uid: [one for one in all_of_it if may_ask_about(admission, requestor, source_ae(one))]
-        for uid, all_of_it in files.items()
-    }
-    return {uid: own for uid, own in kept.items() if own}
 
 
 class Door:

@@ -15,7 +15,6 @@ On SQLite there is one machine, and nothing here happens.
 
 from __future__ import annotations
 
-import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,35 +23,16 @@ import sqlalchemy as sa
 
 from dicomnode import log
 from dicomnode.errors import LedgerUnreachable, StillAlive, UnknownHost
+from dicomnode.ledger.database import clock, transaction
 from dicomnode.ledger.tables import arrivals, processes
-from dicomnode.ledger.transitions import clock, transaction
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from dicomnode.config.load import Config
     from dicomnode.engine.queues import Queues
     from dicomnode.ledger.ledger import Ledger
 
 BEAT_S: Final = 5.0
 TAKE_OVER_LOCK: Final = 0x5C7_0DF
 """Number of PostgreSQL's advisory lock: one process at a time takes over."""
-
-ONLY_MACHINE: Final = "node"
-"""What the machine is called on SQLite, whatever it calls itself today."""
-
-
-def name_of(config: Config) -> str:
-    """The name of this machine among those that share the database."""
-    if config.database == "sqlite":
-        return ONLY_MACHINE
-    return config.hosts.name or socket.gethostname()
-
-
-def metrics_folder(config: Config) -> Path:
-    """Where the roles of this machine keep their metrics: a folder of its own where several share `node.data`."""
-    folder = config.node.data / "metrics"
-    return folder if config.database == "sqlite" else folder / name_of(config)
 
 
 @dataclass(frozen=True, slots=True)

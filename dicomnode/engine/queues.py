@@ -19,12 +19,9 @@ Learned by trying, and therefore:
 from __future__ import annotations
 
 import datetime
-import fcntl
-import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from dbos import (
@@ -37,15 +34,12 @@ from dbos import (
 )
 
 from dicomnode import log
-from dicomnode.engine import hosts
-from dicomnode.errors import RoleTaken
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from dicomnode.config.load import Config
+    from dicomnode.ledger.database import Then
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.transitions import Then
 
 NAME: Final = "sct-node"
 VERSION: Final = "1"
@@ -244,53 +238,3 @@ def stop() -> None:
 def _hush() -> None:
     """The engine brings its own console handler; its words go the way of all logs, from warning upward."""
     log.tame("dbos")
-
-
-class Executor:
-    """A stable name in the engine (host/role/n), and the lock that keeps it to one process.
-
-    On SQLite there is one machine, whatever it calls itself today; on PostgreSQL the host's name is part of the id.
-    Raises RoleTaken when another living process has it.
-    """
-
-    def __init__(self, config: Config, role: str, number: int) -> None:
-        host = hosts.name_of(config)
-        self.role = role
-        self.id = f"{host}/{role}/{number}"
-        self.path = lock_file(config, role, number)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _locked(self.path, self.id)
-
-    def touch(self) -> None:
-        """Show by the lock file's time that the process is alive: a probe needs no more than `find -newermt`."""
-        os.utime(self._file)
-
-    def close(self) -> None:
-        """Let the name go."""
-        os.close(self._file)
-
-
-def lock_file(config: Config, role: str, number: int) -> Path:
-    """Where the executor's lock lies; its time says when the process was last alive."""
-    return config.node.data / "run" / f"{hosts.name_of(config)}-{role}-{number}.lock"
-
-
-def touched(config: Config) -> list[tuple[str, float]]:
-    """Role of every process that ever ran on this machine, and when (Unix time) it last touched its lock file."""
-    found = []
-    for path in (config.node.data / "run").glob(f"{hosts.name_of(config)}-*-*.lock"):
-        role, number = path.stem.rsplit("-", 2)[-2:]
-        if number.isdigit():
-            found.append((role, path.stat().st_mtime))
-    return found
-
-
-def _locked(path: Path, name: str) -> int:
-    """An open file descriptor with the exclusive lock; the kernel lets it go when the process ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise RoleTaken(f"{name} runs already on this data folder; stop it, or give this one another number") from error
-    return descriptor

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Final
 from dicomnode.engine.queues import together
 from dicomnode.errors import WrongState
 from dicomnode.ledger import resending
+from dicomnode.ledger.database import transaction
 from dicomnode.ledger.states import State
-from dicomnode.ledger.transitions import transaction
 from dicomnode.ledger.uid_conflicts import Conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicomnode.engine.queues import Queues
+    from dicomnode.ledger.database import Then
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
-    from dicomnode.ledger.transitions import Then
+    from dicomnode.ledger.rows import JobRow
     from dicomnode.ledger.uid_conflicts import Use
 
 DELIVERY_FAILED: Final = "DELIVERY_FAILED"

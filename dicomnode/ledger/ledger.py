@@ -16,50 +16,23 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from psycopg.abc import Buffer
-from psycopg.types.string import StrDumper
 
 from dicomnode import log
-from dicomnode.config.credentials import read_secret
 from dicomnode.errors import NodeError, UnknownJob, WrongState
 from dicomnode.ledger import resending, uid_conflicts
+from dicomnode.ledger.database import Then, connect, database_url, reaching, transaction
+from dicomnode.ledger.rows import DeliveryRow, EventRow, JobRow, Plan, ReceiptRow, SeriesRow, job_key
 from dicomnode.ledger.states import Fact, State
 from dicomnode.ledger.superseding import delivered_by_all, open_job
-from dicomnode.ledger.tables import (
-    DeliveryRow,
-    EventRow,
-    JobRow,
-    Plan,
-    ReceiptRow,
-    SeriesRow,
-    deliveries,
-    events,
-    job_key,
-    jobs,
-    receipts,
-    series,
-)
-from dicomnode.ledger.transitions import Then, ended_for, event, held_for, locked, reaching, release, step, transaction
+from dicomnode.ledger.tables import deliveries, events, jobs, receipts, series
+from dicomnode.ledger.transitions import ended_for, event, held_for, locked, release, step
 
 if TYPE_CHECKING:
     from dicomnode.config.load import Config
-    from dicomnode.delivery.storage_scu import Receipt
+    from dicomnode.receipt import Receipt
 
 Hold = tuple[str, str] | None
 """Reason code and sentence for which a job is held, or None."""
-
-
-def database_url(config: Config) -> str:
-    """SQLAlchemy's URL of the node's one database, ours and the engine's tables, with its password: not to be logged.
-
-    Raises ConfigError when `database_password` names no password.
-    """
-    if config.database == "sqlite":
-        return f"sqlite:///{config.node.data / 'node.sqlite'}"
-    url = sa.make_url("postgresql+psycopg://" + config.database.split("://", 1)[1])
-    if config.database_password is not None:
-        url = url.set(password=read_secret(config.database_password, "database_password"))
-    return url.render_as_string(hide_password=False)
 
 
 def existing(config: Config) -> Ledger:
@@ -67,48 +40,6 @@ def existing(config: Config) -> Ledger:
     if config.database == "sqlite" and not (config.node.data / "node.sqlite").is_file():
         raise NodeError(f"no node has run on {config.node.data} yet; is node.data right?")
     return Ledger(database_url(config))
-
-
-def connect(url: str) -> sa.Engine:
-    """An engine that is durable: SQLite with WAL, synchronous=FULL and patience for locks; PostgreSQL as it is.
-
-    A PostgreSQL server that is cut off is given up after about 20 s, and so is a client that the server hears no more
-    of: else its locks would stay for hours.
-    """
-    if url.startswith("sqlite"):
-        engine = sa.create_engine(url)
-        sa.event.listen(engine, "connect", _durable)
-        return engine
-    engine = sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=_PATIENCE)
-    sa.event.listen(engine, "connect", lambda connection, _: connection.adapters.register_dumper(str, _Plain))
-    return engine
-
-
-class _Plain(StrDumper):
-    """Text as PostgreSQL takes it: without NUL, which a destination's comment may hold, and without half characters."""
-
-    def dump(self, obj: str) -> Buffer | None:
-        """The text in UTF-8."""
-        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode())
-
-
-_PATIENCE: Final = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 "
-    "-c tcp_user_timeout=20000 -c idle_in_transaction_session_timeout=60000",
-}
-"""libpq's and the server's time-outs, in seconds, milliseconds where they begin with tcp_user or end in timeout=."""
-
-
-def _durable(connection: Any, _record: object) -> None:
-    """SQLite pragmas of every new connection; IMMEDIATE lets writers queue instead of failing half-way."""
-    connection.isolation_level = "IMMEDIATE"
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 IGNORED_BY_RULE: Final = "IGNORED_BY_RULE"

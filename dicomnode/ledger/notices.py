@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from dicomnode.ledger.tables import Row, notices
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.database import transaction
+from dicomnode.ledger.rows import Row
+from dicomnode.ledger.tables import notices
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from dicomnode.ledger.outbox import Kind
+    from dicomnode.config.sections import Kind
 
 TOGETHER: Final = 50
 """So many notices are in one message at most."""

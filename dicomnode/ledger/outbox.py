@@ -16,27 +16,17 @@ So nothing is told that did not happen, and nothing is forgotten when its proces
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from dicomnode.config.sections import Kind
 from dicomnode.ledger.states import Fact
 from dicomnode.ledger.tables import notices
 from pipeline.findings.meanings import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class Kind(StrEnum):
-    """What a notice is about; `notify.about` of the configuration says which kinds are sent."""
-
-    HOLD = "hold"
-    FAILURE = "failure"
-    ALARM = "alarm"
-    REJECTION = "rejection"
-    CONSTANCY = "constancy"
 
 
 FAULTS: Final = frozenset(

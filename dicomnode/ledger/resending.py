@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from dicomnode.errors import WrongState
+from dicomnode.ledger.database import Then
+from dicomnode.ledger.rows import DeliveryRow
 from dicomnode.ledger.states import Fact, State
-from dicomnode.ledger.tables import DeliveryRow, deliveries, events, receipts
-from dicomnode.ledger.transitions import Then, locked, step
+from dicomnode.ledger.tables import deliveries, events, receipts
+from dicomnode.ledger.transitions import locked, step
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
 
 Entry = Callable[[str, int], Then]
 """Destination and attempt -> the engine's queue entry."""

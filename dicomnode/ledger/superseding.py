@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from dicomnode.ledger.rows import DeliveryRow, JobRow
 from dicomnode.ledger.states import Fact, State
-from dicomnode.ledger.tables import DeliveryRow, JobRow, deliveries, jobs
+from dicomnode.ledger.tables import deliveries, jobs
 from dicomnode.ledger.transitions import ended_for, event, locked, step
 
 if TYPE_CHECKING:

@@ -6,46 +6,19 @@ But for `transaction`, each function works inside a transaction that its caller 
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dicomnode.errors import LedgerUnreachable, WrongState
+from dicomnode.errors import WrongState
 from dicomnode.ledger import outbox
+from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import TRANSITIONS, Fact, State
-from dicomnode.ledger.tables import JobRow, events, jobs
+from dicomnode.ledger.tables import events, jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-Then = Callable[[sa.Connection], None]
-"""What the engine writes in the same transaction as a fact, usually one queue entry."""
-
-
-@contextlib.contextmanager
-def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """All or nothing; a database that does not answer is LedgerUnreachable."""
-    with reaching(), engine.begin() as connection:
-        yield connection
-
-
-@contextlib.contextmanager
-def reaching() -> Iterator[None]:
-    """A database that does not answer is LedgerUnreachable."""
-    try:
-        yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-        raise LedgerUnreachable(f"the database does not answer: {error.__cause__ or error}") from error
-
-
-def clock(connection: sa.Connection) -> float:
-    """Unix time by the database's clock, which is one for all machines."""
-    if connection.dialect.name == "sqlite":
-        return time.time()
-    return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
+    from collections.abc import Mapping
 
 
 def step(

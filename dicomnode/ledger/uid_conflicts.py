@@ -21,10 +21,12 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from dicomnode.errors import WrongState
+from dicomnode.ledger.database import Then, transaction
+from dicomnode.ledger.rows import ConflictRow, JobRow, job_key
 from dicomnode.ledger.states import Fact, State
 from dicomnode.ledger.superseding import delivered_by_all, open_job
-from dicomnode.ledger.tables import ConflictRow, JobRow, conflicts, instances, job_key, jobs, series
-from dicomnode.ledger.transitions import Then, held_for, locked, release, step, transaction
+from dicomnode.ledger.tables import conflicts, instances, jobs, series
+from dicomnode.ledger.transitions import held_for, locked, release, step
 
 Use = Literal["first", "last"]
 """Which of several contents of a SOP Instance UID is used: what came first, or what came last."""

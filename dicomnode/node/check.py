@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from dicomnode.config.rules import models_of, unreachable
 from dicomnode.delivery.sending import reach
 from dicomnode.errors import NodeError
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.notify import channels, mail
 from dicomnode.security import tls
 from dicomnode.security.certificates import when_it_ends

@@ -28,9 +28,10 @@ from dicomnode.config.load import Config
 from dicomnode.config.rules import models_of
 from dicomnode.engine import hosts
 from dicomnode.engine import queues as engine
+from dicomnode.engine.executor import Executor, metrics_folder, name_of
 from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError
-from dicomnode.ledger.ledger import Ledger, connect, database_url
-from dicomnode.ledger.transitions import reaching
+from dicomnode.ledger.database import connect, database_url, reaching
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.security import tls
 from dicomnode.security.audit_trail import Event, Trail
 from dicomnode.spool.spool import Spool
@@ -55,7 +56,7 @@ def ready(config: Config) -> Ledger:
     _models_found(config)
     ledger = Ledger(database_url(config))
     try:
-        with _alone(run_folder(config) / f"{hosts.name_of(config)}-ready.lock"), reaching():
+        with _alone(run_folder(config) / f"{name_of(config)}-ready.lock"), reaching():
             ledger.create()
             engine.prepare(ledger)
     except NodeError:
@@ -108,8 +109,8 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     if supervised:
         threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     tls.check(config)
-    executor = engine.Executor(config, role, number)
-    metrics.keep_in(hosts.metrics_folder(config), name)
+    executor = Executor(config, role, number)
+    metrics.keep_in(metrics_folder(config), name)
     metrics.begin(role, [one.name for one in config.destinations])
     log.event("role started", pid=os.getpid())
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
@@ -158,7 +159,7 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _open(config: Config, executor: engine.Executor, stop: threading.Event) -> Ledger | None:
+def _open(config: Config, executor: Executor, stop: threading.Event) -> Ledger | None:
     """The ledger, waiting for its database as long as it takes; None when stopped meanwhile."""
     while not stop.is_set():
         try:
@@ -170,7 +171,7 @@ def _open(config: Config, executor: engine.Executor, stop: threading.Event) -> L
     return None
 
 
-def _receive(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
+def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
     from dicomnode.commitment.proofs import Proofs
     from dicomnode.commitment.requests import Commitments
     from dicomnode.commitment.scp import Provider
@@ -206,7 +207,7 @@ def _receive(config: Config, executor: engine.Executor, stop: threading.Event) -
     receiver.stop(GRACE_S / 2)
 
 
-def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
+def _synthesize(config: Config, executor: Executor, stop: threading.Event) -> None:
     from dicomnode.quality.constancy import Daily
     from dicomnode.synthesis.attempt import Conversions
 
@@ -225,7 +226,7 @@ def _synthesize(config: Config, executor: engine.Executor, stop: threading.Event
     daily.stop()
 
 
-def _deliver(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
+def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     from dicomnode.commitment.proofs import Proofs
     from dicomnode.commitment.scu import Asking
     from dicomnode.delivery.attempt import Deliveries
@@ -256,7 +257,7 @@ def check_page(config: Config) -> None:
     check_reachable(config)
 
 
-def _web(config: Config, executor: engine.Executor, stop: threading.Event) -> None:
+def _web(config: Config, executor: Executor, stop: threading.Event) -> None:
     from dicomnode.web import app
 
     check_page(config)
@@ -264,7 +265,7 @@ def _web(config: Config, executor: engine.Executor, stop: threading.Event) -> No
         app.serve(config)
 
 
-_BODIES: Final[dict[str, Callable[[Config, engine.Executor, threading.Event], None]]] = {
+_BODIES: Final[dict[str, Callable[[Config, Executor, threading.Event], None]]] = {
     "receive": _receive,
     "synthesize": _synthesize,
     "deliver": _deliver,
@@ -272,23 +273,21 @@ _BODIES: Final[dict[str, Callable[[Config, engine.Executor, threading.Event], No
 }
 
 
-def _receivers(config: Config, ledger: Ledger, executor: engine.Executor) -> Receivers:
+def _receivers(config: Config, ledger: Ledger, executor: Executor) -> Receivers:
     """The other receivers on the database; on SQLite there is none."""
     from dicomnode.reception.other_receivers import NoOther, Others
 
     return NoOther() if config.database == "sqlite" else Others(ledger.engine, executor.id, config.hosts.dead_after_s)
 
 
-def _among_others(
-    config: Config, ledger: Ledger, queues: engine.Queues, executor: engine.Executor
-) -> Callable[[], None]:
+def _among_others(config: Config, ledger: Ledger, queues: engine.Queues, executor: Executor) -> Callable[[], None]:
     """What a worker does about other machines at each tick; on SQLite nothing."""
     if config.database == "sqlite":
         return lambda: None
     return hosts.Hosts(ledger, queues, config.hosts.dead_after_s, executor.id).tick
 
 
-def _each_tick(executor: engine.Executor, stop: threading.Event, *works: Callable[[], object]) -> None:
+def _each_tick(executor: Executor, stop: threading.Event, *works: Callable[[], object]) -> None:
     """Say that the role is alive and do its works, about every second, until stopped; a failure is logged."""
     while not stop.wait(TICK_S):
         _alive(executor)
@@ -302,7 +301,7 @@ def _each_tick(executor: engine.Executor, stop: threading.Event, *works: Callabl
                 log.LOGGER.exception("tick failed, tried again")
 
 
-def _alive(executor: engine.Executor) -> None:
+def _alive(executor: Executor) -> None:
     """For `/healthz`, and for probes that look at the lock file's time."""
     metrics.tick(executor.role)
     executor.touch()

@@ -22,13 +22,13 @@ from typing import Final
 from dicomnode import log, metrics
 from dicomnode.config import load as configuration
 from dicomnode.config.load import Config
-from dicomnode.engine import hosts, queues
+from dicomnode.config.sections import Kind
+from dicomnode.engine import executor, queues
 from dicomnode.engine.executor import Pulse
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
 from dicomnode.ledger import outbox
-from dicomnode.ledger.ledger import Ledger, database_url
-from dicomnode.ledger.outbox import Kind
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.database import database_url, transaction
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.node.roles import GRACE_S, ROLES, check_page, ready, run_folder
 from dicomnode.security import tls
 from dicomnode.security.audit_trail import Event, Trail
@@ -62,12 +62,12 @@ def serve(config: Config) -> None:
     stop = _stop_requested()
     run_folder(config)
     check_page(config)
-    lock = queues.Executor(config, "serve", 0)
+    lock = executor.Executor(config, "serve", 0)
     ready(config).close()
     wait_for_orphans(config)
     check_ports(config)
     tls.check(config)
-    metrics.keep_in(hosts.metrics_folder(config), "serve")
+    metrics.keep_in(executor.metrics_folder(config), "serve")
     metrics.begin("serve", ())
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
@@ -108,7 +108,7 @@ def wait_for_orphans(config: Config) -> None:
 def _free(config: Config, role: str, number: int, deadline: float) -> bool:
     """Whether no process has the role. Raises RoleTaken when one has it beyond the deadline."""
     try:
-        queues.Executor(config, role, number).close()
+        executor.Executor(config, role, number).close()
     except RoleTaken:
         if time.monotonic() > deadline:
             raise
@@ -151,7 +151,7 @@ def _try_port(bind: str, port: int) -> None:
 
 def _serving_file(config: Config) -> Path:
     """The configuration as this run of the node uses it, whatever happens to the file it came from."""
-    path = run_folder(config) / f"{hosts.name_of(config)}-serving.yaml"
+    path = run_folder(config) / f"{executor.name_of(config)}-serving.yaml"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(configuration.dump(config))
@@ -163,7 +163,7 @@ def _started(role: str, number: int, config: Config, config_path: Path) -> Child
     command = [sys.executable, "-m", "dicomnode.cli.main", role, "--config", str(config_path), "--supervised"]
     if role == "synthesize":
         command += ["--number", str(number)]
-    pulse = Pulse(queues.lock_file(config, role, number))
+    pulse = Pulse(executor.lock_file(config, role, number))
     return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE), pulse)  # noqa: S603, our own command
 
 

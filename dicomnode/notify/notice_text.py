@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dicomnode import reason_codes
-from dicomnode.ledger.outbox import Kind
+from dicomnode.config.sections import Kind
 from pipeline.errors import REASONS
 from pipeline.findings.meanings import MEANINGS
 

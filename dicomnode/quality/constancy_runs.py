@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from dicomnode.ledger.outbox import Kind, put
-from dicomnode.ledger.tables import Row, constancy
-from dicomnode.ledger.transitions import transaction
+from dicomnode.config.sections import Kind
+from dicomnode.ledger.database import transaction
+from dicomnode.ledger.outbox import put
+from dicomnode.ledger.rows import Row
+from dicomnode.ledger.tables import constancy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,7 @@ from dicomnode.quality import constancy_runs
 
 if TYPE_CHECKING:
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import DeliveryRow, EventRow, JobRow
+    from dicomnode.ledger.rows import DeliveryRow, EventRow, JobRow
     from dicomnode.quality.constancy_runs import ConstancyRow
     from dicomnode.spool.spool import Spool
 

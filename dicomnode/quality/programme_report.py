@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from dicomnode.cases.wording import utc
 from dicomnode.quality import plots
-from dicomnode.web.rendering import utc
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.case_report import UNITS, number
 from pipeline.report.pdf import BAD, LABEL, TITLE, facts, gap, heading, pdf, picture, say, table

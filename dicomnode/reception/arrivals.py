@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dicomnode.reception.settle import Arrival
+from dicomnode.spool.spool import Arrival
 
 
 class Link(Protocol):

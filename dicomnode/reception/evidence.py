@@ -69,7 +69,7 @@ class Evidence:
         damaged = any(files.headers[path.name] is None for path in paths)
         if damaged or not stack_complete(series, settings.volume, settings.stack):
             return "unknown"
-        return "whole" if announced(series) is None else "announced"
+        return "whole" if announced(series.instances) is None else "announced"
 
     def _requested(self, series: Series, stack: Stack) -> Stack:
         """The same in the light of storage commitment requests (PS3.4 J.3.2).

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from dicomnode import log, metrics
 from dicomnode.commitment.requests import Commitments
 from dicomnode.errors import LedgerUnreachable
+from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State
 from dicomnode.ledger.superseding import SUPERSEDED
-from dicomnode.ledger.tables import Plan
 from dicomnode.ledger.uid_conflicts import CODE, NAMED, Conflicts, names_of
 from dicomnode.reception.evidence import Evidence
 from dicomnode.reception.other_receivers import NoOther
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from dicomnode.config.rules import Decision
     from dicomnode.engine.queues import Queues
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
     from dicomnode.reception.other_receivers import Receivers
-    from dicomnode.reception.settle import Arrival, Reason, Stack
+    from dicomnode.reception.settle import Reason, Stack
     from dicomnode.reception.storage_scp import Receiver
-    from dicomnode.spool.spool import Spool
+    from dicomnode.spool.spool import Arrival, Spool
 
 
 class Intake:

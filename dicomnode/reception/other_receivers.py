@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from dicomnode.engine import hosts
+from dicomnode.ledger.database import clock, transaction
 from dicomnode.ledger.tables import arrivals as table
 from dicomnode.ledger.tables import processes
-from dicomnode.ledger.transitions import clock, transaction
-from dicomnode.reception.settle import Arrival
+from dicomnode.spool.spool import Arrival
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

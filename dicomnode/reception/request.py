@@ -13,7 +13,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from dicomnode.dimse.messages import DataSet
 from dicomnode.errors import NotStorable
-from dicomnode.spool.spool import Incoming, checked_uid
+from dicomnode.spool.instance_file import Incoming, checked_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -25,6 +25,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dicomnode.spool.spool import Arrival
+
 Reason = Literal["announced", "complete", "pieces", "quiet"]
 
 Stack = Literal["unknown", "whole", "announced"]
@@ -35,33 +37,6 @@ LINGER_S: Final = 2.0
 
 PAUSE_FACTOR: Final = 4.0
 """A silence so many times as long as the longest pause so far is the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """What is known of one series in the spool that has not been handed over yet.
-
-    Attributes: `series_uid`; `sop_uids` (the instances that came since it was last handed over; the spool lists all of
-    them); `calling_ae` (the last sender's AE title, empty if unknown); `first_at` and `last_at` (seconds of
-    `time.monotonic`, so that a step of the clock splits no series); `open_associations` (those that brought an instance
-    of it and are neither released nor aborted nor lost); `associations` (how many have brought it in all; 0 for one
-    found on disk); `interrupted` (one ended without a release, and none has begun to bring it after that); `pause_s`
-    (the longest silence before another piece of it began; 0: it came in one piece); `awaited_since` (when an open
-    association brought its last instance, one that was there already included; None when every open one has gone on to
-    another series).
-    """
-
-    series_uid: str
-    sop_uids: frozenset[str]
-    calling_ae: str
-    first_at: float
-    last_at: float
-    open_associations: int
-    associations: int
-    interrupted: bool = False
-    pause_s: float = 0.0
-    awaited_since: float | None = None
-    begun_at: float | None = None
 
 
 def together(own: Arrival, others: Sequence[Arrival]) -> Arrival:

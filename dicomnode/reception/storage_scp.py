@@ -34,7 +34,7 @@ from dicomnode.errors import NodeError, NotStorable, OutOfResources, TooLarge
 from dicomnode.reception.arrivals import Arrivals
 from dicomnode.reception.request import Mismatched, calling_ae, incoming_of, store_request
 from dicomnode.reception.transfer_audit import Tally
-from dicomnode.spool.spool import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.spool.instance_file import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
     import queue
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.config.sections import Node, Receive
-    from dicomnode.reception.settle import Arrival
     from dicomnode.security.audit_trail import Trail
-    from dicomnode.spool.spool import Spool, Stored
+    from dicomnode.spool.spool import Arrival, Spool, Stored
 
 STATUS: Final[dict[type[NodeError], int]] = {
     OutOfResources: 0xA700,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.security.audit_trail import Trail
-    from dicomnode.spool.spool import Incoming
+    from dicomnode.spool.instance_file import Incoming
 
 
 @dataclass

@@ -31,81 +31,17 @@ import weakref
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from dicomnode.errors import NotStorable, OutOfResources
+from dicomnode.spool.instance_file import _PREAMBLE, _UID, Incoming, _element, checked_uid, source_ae
 
-from dicomnode.errors import Damaged, NotStorable, OutOfResources
-from dicomnode.reception.settle import Arrival
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-IMPLEMENTATION_CLASS_UID: Final = "2.25.167002375628855213724802636761998151049"
-IMPLEMENTATION_VERSION_NAME: Final = "SCT-NODE"
-"""Who made the files and speaks on the network (PS3.7 D.3.3.2); the UID is a UUID of ours (PS3.5 B.2)."""
 
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _JOB: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_PREAMBLE: Final = b"\0" * 128 + b"DICM"
-_DIGEST_BYTES: Final = 32
 _PROMISED: Final = ".promised"
-
-
-def checked_uid(uid: str, what: str) -> str:
-    """The UID without padding, safe as a file name: digits and dots, at most 64 (PS3.5 9.1; leading zeros tolerated).
-
-    `what` names it in the complaint. Raises NotStorable.
-    """
-    plain = uid.strip(" \0")
-    if len(plain) > 64 or not _UID.fullmatch(plain):
-        raise NotStorable(f"{what} is no valid UID")
-    return plain
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """One instance as a C-STORE request brings it (PS3.7 9.1.1.1), its data set encoded and untouched.
-
-    `study_uid` and `patient_id` are as they came, for the audit trail alone.
-    """
-
-    series_uid: str
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    calling_ae: str
-    dataset: bytes
-    study_uid: str = ""
-    patient_id: str = ""
-
-    def file_head(self) -> bytes:
-        """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
-
-        Its last element, Private Information (0002,0102), ends with the SHA-256 of all other bytes of the file.
-        """
-        elements = b"".join(
-            (
-                _element(0x0001, b"OB", b"\x00\x01"),
-                _element(0x0002, b"UI", self.sop_class_uid.encode("ascii")),
-                _element(0x0003, b"UI", self.sop_instance_uid.encode("ascii")),
-                _element(0x0010, b"UI", self.transfer_syntax_uid.encode("ascii")),
-                _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-                _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-                _element(0x0016, b"AE", self.calling_ae.encode("ascii", "replace")[:16]),
-                _element(0x0100, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-                _element(0x0102, b"OB", bytes(_DIGEST_BYTES)),
-            )
-        )
-        head = _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements[:-_DIGEST_BYTES]
-        digest = hashlib.sha256(head)
-        digest.update(self.dataset)
-        return head + digest.digest()
-
-
-def _element(number: int, vr: bytes, value: bytes) -> bytes:
-    """Element (0002,number) in explicit VR little endian (PS3.5 7.1.2), padded to even length."""
-    padded = value + (b"\0" if vr in (b"UI", b"OB") else b" ") * (len(value) % 2)
-    length = struct.pack("<HI", 0, len(padded)) if vr == b"OB" else struct.pack("<H", len(padded))
-    return struct.pack("<HH", 0x0002, number) + vr + length + padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,34 +343,9 @@ def _dicom_files(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.glob("*.dcm")))
 
 
-def source_ae(path: Path) -> str:
-    """Source Application Entity Title (0002,0016) of a stored file, empty if it is not there."""
-    try:
-        meta = read_file_meta_info(path)
-    except (InvalidDicomError, OSError, EOFError, struct.error):
-        return ""
-    return str(meta.get("SourceApplicationEntityTitle", "")).strip()
-
-
 def _changed_at(folder: Path) -> float:
     """When an entry of a folder last changed (Unix time)."""
     return folder.stat().st_mtime
-
-
-def sop_class_of_intact(path: Path) -> str:
-    """The SOP Class UID of a stored file, after the file was read again and has the digest of when it was written.
-
-    Raises Damaged when it has not, OSError when it cannot be read.
-    """
-    with path.open("rb") as file:
-        head = file.read(len(_PREAMBLE) + 12)
-        head += file.read(int.from_bytes(head[-4:], "little"))
-        digest = hashlib.sha256(head[:-_DIGEST_BYTES])
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if digest.digest() != head[-_DIGEST_BYTES:]:
-        raise Damaged(f"the bytes of {path.name} are no longer those that were written")
-    return str(read_file_meta_info(path).MediaStorageSOPClassUID)
 
 
 def _holds(path: Path, incoming: Incoming) -> bool:
@@ -482,3 +393,35 @@ def _rename_once(part: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is known of one series in the spool that has not been handed over yet.
+
+    Attributes: `series_uid`; `sop_uids` (the instances that came since it was last handed over; the spool lists all of
+    them); `calling_ae` (the last sender's AE title, empty if unknown); `first_at` and `last_at` (seconds of
+    `time.monotonic`, so that a step of the clock splits no series); `open_associations` (those that brought an instance
+    of it and are neither released nor aborted nor lost); `associations` (how many have brought it in all; 0 for one
+    found on disk); `interrupted` (one ended without a release, and none has begun to bring it after that); `pause_s`
+    (the longest silence before another piece of it began; 0: it came in one piece); `awaited_since` (when an open
+    association brought its last instance, one that was there already included; None when every open one has gone on to
+    another series).
+    """
+
+    series_uid: str
+    sop_uids: frozenset[str]
+    calling_ae: str
+    first_at: float
+    last_at: float
+    open_associations: int
+    associations: int
+    interrupted: bool = False
+    pause_s: float = 0.0
+    awaited_since: float | None = None
+    begun_at: float | None = None
+
+
+def every_file(folder: Path) -> Iterable[Path]:
+    """Every object of a job, whoever gets it."""
+    return [*sorted(folder.glob("*.dcm")), *sorted(folder.glob("*/*.dcm"))]

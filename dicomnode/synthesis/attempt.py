@@ -31,7 +31,7 @@ from dicomnode.cases.result import REPORT
 from dicomnode.config.load import AS_CONFIGURED
 from dicomnode.config.rules import settings_of
 from dicomnode.config.settings import Settings
-from dicomnode.engine import hosts
+from dicomnode.engine import executor
 from dicomnode.engine.executor import AtWork
 from dicomnode.engine.queues import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
@@ -41,8 +41,9 @@ from dicomnode.synthesis.last_case import Cases, judged
 from models.inference.card import BadCard, UnknownModel, find
 from models.inference.weights import Model, WrongDigest, load_model
 from pipeline.convert import Options, Result, convert
-from pipeline.errors import Implausible, Unsuitable
+from pipeline.errors import Unsuitable
 from pipeline.findings.findings import Limits, limits_of
+from pipeline.gate import Implausible
 from pipeline.preflight.profile import Profile, load_profile
 from pipeline.series.series import Series, read_instance
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from dicomnode.config.load import Config
     from dicomnode.engine.queues import Queues
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
     from dicomnode.spool.spool import Spool
     from pipeline.companions.kinds import CompanionKind
 
@@ -137,7 +138,7 @@ class Conversions:
         self._ledger = ledger
         self._queues = queues
         self._spool = spool
-        self._cases = Cases(hosts.metrics_folder(config))
+        self._cases = Cases(executor.metrics_folder(config))
         self._models: dict[tuple[str, str], Model] = {}
         self._at_work: AtWork[JobRow] = AtWork()
         self._alone = threading.Lock()

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from dicomnode.ledger.database import transaction
 from dicomnode.ledger.states import State
 from dicomnode.ledger.tables import histograms, jobs
-from dicomnode.ledger.transitions import transaction
 
 KEPT: Final = 20_000
 """Rows of the table; the oldest beyond it go. A row takes about a kilobyte."""

@@ -31,7 +31,8 @@ from dicomnode import log, metrics
 from dicomnode.cases.files import Known
 from dicomnode.config.load import Config
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.web import buttons, case, case_list, health, help_page, middleware, server, sign_in, system
 from dicomnode.web.rendering import Pages, pages_of
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
 
 REFRESH_S: Final = 5
 

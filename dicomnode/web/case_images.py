@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
 
 MOST_WAITING: Final = 8
 """Who comes later is told to ask again: a volume takes seconds."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dicomnode.cases.files import Known
     from dicomnode.cases.overview import Way
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow, SeriesRow
+    from dicomnode.ledger.rows import JobRow, SeriesRow
 
 SHOWN: Final = 200
 """Cases on the page; the command line lists all."""

@@ -9,14 +9,21 @@ Nobody signs in here, nothing can be changed, and no answer names a patient, a j
 can reach it: by default this machine alone.
 """
 
+from __future__ import annotations
+
 import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -26,11 +33,16 @@ from starlette.routing import Route
 from dicomnode import metrics
 from dicomnode.cases.standing import standing
 from dicomnode.config.load import Config
-from dicomnode.engine import hosts, queues
+from dicomnode.engine import hosts
+from dicomnode.engine.executor import metrics_folder, touched
 from dicomnode.errors import LedgerUnreachable
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.quality import constancy_runs as constancy_ledger
 from dicomnode.web.middleware import SecurityHeaders
+
+if TYPE_CHECKING:
+    from dicomnode.cases.standing import Line, Standing
 
 ROLES: Final = ("receive", "synthesize", "deliver")
 """Roles that must have been heard from for the node to be ready."""
@@ -62,7 +74,7 @@ def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
     """
     checks = {"ledger": _ledger_check(ledger), "disk": _disk_check(config)}
     if config.database == "sqlite":
-        silent_s = {name: now - at for name, at in metrics.last_ticks(hosts.metrics_folder(config)).items()}
+        silent_s = {name: now - at for name, at in metrics.last_ticks(metrics_folder(config)).items()}
         return checks | role_checks((name.rstrip("0123456789-"), silence_s) for name, silence_s in silent_s.items())
     try:
         return checks | role_checks((one.role, one.silent_s) for one in hosts.known(ledger.engine))
@@ -115,24 +127,24 @@ def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
 def _metrics(request: Request) -> Response:
     """GET /metrics; without what the ledger says while that cannot be read."""
     watched = _watched(request)
-    text = metrics.exposition(hosts.metrics_folder(watched.config), now(watched.config, watched.ledger, time.time()))
+    text = exposition(metrics_folder(watched.config), now(watched.config, watched.ledger, time.time()))
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def now(config: Config, ledger: Ledger, at: float) -> metrics.Now:
+def now(config: Config, ledger: Ledger, at: float) -> Now:
     """What ledger, disk and processes say at a Unix time."""
     free, size = disk_free_bytes(config), disk_bytes(config)
     try:
         counted, runs = standing(ledger.engine), constancy_runs(ledger)
-        return metrics.Now(at, counted, free, size, workers(config, ledger, at), runs)
+        return Now(at, counted, free, size, workers(config, ledger, at), runs)
     except LedgerUnreachable:
-        return metrics.Now(at, None, free, size)
+        return Now(at, None, free, size)
 
 
-def constancy_runs(ledger: Ledger) -> list[metrics.Constancy]:
+def constancy_runs(ledger: Ledger) -> list[Constancy]:
     """The last constancy run of each worker and model. Raises LedgerUnreachable."""
     return [
-        metrics.Constancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
+        Constancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
         for row in constancy_ledger.latest(ledger.engine)
     ]
 
@@ -148,7 +160,7 @@ def workers(config: Config, ledger: Ledger, at: float) -> dict[str, int]:
     Raises LedgerUnreachable.
     """
     if config.database == "sqlite":
-        heard = [(role, at - ticked) for role, ticked in queues.touched(config)]
+        heard = [(role, at - ticked) for role, ticked in touched(config)]
     else:
         heard = [(one.role, one.silent_s) for one in hosts.known(ledger.engine)]
     counts = Counter(role for role, silence_s in heard if silence_s < SILENT_S)
@@ -172,3 +184,111 @@ def _watched(request: Request) -> Watched:
     """What `app` put into the application's state."""
     watched: Watched = request.app.state.watched
     return watched
+
+
+@dataclass(frozen=True)
+class Constancy:
+    """The last constancy run of a worker and model, at a Unix time; no deviation where nothing was compared."""
+
+    worker: str
+    model: str
+    at: float
+    passed: bool
+    deviation_hu: float | None
+
+
+@dataclass(frozen=True)
+class Now:
+    """What the ledger and the disk say when ``/metrics`` is asked for.
+
+    `standing` is None while the ledger cannot be read, `workers` are the processes heard from lately by role, and the
+    disk is the one on which the node keeps its files.
+    """
+
+    at: float
+    standing: Standing | None
+    disk_free_bytes: int
+    disk_bytes: int
+    workers: Mapping[str, int] = field(default_factory=dict)
+    constancy: Sequence[Constancy] = ()
+
+
+def exposition(folder: Path, now: Now) -> bytes:
+    """The text of ``/metrics``: what all roles wrote into `folder`, and `now`. Prometheus text format 0.0.4."""
+    folder.mkdir(parents=True, exist_ok=True)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))
+    registry.register(_Gauges(now))
+    return generate_latest(registry)
+
+
+class _Gauges(Collector):
+    """`Now` as gauges."""
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """What waits and for how long, the disk, the workers, and the last run of the constancy check."""
+        if self._now.standing is not None:
+            yield from _standing(self._now.standing, self._now.at)
+        yield gauge("disk_free_bytes", "Free bytes where the node keeps its files.", self._now.disk_free_bytes)
+        yield gauge("disk_size_bytes", "Size of the disk where the node keeps its files.", self._now.disk_bytes)
+        workers = labelled("workers_current", "Processes of a role that were heard from lately.", "role")
+        for role, count in sorted(self._now.workers.items()):
+            workers.add_metric([role], count)
+        yield workers
+        yield from _constancy(self._now.constancy)
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """A gauge of one value."""
+    return GaugeMetricFamily(f"sct_node_{name}", text, value=value)
+
+
+def labelled(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """A gauge with labels, of no value yet."""
+    return GaugeMetricFamily(f"sct_node_{name}", text, labels=labels)
+
+
+def _standing(standing: Standing, at: float) -> Iterable[GaugeMetricFamily]:
+    """The ledger in numbers, at a Unix time."""
+    jobs = labelled("jobs_current", "Jobs in a state now, by whether they are held.", "state", "held")
+    for (state, held), count in sorted(standing.jobs.items()):
+        jobs.add_metric([state, "yes" if held else "no"], count)
+    yield jobs
+    yield from _lines("queue_length", "How many wait in a queue.", "queue_oldest_seconds", "queue", standing.queues, at)
+    text = "CT series that a destination has not taken yet."
+    yield from _lines(
+        "delivery_waiting_jobs", text, "delivery_waiting_seconds", "destination", standing.destinations, at
+    )
+    if standing.last_instance_at is not None:
+        text = "When the last instance came (Unix time)."
+        yield gauge("last_instance_timestamp_seconds", text, standing.last_instance_at)
+
+
+def _lines(
+    length: str, text: str, oldest: str, label: str, lines: Mapping[str, Line], at: float
+) -> Iterable[GaugeMetricFamily]:
+    """Lengths of queues, and for how long the oldest of each waits; 0 for an empty one."""
+    lengths = labelled(length, text, label)
+    ages = labelled(oldest, "For how long the oldest of them waits.", label)
+    for name, line in sorted(lines.items()):
+        lengths.add_metric([name], line.length)
+        ages.add_metric([name], 0.0 if line.since is None else max(at - line.since, 0.0))
+    yield from (lengths, ages)
+
+
+def _constancy(runs: Sequence[Constancy]) -> Iterable[GaugeMetricFamily]:
+    """Whether and when the last constancy run of each worker and model was good."""
+    both = ("worker", "model")
+    passed = labelled("constancy_passed", "1 when the last constancy run passed, else 0.", *both)
+    last = labelled("constancy_last_run_timestamp_seconds", "When the last constancy run was (Unix time).", *both)
+    text = "Largest difference of a tissue of the phantom from the reference in the last constancy run."
+    deviation = labelled("constancy_deviation_hounsfield", text, *both)
+    for run in runs:
+        passed.add_metric([run.worker, run.model], run.passed)
+        last.add_metric([run.worker, run.model], run.at)
+        if run.deviation_hu is not None:
+            deviation.add_metric([run.worker, run.model], run.deviation_hu)
+    yield from (passed, last, deviation)

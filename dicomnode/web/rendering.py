@@ -17,6 +17,8 @@ import markupsafe
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from dicomnode.cases.wording import span, utc
+
 if TYPE_CHECKING:
     from dicomnode.config.load import Config
 
@@ -72,19 +74,3 @@ def ticks(text: str) -> markupsafe.Markup:
     parts = [markupsafe.escape(part) for part in str(_shown(text)).split("`")]
     marked = [markupsafe.Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)]
     return markupsafe.Markup("").join(marked)
-
-
-def span(length: datetime.timedelta) -> str:
-    """A time span as a person says it: `48 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    seconds = max(int(length.total_seconds()), 0)
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes < 1:
-        return f"{seconds} s"
-    if hours < 1:
-        return f"{minutes} min"
-    return f"{hours} h {minutes % 60:02d} min" if days < 1 else f"{days} d {hours % 24} h"
-
-
-def utc(moment: datetime.datetime) -> str:
-    """A moment, in UTC, to the second."""
-    return f"{moment.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"

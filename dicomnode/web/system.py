@@ -28,7 +28,7 @@ from dicomnode.cases import overview
 from dicomnode.cases.standing import Line, Standing, standing
 from dicomnode.config.rules import models_of
 from dicomnode.delivery.sending import reach
-from dicomnode.engine import hosts
+from dicomnode.engine import executor, hosts
 from dicomnode.errors import NodeError
 from dicomnode.quality import constancy_runs
 from dicomnode.web import health
@@ -160,7 +160,7 @@ def routes() -> list[Route]:
 def workers(config: Config, ledger: Ledger, now: float) -> list[Worker]:
     """The processes of this machine, or on PostgreSQL of all machines, by name; `now` is Unix time in seconds."""
     if config.database == "sqlite":
-        ticks = metrics.last_ticks(hosts.metrics_folder(config))
+        ticks = metrics.last_ticks(executor.metrics_folder(config))
         return [Worker(name, max(now - at, 0.0)) for name, at in sorted(ticks.items())]
     return [Worker(one.executor, one.silent_s) for one in hosts.known(ledger.engine)]
 

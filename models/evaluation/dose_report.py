@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.data.pairs import Pair
-from models.evaluation.evaluate import Hu
 from models.evaluation.statistics import summary
 from models.measures.dose import Dose, PlanSettings, Target, dose_measures, dvh_curve, inserted
 from models.measures.path_length import RAYS, compare_paths, gantry_angles, path_lengths_mm
+from models.measures.similarity import Hu
 
 COLUMNS: Final[Mapping[str, tuple[str, int]]] = {
     "dose_mae_percent": ("dose MAE (% of prescription)", 2),

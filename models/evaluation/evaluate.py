@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from models.data.body import mr_body
 from models.data.intensity import AIR_HU
@@ -23,8 +22,8 @@ from models.inference import baselines
 from models.inference.card import ModelCard, find
 from models.inference.weights import load_model
 from models.measures import similarity, structures
+from models.measures.similarity import Hu
 
-Hu = NDArray[np.float32]
 Translate = Callable[[Pair], Hu]
 """A patient -> HU on the patient's grid."""
 Scores = dict[str, float]

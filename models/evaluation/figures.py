@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from models.data.pairs import Pair
-from models.evaluation.evaluate import MEASURES, Hu
+from models.evaluation.evaluate import MEASURES
 from models.evaluation.statistics import stars
 from models.evaluation.tables import Evaluation
-from models.measures.similarity import SOFT_HU, TISSUES
+from models.measures.similarity import SOFT_HU, TISSUES, Hu
 
 HU_WINDOW: Final = (-250.0, 650.0)
 """HU shown as black and as white."""

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from models.data.body import Mask, ct_body
 from models.data.pairs import Pair
-from models.evaluation.evaluate import Hu
+from models.measures.similarity import Hu
 
 Dose = NDArray[np.float32]
 

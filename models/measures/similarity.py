@@ -146,3 +146,6 @@ def score(hu: Image, truth: Image, body: Mask) -> dict[str, float]:
         scores[f"mae_{tissue}"] = mae(hu, truth, mask)
         scores[f"bias_{tissue}"] = bias(hu, truth, mask)
     return scores
+
+
+Hu = NDArray[np.float32]

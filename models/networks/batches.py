@@ -17,7 +17,7 @@ from models.data.pairs import Pair, Patch
 from models.data.recipe import Recipe, Stage
 from models.networks import losses
 from models.networks.autoencoder import Stride
-from models.training.tissue_segmenter import TissueSegmenter
+from models.networks.losses import TissueSegmenter
 
 Corner = tuple[int, int, int]
 Copies = Sequence[Pair]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
+from torch import nn
 
 from models.data.pairs import Patch
 
@@ -91,3 +92,42 @@ def halving_weights(count: int) -> list[float]:
     """Weights of deep supervision as nnU-Net has them: each level half of the finer one's, their sum 1."""
     weights = [0.5**level for level in range(count)]
     return [weight / sum(weights) for weight in weights]
+
+
+BOUNDS_HU: Final = (-200.0, -30.0, 150.0)
+"""Air below the first, then fat, soft tissue, and bone above the last."""
+CHANNELS: Final = (16, 32, 64)
+
+
+class TissueSegmenter(nn.Module):
+    """Convolutions at full, half and quarter resolution; what each level sees is a feature, the last one votes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second, third = CHANNELS
+        self.levels = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv3d(1, first, (1, 3, 3), padding=(0, 1, 1)), nn.SiLU()),
+                nn.Sequential(nn.Conv3d(first, second, (1, 3, 3), (1, 2, 2), padding=(0, 1, 1)), nn.SiLU()),
+                nn.Sequential(nn.Conv3d(second, third, 3, (1, 2, 2), padding=1), nn.SiLU()),
+            ]
+        )
+        self.votes = nn.ModuleList([nn.Conv3d(width, len(BOUNDS_HU) + 1, 1) for width in CHANNELS])
+
+    def features(self, ct: torch.Tensor) -> list[torch.Tensor]:
+        """What each level sees of a CT (N, 1, S, R, C) in the networks' unit, finest first."""
+        seen = []
+        x = ct
+        for level in self.levels:
+            x = level(x)
+            seen.append(x)
+        return seen
+
+    def forward(self, ct: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 4, S, R, C): the sum of every level's vote."""
+        size = ct.shape[2:]
+        votes = [
+            nn.functional.interpolate(vote(seen), size, mode="trilinear")
+            for vote, seen in zip(self.votes, self.features(ct), strict=True)
+        ]
+        return torch.stack(votes).sum(dim=0)

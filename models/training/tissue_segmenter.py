@@ -15,9 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-BOUNDS_HU: Final = (-200.0, -30.0, 150.0)
-"""Air below the first, then fat, soft tissue, and bone above the last."""
-CHANNELS: Final = (16, 32, 64)
+from models.networks.losses import BOUNDS_HU, TissueSegmenter
+
 SMOOTHING: Final = 3
 """Voxels, in rows and columns, over which the CT is averaged before the thresholds."""
 STEPS: Final = 300
@@ -32,40 +31,6 @@ def classes(ct: torch.Tensor) -> torch.Tensor:
     smooth = nn.functional.avg_pool3d(padded, window, stride=1)
     bounds = torch.tensor(BOUNDS_HU, device=ct.device) / 1000.0
     return torch.bucketize(smooth[:, 0].contiguous(), bounds)
-
-
-class TissueSegmenter(nn.Module):
-    """Convolutions at full, half and quarter resolution; what each level sees is a feature, the last one votes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, second, third = CHANNELS
-        self.levels = nn.ModuleList(
-            [
-                nn.Sequential(nn.Conv3d(1, first, (1, 3, 3), padding=(0, 1, 1)), nn.SiLU()),
-                nn.Sequential(nn.Conv3d(first, second, (1, 3, 3), (1, 2, 2), padding=(0, 1, 1)), nn.SiLU()),
-                nn.Sequential(nn.Conv3d(second, third, 3, (1, 2, 2), padding=1), nn.SiLU()),
-            ]
-        )
-        self.votes = nn.ModuleList([nn.Conv3d(width, len(BOUNDS_HU) + 1, 1) for width in CHANNELS])
-
-    def features(self, ct: torch.Tensor) -> list[torch.Tensor]:
-        """What each level sees of a CT (N, 1, S, R, C) in the networks' unit, finest first."""
-        seen = []
-        x = ct
-        for level in self.levels:
-            x = level(x)
-            seen.append(x)
-        return seen
-
-    def forward(self, ct: torch.Tensor) -> torch.Tensor:
-        """Logits (N, 4, S, R, C): the sum of every level's vote."""
-        size = ct.shape[2:]
-        votes = [
-            nn.functional.interpolate(vote(seen), size, mode="trilinear")
-            for vote, seen in zip(self.votes, self.features(ct), strict=True)
-        ]
-        return torch.stack(votes).sum(dim=0)
 
 
 def train_segmenter(cts: Callable[[int], torch.Tensor], seed: int, steps: int = STEPS) -> TissueSegmenter:

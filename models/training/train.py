@@ -26,12 +26,13 @@ from models.inference.weights import load_model, pick_device, save_model
 from models.measures import plausibility
 from models.networks.batches import Lesson
 from models.networks.latent_diffusion import LatentDiffusion
+from models.networks.losses import TissueSegmenter
 from models.networks.registry import method_of
 from models.networks.translator import Turn
 from models.training import cross_validation, curves, doubt_figures, validation
 from models.training.checkpoint import Progress, Training, card_of
 from models.training.progress import Milestones, milestones_of
-from models.training.tissue_segmenter import TissueSegmenter, read_segmenter, train_segmenter
+from models.training.tissue_segmenter import read_segmenter, train_segmenter
 from models.training.uncertainty import example_of, taught
 
 FLOOR: Final = 0.02

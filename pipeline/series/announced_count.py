@@ -15,68 +15,64 @@ A number counts only where every image of the series says the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from pipeline.series.image_kind import private_text
 from pipeline.series.instance import DAMAGE, Instance, text
-
-if TYPE_CHECKING:
-    from pipeline.series.series import Series
 
 _PROTOCOL_VALUE = rb"^%s[ \t]*=[ \t]*(0x[0-9a-fA-F]+|[0-9]+)"
 _TWO_DIMENSIONS = 2
 """`sKSpace.ucDimension` of a protocol that excites slice by slice."""
 
 
-def announced(series: Series) -> int | None:
+def announced(instances: Sequence[Instance]) -> int | None:
     """Return the number of instances that the headers announce for the series, the largest of several; or None.
 
     Of images that are not as they were acquired only a concatenation's: a reformat carries its source's counts. Of
     multi-frame objects too: what vendors count there are frames.
     """
-    if not series.instances:
+    if not instances:
         return None
-    acquired = all(text(one, "ImageType").startswith("ORIGINAL") and not one.is_multi_frame for one in series.instances)
-    numbers = {number for count in (COUNTS if acquired else (_concatenation,)) if (number := count(series))}
+    acquired = all(text(one, "ImageType").startswith("ORIGINAL") and not one.is_multi_frame for one in instances)
+    numbers = {number for count in (COUNTS if acquired else (_concatenation,)) if (number := count(instances))}
     return max(numbers, default=None)
 
 
-def lacks_announced(series: Series) -> bool:
+def lacks_announced(instances: Sequence[Instance]) -> bool:
     """Whether the headers show that something has not come: a number not reached, or a position with too few images."""
-    number = announced(series)
-    return (number is not None and len(series.instances) < number) or _lacks_temporal_positions(series)
+    number = announced(instances)
+    return (number is not None and len(instances) < number) or _lacks_temporal_positions(instances)
 
 
-def _images_in_acquisition(series: Series) -> int | None:
+def _images_in_acquisition(instances: Sequence[Instance]) -> int | None:
     """ImagesInAcquisition, where all images are of one acquisition (PS3.3 C.7.6.1)."""
-    return _agreed(series, "ImagesInAcquisition") if _one_value(series, "AcquisitionNumber") else None
+    return _agreed(instances, "ImagesInAcquisition") if _one_value(instances, "AcquisitionNumber") else None
 
 
-def _concatenation(series: Series) -> int | None:
-    return _agreed(series, "InConcatenationTotalNumber")
+def _concatenation(instances: Sequence[Instance]) -> int | None:
+    return _agreed(instances, "InConcatenationTotalNumber")
 
 
-def _ge(series: Series) -> int | None:
-    return _agreed_private(series, 0x0025, "GEMS_SERS_01", 0x07)
+def _ge(instances: Sequence[Instance]) -> int | None:
+    return _agreed_private(instances, 0x0025, "GEMS_SERS_01", 0x07)
 
 
-def _philips(series: Series) -> int | None:
+def _philips(instances: Sequence[Instance]) -> int | None:
     """Slices times what is imaged at each; None for diffusion, whose directions are not announced."""
     creator = "Philips Imaging DD 001"
-    slices = _agreed_private(series, 0x2001, creator, 0x18)
-    if slices is None or any(text(one, "DiffusionBValue") not in ("", "0") for one in series.instances):
+    slices = _agreed_private(instances, 0x2001, creator, 0x18)
+    if slices is None or any(text(one, "DiffusionBValue") not in ("", "0") for one in instances):
         return None
-    echoes, phases = (_agreed_private(series, 0x2001, creator, offset) or 1 for offset in (0x14, 0x17))
-    image_types = len({text(one, "ImageType") for one in series.instances})
-    return slices * echoes * phases * (_agreed(series, "NumberOfTemporalPositions") or 1) * image_types
+    echoes, phases = (_agreed_private(instances, 0x2001, creator, offset) or 1 for offset in (0x14, 0x17))
+    image_types = len({text(one, "ImageType") for one in instances})
+    return slices * echoes * phases * (_agreed(instances, "NumberOfTemporalPositions") or 1) * image_types
 
 
-def _siemens(series: Series) -> int | None:
+def _siemens(instances: Sequence[Instance]) -> int | None:
     """Slices of a protocol with one contrast and no repetition, of one magnitude image each."""
-    if not _one_value(series, "ImageType"):
+    if not _one_value(instances, "ImageType"):
         return None
-    protocol = _protocol(series.instances[0])
+    protocol = _protocol(instances[0])
     if not isinstance(protocol, bytes):
         return None
     found = {name: _protocol_number(protocol, name) for name in _SIEMENS_KEYS}
@@ -94,29 +90,35 @@ _SIEMENS_KEYS = (
     b"lRepetitions",
 )
 
-COUNTS: tuple[Callable[[Series], int | None], ...] = (_images_in_acquisition, _concatenation, _ge, _philips, _siemens)
+COUNTS: tuple[Callable[[Sequence[Instance]], int | None], ...] = (
+    _images_in_acquisition,
+    _concatenation,
+    _ge,
+    _philips,
+    _siemens,
+)
 
 
-def _lacks_temporal_positions(series: Series) -> bool:
+def _lacks_temporal_positions(instances: Sequence[Instance]) -> bool:
     """Whether a position has fewer images than NumberOfTemporalPositions, so that the last ones are still to come."""
-    temporal = _agreed(series, "NumberOfTemporalPositions") if series.instances else None
-    if temporal is None or any(instance.is_multi_frame for instance in series.instances):
+    temporal = _agreed(instances, "NumberOfTemporalPositions") if instances else None
+    if temporal is None or any(instance.is_multi_frame for instance in instances):
         return False
-    positions = {text(instance, "ImagePositionPatient") for instance in series.instances}
-    return len(series.instances) < len(positions) * temporal
+    positions = {text(instance, "ImagePositionPatient") for instance in instances}
+    return len(instances) < len(positions) * temporal
 
 
-def _one_value(series: Series, keyword: str) -> bool:
-    return len({text(instance, keyword) for instance in series.instances}) == 1
+def _one_value(instances: Sequence[Instance], keyword: str) -> bool:
+    return len({text(instance, keyword) for instance in instances}) == 1
 
 
-def _agreed(series: Series, keyword: str) -> int | None:
+def _agreed(instances: Sequence[Instance], keyword: str) -> int | None:
     """Return the positive number on which all instances agree."""
-    return _number({text(instance, keyword) for instance in series.instances})
+    return _number({text(instance, keyword) for instance in instances})
 
 
-def _agreed_private(series: Series, group: int, creator: str, offset: int) -> int | None:
-    return _number({private_text(instance.header, group, creator, offset, "<i") for instance in series.instances})
+def _agreed_private(instances: Sequence[Instance], group: int, creator: str, offset: int) -> int | None:
+    return _number({private_text(instance.header, group, creator, offset, "<i") for instance in instances})
 
 
 def _number(values: set[str]) -> int | None:

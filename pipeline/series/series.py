@@ -188,7 +188,7 @@ def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tol
     What is announced: `pipeline.series.announced_count`. False for anything that would be refused.
     """
     try:
-        return _chosen(series, choice, tolerances).complete and not lacks_announced(series)
+        return _chosen(series, choice, tolerances).complete and not lacks_announced(series.instances)
     except Unsuitable:
         return False
 

@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
 from dicomnode.cases.standing import Line, Standing
+from dicomnode.web import health
 
 DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)
-NOTHING = metrics.Now(0.0, None, 0, 0)
+NOTHING = health.Now(0.0, None, 0, 0)
 ALL = [metric for metric in vars(metrics).values() if isinstance(metric, Counter | Gauge | Histogram)]
 
 
@@ -35,14 +36,14 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 def test_two_processes_are_added_up(tmp_path: Path) -> None:
     count_in_a_process(tmp_path, "synthesize", "metrics.JOBS.labels(state='SYNTHESIZED').inc(2)")
     count_in_a_process(tmp_path, "deliver", "metrics.JOBS.labels(state='SYNTHESIZED').inc(3)")
-    found = samples(metrics.exposition(tmp_path, NOTHING))
+    found = samples(health.exposition(tmp_path, NOTHING))
     assert found["sct_node_jobs_total", frozenset({("state", "SYNTHESIZED")})] == 5
 
 
 def test_a_restarted_role_goes_on_counting_and_leaves_no_file_behind(tmp_path: Path) -> None:
     for _ in range(3):
         count_in_a_process(tmp_path, "receive", "metrics.STORE_RESPONSES.labels(status='A700').inc()")
-    found = samples(metrics.exposition(tmp_path, NOTHING))
+    found = samples(health.exposition(tmp_path, NOTHING))
     assert found["sct_node_store_responses_total", frozenset({("status", "A700")})] == 3
     assert {path.name for path in tmp_path.iterdir()} == {f"{kind}_receive.db" for kind in metrics.KINDS}
 
@@ -77,7 +78,7 @@ def test_the_folder_can_be_read_while_a_role_makes_its_files(tmp_path: Path) -> 
 def test_a_histogram_counts_over_processes(tmp_path: Path) -> None:
     for role in ("synthesize", "deliver"):
         count_in_a_process(tmp_path, role, "metrics.STAGE_SECONDS.labels(stage='volume').observe(0.3)")
-    found = samples(metrics.exposition(tmp_path, NOTHING))
+    found = samples(health.exposition(tmp_path, NOTHING))
     assert found["sct_node_stage_seconds_count", frozenset({("stage", "volume")})] == 2
     assert found["sct_node_stage_seconds_sum", frozenset({("stage", "volume")})] == pytest.approx(0.6)
 
@@ -90,7 +91,7 @@ def test_the_last_tick_of_each_role_is_read_back(tmp_path: Path) -> None:
     assert ticks["receive"] > 1.7e9
 
 
-NOW = metrics.Now(
+NOW = health.Now(
     at=5000.0,
     standing=Standing(
         jobs={("RECEIVED", True): 2, ("DELIVERED", False): 1},
@@ -101,12 +102,12 @@ NOW = metrics.Now(
     disk_free_bytes=12345,
     disk_bytes=99999,
     workers={"synthesize": 2},
-    constancy=[metrics.Constancy("node/synthesize/0", "limb-t1-ldm", 4500.0, passed=True, deviation_hu=2.5)],
+    constancy=[health.Constancy("node/synthesize/0", "limb-t1-ldm", 4500.0, passed=True, deviation_hu=2.5)],
 )
 
 
 def test_what_waits_the_disk_the_workers_and_constancy_are_as_of_now(tmp_path: Path) -> None:
-    found = samples(metrics.exposition(tmp_path / "new", NOW))
+    found = samples(health.exposition(tmp_path / "new", NOW))
 
     def value(name: str, **labels: str) -> float:
         return found[f"sct_node_{name}", frozenset(labels.items())]
@@ -141,7 +142,7 @@ def test_every_metric_is_prefixed_documented_and_has_a_base_unit(family: Metric)
 
 def test_every_label_is_declared_with_what_it_can_hold(tmp_path: Path) -> None:
     used = {name for metric in ALL for name in metric._labelnames}
-    exposed = text_string_to_metric_families(metrics.exposition(tmp_path, NOW).decode())
+    exposed = text_string_to_metric_families(health.exposition(tmp_path, NOW).decode())
     used |= {label for family in exposed for sample in family.samples for label in sample.labels}
     assert used == set(metrics.LABEL_VALUES)
 
@@ -158,7 +159,7 @@ def test_promtool_finds_nothing_to_say_about_the_exposition(tmp_path: Path, prog
         getattr(child, "observe", getattr(child, "set", getattr(child, "inc", None)))(1)
     """
     count_in_a_process(tmp_path, "web", everything)
-    text = metrics.exposition(tmp_path, NOW)
+    text = health.exposition(tmp_path, NOW)
     assert {family.name for family in DEFINED} <= {f.name for f in text_string_to_metric_families(text.decode())}
     told = subprocess.run(
         [program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False, timeout=60

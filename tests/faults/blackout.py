@@ -36,8 +36,9 @@ from dicomnode.config import load as config
 from dicomnode.config.load import Config
 from dicomnode.delivery.storage_scu import send
 from dicomnode.errors import Damaged, Undelivered
-from dicomnode.ledger.ledger import Ledger, database_url
-from dicomnode.spool.spool import sop_class_of_intact
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.spool.instance_file import sop_class_of_intact
 
 LIMIT_S: Final = 180.0
 

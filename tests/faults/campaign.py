@@ -41,7 +41,8 @@ from dicomnode.config import load as config
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Log, Metrics, Node, Receive, Settle, Web
 from dicomnode.errors import LedgerUnreachable
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.node.roles import ROLES
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from peers import digest_of, sop_uid_of
 
 from dicomnode.errors import Damaged, LedgerUnreachable
 from dicomnode.ledger.states import State
-from dicomnode.spool.spool import sop_class_of_intact
+from dicomnode.spool.instance_file import sop_class_of_intact
 
 if TYPE_CHECKING:
     from peers import Planning, Sent
 
     from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.tables import JobRow
+    from dicomnode.ledger.rows import JobRow
 
 UNFINISHED = (State.RECEIVED, State.SYNTHESIZED)
 

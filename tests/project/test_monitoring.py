@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
 from dicomnode.cases.standing import Line, Standing
+from dicomnode.web import health
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -23,13 +24,13 @@ DASHBOARD = DEPLOY / "compose" / "grafana" / "dashboards" / "sct-node.json"
 RULES = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
 CASES = {one["name"]: one["alert_rule_test"] for one in yaml.safe_load(PROVED.read_text())["tests"]}
 BY_PROMETHEUS = {"instance", "job"}
-NOW = metrics.Now(
+NOW = health.Now(
     0.0,
     Standing({("RECEIVED", True): 1}, {"person": Line(1, 0.0)}, {"planning": Line(1, 0.0)}, 0.0),
     1,
     2,
     {"web": 1},
-    [metrics.Constancy("node/synthesize/0", "limb", 0.0, passed=True, deviation_hu=0.0)],
+    [health.Constancy("node/synthesize/0", "limb", 0.0, passed=True, deviation_hu=0.0)],
 )
 
 
@@ -41,7 +42,7 @@ def exposed(folder: Path) -> dict[str, set[str]]:
             [family] = metric.describe()
             for suffix in SUFFIXES[family.type]:
                 found[family.name + suffix] = {*metric._labelnames, *(["le"] if suffix == "_bucket" else [])}
-    for family in text_string_to_metric_families(metrics.exposition(folder, NOW).decode()):
+    for family in text_string_to_metric_families(health.exposition(folder, NOW).decode()):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
@@ -162,7 +163,7 @@ metrics.begin(sys.argv[2], ["planning"])
 """
     for role in ("serve", "receive", "synthesize", "deliver"):
         subprocess.run([sys.executable, "-c", program, str(tmp_path), role], check=True, timeout=60)
-    families = text_string_to_metric_families(metrics.exposition(tmp_path, NOW).decode())
+    families = text_string_to_metric_families(health.exposition(tmp_path, NOW).decode())
     there = {sample.name for family in families for sample in family.samples if sample.value == 0.0}
     for rule in RULES:
         assert set(re.findall(r"increase\((sct_node_\w+)", rule["expr"])) <= there, rule["alert"]
@@ -208,7 +209,7 @@ def test_500_cases_are_no_more_series_than_a_site_has_things_to_see(tmp_path: Pa
         for role in ("synthesize", "synthesize1"):
             command = [sys.executable, "-c", CASES_OF_A_SITE, str(tmp_path), role, str(cases // 2)]
             subprocess.run(command, check=True, timeout=60)
-        text = metrics.exposition(tmp_path, NOW).decode()
+        text = health.exposition(tmp_path, NOW).decode()
         counts.append(sum(1 for line in text.splitlines() if not line.startswith("#")))
     assert counts[0] == counts[1] < SERIES_AT_MOST
     assert {path.stat().st_size for path in tmp_path.iterdir()} == {metrics.FILE_BYTES}

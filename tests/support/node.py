@@ -28,13 +28,14 @@ from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
 from dicomnode.config.settings import Settings
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.delivery.storage_scu import send
-from dicomnode.engine import hosts
+from dicomnode.engine import executor
 from dicomnode.engine import queues as engine
 from dicomnode.engine.queues import Queues
 from dicomnode.errors import NodeError
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import DeliveryRow, JobRow, Plan
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import DeliveryRow, JobRow, Plan
 from dicomnode.spool.spool import Spool
 from dicomnode.synthesis.attempt import options_of
 from models.inference.weights import load_model
@@ -154,7 +155,7 @@ class Running:
 
     def ticks(self, role: str) -> int:
         """How often a role has said that it is alive since this was first asked."""
-        last = metrics.last_ticks(hosts.metrics_folder(self.config)).get(role, 0.0)
+        last = metrics.last_ticks(executor.metrics_folder(self.config)).get(role, 0.0)
         self.seen_ticks.add(last)
         return len(self.seen_ticks) - 1
 

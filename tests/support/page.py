@@ -27,10 +27,11 @@ from starlette.types import ASGIApp
 from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node
-from dicomnode.delivery.storage_scu import Receipt
 from dicomnode.engine import queues
-from dicomnode.ledger.ledger import Ledger, database_url
-from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import Plan
+from dicomnode.receipt import Receipt
 from dicomnode.security import users
 from dicomnode.web import app as web
 from dicomnode.web import health

@@ -21,7 +21,7 @@ from dicomnode.config.load import Config
 from dicomnode.config.sections import Metrics, Node
 from dicomnode.engine import queues
 from dicomnode.engine.queues import back_off_s
-from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.rows import Plan
 from dicomnode.metrics import REGISTRY
 
 if TYPE_CHECKING:

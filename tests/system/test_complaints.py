@@ -30,9 +30,10 @@ from pynetdicom import AE, evt
 
 from dicomnode.config.destination import Destination
 from dicomnode.config.sections import Commitment, Peer, Receive, Settle
+from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import Fact, State
-from dicomnode.ledger.tables import JobRow
-from dicomnode.spool.spool import Spool, sop_class_of_intact
+from dicomnode.spool.instance_file import sop_class_of_intact
+from dicomnode.spool.spool import Spool
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import Phantom, axial_grid, thigh
 

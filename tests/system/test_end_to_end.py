@@ -27,9 +27,10 @@ import yaml
 from pydicom.dataset import Dataset
 
 from dicomnode.config.load import Config, load
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import Fact, State
-from dicomnode.ledger.tables import JobRow
 from pipeline.preflight.check import preflight
 from pipeline.series.series import Series, only_series, read_series
 from pipeline.volume.ct_grid import axial_geometry

@@ -30,7 +30,8 @@ from dicomnode.config.load import Config
 from dicomnode.config.sections import Hosts, Node, Receive, Settle
 from dicomnode.engine import queues
 from dicomnode.engine.hosts import Hosts as Others
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.states import State
 from pipeline.series.instance import LOSSLESS_TRANSFER_SYNTAXES
 

@@ -24,7 +24,8 @@ from dicomnode.config import load as config
 from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Metrics, Node, Quality, Receive, Web
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.states import State
 from dicomnode.security.users import Role, Users
 from pipeline.phantom.mr_series import write_mr_series

@@ -10,14 +10,13 @@ import pytest
 from dicomnode.cases.standing import Line, standing
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.config.load import Config
-from dicomnode.config.sections import Node
-from dicomnode.delivery.storage_scu import Receipt
+from dicomnode.config.sections import Kind, Node
 from dicomnode.ledger import outbox
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url, transaction
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.notices import Notices
-from dicomnode.ledger.outbox import Kind
-from dicomnode.ledger.tables import Plan
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.rows import Plan
+from dicomnode.receipt import Receipt
 
 NOBODY = Line(0, None)
 

@@ -22,7 +22,8 @@ from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node, Receive
 from dicomnode.delivery.storage_scu import send
-from dicomnode.ledger.ledger import Ledger, connect, database_url
+from dicomnode.ledger.database import connect, database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 from pipeline.phantom import thigh

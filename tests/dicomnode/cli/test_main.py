@@ -14,7 +14,7 @@ import pytest
 
 from dicomnode.cli.main import main, parser
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.uid_conflicts import Conflicts
 
 ROLES = ["serve", "receive", "synthesize", "deliver", "web"]

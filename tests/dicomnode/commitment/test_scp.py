@@ -35,7 +35,7 @@ from dicomnode.config.load import Config
 from dicomnode.config.sections import Commitment, Node, Peer, Receive
 from dicomnode.delivery.storage_scu import send
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.tables import CommitmentRow
+from dicomnode.ledger.rows import CommitmentRow
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 from pipeline.phantom import thigh

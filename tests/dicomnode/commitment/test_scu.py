@@ -27,11 +27,13 @@ from dicomnode.commitment.scu import Asking, Hearing
 from dicomnode.config.destination import Destination, Proof
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node, Receive
-from dicomnode.delivery.storage_scu import Receipt, parcel, send
+from dicomnode.delivery.storage_scu import send
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.tables import Plan, ProofRow
+from dicomnode.ledger.rows import Plan, ProofRow
 from dicomnode.metrics import REGISTRY
+from dicomnode.receipt import Receipt
 from dicomnode.reception.storage_scp import Receiver
+from dicomnode.spool.instance_file import parcel
 from dicomnode.spool.spool import Spool
 from pipeline.phantom import thigh
 

@@ -8,7 +8,7 @@ import pytest
 from dicomnode.config.credentials import Secret, read_secret
 from dicomnode.config.load import Config, dump, load
 from dicomnode.errors import ConfigError
-from dicomnode.ledger.ledger import database_url
+from dicomnode.ledger.database import database_url
 
 
 def test_a_secret_is_read_from_its_file_without_the_line_end(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from dicomnode.delivery.attempt import Offer
 from dicomnode.engine import review
 from dicomnode.engine.queues import delivery_id
 from dicomnode.errors import WrongState
+from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import Plan
 from dicomnode.ledger.uid_conflicts import Conflicts
 
 if TYPE_CHECKING:

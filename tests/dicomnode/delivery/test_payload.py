@@ -23,10 +23,10 @@ from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Node
 from dicomnode.config.settings import Settings
-from dicomnode.delivery.payload import every_file
 from dicomnode.engine import review
 from dicomnode.errors import WrongState
 from dicomnode.ledger.states import State
+from dicomnode.spool.spool import every_file
 from dicomnode.synthesis.attempt import companions_of, options_of
 from models.inference.weights import load_model
 from pipeline.companions.kinds import COMPANIONS

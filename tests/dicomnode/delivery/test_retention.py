@@ -13,15 +13,16 @@ from dicomnode.config.load import Config
 from dicomnode.config.sections import Node as NodeSettings
 from dicomnode.config.sections import Retention
 from dicomnode.delivery.retention import Retention as Deleting
-from dicomnode.delivery.storage_scu import Receipt
 from dicomnode.errors import WrongState
 from dicomnode.ledger import resending
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url, transaction
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import Plan
-from dicomnode.ledger.transitions import transaction
+from dicomnode.receipt import Receipt
 from dicomnode.security.audit_trail import Trail
-from dicomnode.spool.spool import Incoming, Spool
+from dicomnode.spool.instance_file import Incoming
+from dicomnode.spool.spool import Spool
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -24,9 +24,11 @@ from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
 from dicomnode.cli.demo_archive import serving
 from dicomnode.config.destination import Destination
-from dicomnode.delivery.storage_scu import Receipt, echo, outcome, send
+from dicomnode.delivery.storage_scu import send
+from dicomnode.dimse.client import echo
 from dicomnode.errors import Undelivered
 from dicomnode.metrics import REGISTRY
+from dicomnode.receipt import Receipt, outcome
 from pipeline.phantom import thigh
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ from dicomnode.config.destination import Destination, Stow
 from dicomnode.config.load import dump, load
 from dicomnode.config.peers import ClientTls
 from dicomnode.delivery import sending
-from dicomnode.delivery.storage_scu import Receipt, parcel
 from dicomnode.errors import ConfigError, Undelivered
+from dicomnode.receipt import Receipt
+from dicomnode.spool.instance_file import parcel
 from pipeline.companions.kinds import COMPANIONS
 from pipeline.companions.told import write_told
 from pipeline.companions.write import Content, write_companions

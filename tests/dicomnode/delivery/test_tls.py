@@ -15,7 +15,8 @@ import pytest
 from dicomnode.config.destination import Destination
 from dicomnode.config.load import load
 from dicomnode.config.peers import ClientTls, Tls
-from dicomnode.delivery.storage_scu import echo, send
+from dicomnode.delivery.storage_scu import send
+from dicomnode.dimse.client import echo
 from dicomnode.errors import ConfigError, Undelivered
 from tests.support.authority import Pair
 from tests.support.receiver import Pki, Site

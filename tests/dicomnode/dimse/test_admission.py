@@ -12,9 +12,10 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicomnode.cli.conformance import statement
+from dicomnode.commitment.scp import may_ask_about
 from dicomnode.config.load import Config, load
 from dicomnode.config.peers import EVERYONE, Admission, Caller
-from dicomnode.dimse.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, judged, may_ask_about, within
+from dicomnode.dimse.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, judged, within
 from dicomnode.errors import ConfigError
 from tests.support.receiver import Pki, Site, closable
 

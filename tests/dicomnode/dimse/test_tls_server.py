@@ -17,7 +17,8 @@ from dicomnode.config.credentials import Secret
 from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
 from dicomnode.config.peers import ClientTls, Tls
-from dicomnode.delivery.storage_scu import echo
+from dicomnode.dimse import tls_server
+from dicomnode.dimse.client import echo
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.metrics import REGISTRY
 from dicomnode.security import certificates, tls
@@ -176,7 +177,7 @@ def test_a_key_that_is_too_short_is_refused(secured: Site, pki: Pki) -> None:
 def test_handshakes_that_stall_keep_nobody_waiting_and_are_ended(receiver_site: Start, pki: Pki, dcmtk: Run) -> None:
     here = receiver_site(tls=pki.tls(handshake_s=2.0))
     address = ("127.0.0.1", here.receiver.tls_port)
-    stalled = [socket.create_connection(address, timeout=10) for _ in range(tls.HANDSHAKES_AT_ONCE + 40)]
+    stalled = [socket.create_connection(address, timeout=10) for _ in range(tls_server.HANDSHAKES_AT_ONCE + 40)]
     for one in stalled[::2]:
         one.send(b"\x16\x03\x01")
     assert dcmtk("echoscu", here.receiver.tls_port, *shown(pki.kinds["right"], pki.hospital.ca)) == 0

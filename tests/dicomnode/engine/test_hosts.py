@@ -14,18 +14,20 @@ from dicomnode.config.load import Config
 from dicomnode.config.sections import Hosts as Settings
 from dicomnode.config.sections import Node, Receive
 from dicomnode.config.sections import Settle as SettleSettings
-from dicomnode.delivery.storage_scu import Receipt, send
+from dicomnode.delivery.storage_scu import send
 from dicomnode.engine import hosts
 from dicomnode.engine import queues as engine
+from dicomnode.engine.executor import metrics_folder, name_of
 from dicomnode.engine.hosts import Hosts
 from dicomnode.errors import StillAlive, UnknownHost
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.tables import JobRow, Plan, processes
+from dicomnode.ledger.rows import JobRow, Plan
+from dicomnode.ledger.tables import processes
+from dicomnode.receipt import Receipt
 from dicomnode.reception.intake import Intake
 from dicomnode.reception.other_receivers import Others
-from dicomnode.reception.settle import Arrival
 from dicomnode.reception.storage_scp import Receiver
-from dicomnode.spool.spool import Spool
+from dicomnode.spool.spool import Arrival, Spool
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import axial_grid, thigh
 
@@ -200,6 +202,6 @@ def test_text_that_postgresql_does_not_take_is_written_without_what_it_does_not_
 
 def test_the_name_of_a_machine_is_the_configured_one_and_on_sqlite_always_the_same() -> None:
     shared = Config(node=Node(), database="postgresql://sct@127.0.0.1/sct", hosts=Settings(name="left"))
-    assert hosts.name_of(shared) == "left"
-    assert hosts.metrics_folder(shared).name == "left"
-    assert hosts.name_of(Config(hosts=Settings(name="left"))) == "node"
+    assert name_of(shared) == "left"
+    assert metrics_folder(shared).name == "left"
+    assert name_of(Config(hosts=Settings(name="left"))) == "node"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node
+from dicomnode.engine import executor
 from dicomnode.engine import queues as engine
 from dicomnode.engine.queues import back_off_s, delivery_id, synthesis_id
 from dicomnode.errors import RoleTaken
@@ -136,10 +137,10 @@ def test_a_workflow_that_raises_is_known_as_ended(ledger: Ledger) -> None:
 
 def test_an_executor_name_belongs_to_one_process(tmp_path: Path) -> None:
     config = Config(node=Node(data=tmp_path))
-    first = engine.Executor(config, "synthesize", 0)
+    first = executor.Executor(config, "synthesize", 0)
     assert first.id == "node/synthesize/0"
     with pytest.raises(RoleTaken, match="runs already"):
-        engine.Executor(config, "synthesize", 0)
-    engine.Executor(config, "synthesize", 1).close()
+        executor.Executor(config, "synthesize", 0)
+    executor.Executor(config, "synthesize", 1).close()
     first.close()
-    engine.Executor(config, "synthesize", 0).close()
+    executor.Executor(config, "synthesize", 0).close()

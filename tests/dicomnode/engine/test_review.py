@@ -13,8 +13,8 @@ import pytest
 from dicomnode.engine import review
 from dicomnode.engine.queues import delivery_id, synthesis_id
 from dicomnode.errors import UnknownJob, WrongState
+from dicomnode.ledger.rows import DeliveryRow, JobRow, Plan
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import DeliveryRow, JobRow, Plan
 
 if TYPE_CHECKING:
     from tests.support.node import Bench

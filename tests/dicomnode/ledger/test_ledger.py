@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicomnode.delivery.storage_scu import Receipt
 from dicomnode.errors import LedgerUnreachable, UnknownJob, WrongState
 from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import Plan, job_key
 from dicomnode.ledger.states import TRANSITIONS, Fact, State, state_picture
-from dicomnode.ledger.tables import Plan, events, job_key, jobs, receipts
+from dicomnode.ledger.tables import events, jobs, receipts
+from dicomnode.receipt import Receipt
 
 SERIES = "1.2.3"
 MODEL = ("tiny", "a" * 64)

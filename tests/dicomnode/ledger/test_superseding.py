@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomnode.delivery.storage_scu import Receipt
 from dicomnode.errors import WrongState
 from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import JobRow, Plan
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import JobRow, Plan
 from dicomnode.ledger.uid_conflicts import Conflicts, names_of, plain_uid
+from dicomnode.receipt import Receipt
 
 SERIES = "1.2.3"
 DELIVERED, SYNTHESIZED, REJECTED = State.DELIVERED, State.SYNTHESIZED, State.REJECTED

@@ -8,8 +8,8 @@ import pytest
 
 from dicomnode.errors import WrongState
 from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import Plan
 from dicomnode.ledger.uid_conflicts import Conflicts
 
 SERIES = "1.2.3"

@@ -33,14 +33,13 @@ from dicomnode.config.credentials import Secret
 from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, dump, load
 from dicomnode.config.notification import Mail, Notify, Webhook
-from dicomnode.config.sections import Node
+from dicomnode.config.sections import Kind, Node
 from dicomnode.errors import ConfigError
 from dicomnode.ledger import outbox
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url, transaction
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.notices import Notices
-from dicomnode.ledger.outbox import Kind
-from dicomnode.ledger.tables import Plan
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.rows import Plan
 from dicomnode.node.check import checks
 from dicomnode.notify.channels import check as check_webhook
 from dicomnode.notify.notifier import Notifier

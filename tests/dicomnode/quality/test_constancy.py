@@ -17,7 +17,8 @@ from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Constancy, Node, Output, Synthesize
 from dicomnode.engine import queues
 from dicomnode.engine.queues import Queues
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.tables import notices
 from dicomnode.quality import constancy_runs
 from dicomnode.quality.constancy import DIED, NO_REFERENCE, Daily, accept, check, due, reference_path

@@ -17,10 +17,11 @@ from PIL import Image
 from dicomnode.cli.main import main
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Node
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url, transaction
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.superseding import delivered_by_all
-from dicomnode.ledger.tables import Plan, deliveries, events, jobs
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.tables import deliveries, events, jobs
 from dicomnode.quality import constancy_runs, plots
 from dicomnode.quality.constancy_runs import Outcome
 from dicomnode.quality.programme import BadSpan, numbers, programme_of, span_of

@@ -19,9 +19,10 @@ from dicomnode.engine import queues as engine
 from dicomnode.engine import review
 from dicomnode.engine.queues import Queues, synthesis_id
 from dicomnode.errors import WrongState
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import JobRow
 from dicomnode.ledger.uid_conflicts import Conflicts
 from dicomnode.reception.intake import Intake
 from dicomnode.reception.settle import LINGER_S

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnode.reception.settle import LINGER_S, PAUSE_FACTOR, Arrival, Patience, Stack, Verdict, settled, together
+from dicomnode.reception.settle import LINGER_S, PAUSE_FACTOR, Patience, Stack, Verdict, settled, together
+from dicomnode.spool.spool import Arrival
 
 NOW = 1000.0
 QUIET_S = 30.0

@@ -42,9 +42,8 @@ from dicomnode.dimse.server import Connection
 from dicomnode.errors import NotStorable, PortTaken
 from dicomnode.reception.arrivals import Arrivals
 from dicomnode.reception.request import identity
-from dicomnode.reception.settle import Arrival
 from dicomnode.reception.storage_scp import Receiver
-from dicomnode.spool.spool import Spool
+from dicomnode.spool.spool import Arrival, Spool
 from pipeline.phantom import thigh
 from pipeline.series.instance import LOSSLESS_TRANSFER_SYNTAXES
 

@@ -18,7 +18,8 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from dicomnode.errors import Damaged, NotStorable, OutOfResources
-from dicomnode.spool.spool import Incoming, Spool, Stored, checked_uid, sop_class_of_intact
+from dicomnode.spool.instance_file import Incoming, checked_uid, sop_class_of_intact
+from dicomnode.spool.spool import Spool, Stored
 
 SERIES = "1.2.826.0.1.99"
 INSTANCE = "1.2.826.0.1.99.7"

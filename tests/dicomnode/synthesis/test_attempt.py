@@ -21,12 +21,15 @@ from dicomnode.engine import queues as engine
 from dicomnode.engine import review
 from dicomnode.engine.queues import Queues, delivery_id, synthesis_id
 from dicomnode.errors import WrongState
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import JobRow, notices
+from dicomnode.ledger.tables import notices
 from dicomnode.ledger.uid_conflicts import Conflicts
 from dicomnode.reception.intake import plan_of
-from dicomnode.spool.spool import Incoming, Spool
+from dicomnode.spool.instance_file import Incoming
+from dicomnode.spool.spool import Spool
 from dicomnode.synthesis.attempt import MODELS_KEPT, Conversions
 from models.inference.card import find
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dicomnode import metrics
 from dicomnode.synthesis import last_case
+from dicomnode.web import health
 
 FINDINGS: list[dict[str, Any]] = [
     {"name": "soft_tissue_median", "value": -12.5, "limit": [-60, 60], "unit": "[hnsf'U]", "verdict": "pass"},
@@ -30,7 +30,7 @@ def counted(folder: Path, reports: list[dict[str, Any]]) -> dict[str, list[tuple
     )
     command = [sys.executable, "-c", program]
     subprocess.run(command, input=json.dumps(reports), text=True, check=True, timeout=60)
-    text = metrics.exposition(folder, metrics.Now(0.0, None, 0, 0)).decode()
+    text = health.exposition(folder, health.Now(0.0, None, 0, 0)).decode()
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

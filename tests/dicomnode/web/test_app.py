@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from dicomnode.cases import wording
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node
-from dicomnode.ledger.ledger import Ledger, database_url
-from dicomnode.web import app, rendering
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.web import app
 from dicomnode.web.middleware import SECURITY_HEADERS
 
 Ask = Callable[..., Any]
@@ -110,7 +112,7 @@ def test_a_ledger_that_cannot_be_read_is_said_on_the_page(tmp_path: Path, servin
     ("seconds", "said"), [(-5, "0 s"), (48, "48 s"), (725, "12 min"), (11105, "3 h 05 min"), (187200, "2 d 4 h")]
 )
 def test_a_span_is_said_as_a_person_says_it(seconds: int, said: str) -> None:
-    assert rendering.span(datetime.timedelta(seconds=seconds)) == said
+    assert wording.span(datetime.timedelta(seconds=seconds)) == said
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])

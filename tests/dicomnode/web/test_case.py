@@ -24,8 +24,9 @@ from starlette.responses import Response
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node
 from dicomnode.engine import queues
-from dicomnode.ledger.ledger import Ledger, database_url
-from dicomnode.ledger.tables import Plan
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
+from dicomnode.ledger.rows import Plan
 from dicomnode.web import app, case, case_images
 from pipeline.ct.write import write_ct
 from pipeline.findings.findings import Finding

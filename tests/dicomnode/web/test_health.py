@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Hosts, Metrics, Node, Receive, Web
 from dicomnode.engine.hosts import beat
-from dicomnode.ledger.ledger import Ledger, database_url
-from dicomnode.ledger.transitions import transaction
+from dicomnode.ledger.database import database_url, transaction
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.web import health, server
 
 Ask = Callable[..., Any]

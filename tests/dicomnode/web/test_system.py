@@ -14,7 +14,8 @@ import pytest
 from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node
-from dicomnode.ledger.ledger import Ledger, database_url
+from dicomnode.ledger.database import database_url
+from dicomnode.ledger.ledger import Ledger
 from dicomnode.quality import constancy_runs
 from dicomnode.quality.constancy_runs import Outcome
 from dicomnode.security.users import Role, Users

@@ -15,10 +15,9 @@ from models.data.body import outline
 from models.data.void import voids
 from models.inference.card import find, installed
 from models.measures.plausibility import MEASURES, Images, Scan, limits_of, measured
-from pipeline.errors import Implausible
 from pipeline.findings.findings import MEANINGS, Finding, inspect, judged
 from pipeline.findings.header_findings import header_findings
-from pipeline.gate import ALWAYS_HELD, Gate, Hold, also, hold_of, refuse
+from pipeline.gate import ALWAYS_HELD, Gate, Hold, Implausible, also, hold_of, refuse
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
 from pipeline.preflight.check import Complaint
 from pipeline.series.series import read_series
