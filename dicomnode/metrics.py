@@ -65,7 +65,7 @@ LABEL_VALUES: Final[Mapping[str, str]] = {
     "limit": "associations, ae, connections, message, object, pdu, receiving, slow",
     "where": "of an audit record: file, syslog",
     "what": "undelivered, unproven",
-    "queue": "settle, synthesize, person, deliver, proof, notice (dicomnode.cases.standing)",
+    "queue": "settle, synthesize, person, deliver, proof, notice (dicomnode.cases.overview)",
     "model": "the name of an installed model",
     "worker": "the name of a synthesize process on its machine, or `cli` for commands",
 }

@@ -21,21 +21,19 @@ from pipeline.companions.kinds import CompanionKind
 from pipeline.companions.write import companions_beside
 from pipeline.ct.provenance import Provenance
 from pipeline.ct.write import DEFAULT_LABELS, Labels, check_source, write_ct
-from pipeline.findings.findings import Finding, Limits, anatomy, inspect, limits_of
+from pipeline.findings.findings import Finding, Limits, anatomy, histogram, inspect, limits_of
 from pipeline.findings.header_findings import header_findings
-from pipeline.findings.histogram import histogram
 from pipeline.gate import Gate, Hold, hold_of, refuse
 from pipeline.preflight.check import Complaint, complaints
 from pipeline.preflight.profile import Profile
+from pipeline.series.attributes import origin_of
 from pipeline.series.lossy_compression import loss_warnings
-from pipeline.series.origin import origin_of
 from pipeline.series.series import Selection, Series, select
 from pipeline.series.stack import TOLERANCES, Tolerances
 from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid
-from pipeline.volume.nifti import UNCERTAINTY, write_nifti
 from pipeline.volume.synthesize import Synthesis, seed_of, synthesize
-from pipeline.volume.volume import read_stack, resample
+from pipeline.volume.volume import UNCERTAINTY, read_stack, resample, write_nifti
 
 COS_45: Final = 0.7071
 """Slices whose normal is nearer to the long axis of the patient are axial."""

@@ -3,6 +3,8 @@
 there is out/<job>/report.json    all of it is there, and never changes again
 there is only in/<series>/        scanner and protocol, from the header of one image
 neither                           nothing: the files were deleted
+
+What lies in out/<job>/ beside the CT files, for processes that make none.
 """
 
 from __future__ import annotations
@@ -14,9 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dicomnode import log
-from dicomnode.cases.result import REPORT
 from pipeline.errors import Unsuitable
-from pipeline.series.origin import Origin, origin_of
+from pipeline.series.attributes import Origin, origin_of
 from pipeline.series.series import Series, read_instance
 
 if TYPE_CHECKING:
@@ -91,3 +92,15 @@ def _reported(report: Any) -> Facts:
     origin = Origin(str(report.get("scanner", "")), str(report.get("protocol", "")))
     doubtful = tuple(str(one["name"]) for one in report["findings"] if one["verdict"] != "pass")
     return Facts(origin, len(report["findings"]), doubtful)
+
+
+REPORT: Final = "report.json"
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """What the report of a job says; nothing where there is none (yet, or any more), or it is damaged."""
+    try:
+        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pydicom
 
 from dicomnode import log
-from dicomnode.cases.result import report_of
-from dicomnode.cases.sentences import answers, delivery_sentence, reason
-from dicomnode.config.settings import Settings
+from dicomnode.cases.files import report_of
+from dicomnode.cases.wording import answers, delivery_sentence, reason
+from dicomnode.config.rules import Settings
 from dicomnode.errors import ConfigError
 from pipeline.errors import Unsuitable
 from pipeline.report.case_report import Case, Happened, Sent
 from pipeline.report.figures import Images
 from pipeline.report.viewer_volumes import ct_of, mr_of
-from pipeline.volume.nifti import UNCERTAINTY, read_nifti
+from pipeline.volume.volume import UNCERTAINTY, read_nifti
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,15 +1,24 @@
-"""The commands about several machines: `hosts` lists their processes, `takeover` gives away the work of a dead one."""
+"""The commands about several machines: `hosts` lists their processes, `takeover` gives away the work of a dead one.
+
+`sct-node notify`: a test message over each channel of the configuration, and what came of it.
+
+The commands `sct-node user add|remove|list`: who may sign in to the web page.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
+import getpass
 import json
+import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dicomnode.config import load as configuration
-from dicomnode.errors import UnknownHost
+from dicomnode.config.load import load
+from dicomnode.errors import BadPassword, ConfigError, NotTaken, UnknownHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +55,7 @@ def _others(config: Config) -> Iterator[Hosts]:
 
 
 def _hosts(given: argparse.Namespace) -> int:
-    config = configuration.load(given.config)
+    config = load(given.config)
     with _others(config) as others:
         known = others.known()
     if given.json:
@@ -59,7 +68,91 @@ def _hosts(given: argparse.Namespace) -> int:
 
 
 def _takeover(given: argparse.Namespace) -> int:
-    with _others(configuration.load(given.config)) as others:
+    with _others(load(given.config)) as others:
         attempts = others.take_over(given.host, force=given.force)
     print(f"{attempts} attempts of {given.host} are back in the queues")
     return 0
+
+
+def add_command(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
+    """`notify`; `add` makes a command with its help."""
+    details = "The node need not run, nothing is kept. Exit status 1 when a channel does not take it."
+    add(commands, "notify", _notify, "Send a test message to people over each channel of `notify`", details, "json")
+
+
+def _notify(given: argparse.Namespace) -> int:
+    config = load(given.config)
+    if not config.notify.channels:
+        raise ConfigError("notify", "names neither mail nor webhook", "set one of them")
+    told = {name: _tried(config, name) for name in config.notify.channels}
+    if given.json:
+        print(json.dumps(told, indent=2))
+    else:
+        for name, problem in told.items():
+            print(f"{name}: {problem or 'taken'}")
+    return 1 if any(told.values()) else 0
+
+
+def _tried(config: Config, name: str) -> str | None:
+    """Send the test over a channel; -> why it was not taken, or None."""
+    from dicomnode.ledger.notices import NoticeRow
+    from dicomnode.notify.notice_text import Told, message_of
+    from dicomnode.notify.notifier import send
+
+    now = datetime.datetime.now(datetime.UTC)
+    row = NoticeRow(0, "alarm", None, "TEST", "", now, name, 1, now, None, sent=False, sentence="")
+    message = message_of([Told(row, page=config.notify.page or "")], config.node.ae_title)
+    try:
+        send(message, config.notify.channels[name])
+    except NotTaken as error:
+        return str(error)
+    return None
+
+
+def add_user_command(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
+    """`user` with its three actions; `add` makes a command with its help."""
+    details = "The password is asked for, or read from standard input. Changes count at once; no restart is needed."
+    added = add(commands, "user", _user, "Say who may sign in to the web page", details, "json")
+    added.add_argument("action", choices=("add", "remove", "list"), help="add also changes role and password")
+    added.add_argument("name", nargs="?", default="", metavar="NAME", help="letters, digits, '-', '_' and '.'")
+    text = "a viewer reads; a physicist also releases, rejects, retries, cancels and sends again"
+    added.add_argument("--role", choices=("viewer", "physicist"), default="viewer", help=f"{text} (default: viewer)")
+
+
+def _user(given: argparse.Namespace) -> int:
+    from dicomnode.security import users
+
+    config = load(given.config)
+    file = users.Users(users.users_path(config))
+    if given.action == "list":
+        return _list(file, as_json=given.json)
+    if not given.name:
+        raise ValueError(f"sct-node user {given.action} NAME: the name is missing")
+    if given.action == "add":
+        new = file.add(given.name, users.Role(given.role), _password(given.name))
+        print(f"{'added' if new else 'changed'} {given.name}, {given.role}, in {file.path}")
+        return 0
+    file.remove(given.name)
+    print(f"removed {given.name} from {file.path}")
+    if not file.all() and not users.is_local(config):
+        print("nobody can sign in now: the page is closed until there is a user", file=sys.stderr)
+    return 0
+
+
+def _list(file: Any, *, as_json: bool) -> int:
+    rows = [{"name": user.name, "role": user.role.value} for user in file.all().values()]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    for row in [] if as_json else rows:
+        print(f"{row['role']:<10} {row['name']}")
+    return 0
+
+
+def _password(name: str) -> str:
+    """Asked for twice at a terminal; else the first line of standard input. Raises BadPassword when the two differ."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    first = getpass.getpass(f"Password of {name}: ")
+    if getpass.getpass("Again: ") != first:
+        raise BadPassword("the two passwords differ; nothing was changed")
+    return first

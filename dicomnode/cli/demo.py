@@ -25,8 +25,8 @@ from typing import Final, TypeVar
 import numpy as np
 import yaml
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, load
+from dicomnode.config.peers import Destination
 from dicomnode.delivery.storage_scu import send
 from dicomnode.errors import LedgerUnreachable, NodeError
 from dicomnode.ledger.database import database_url

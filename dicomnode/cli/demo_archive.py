@@ -25,7 +25,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.receipt import outcome
 from dicomnode.spool.instance_file import checked_uid

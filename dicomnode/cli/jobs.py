@@ -7,7 +7,7 @@ import getpass
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from dicomnode.config import load as configuration
+from dicomnode.config.load import load
 from dicomnode.errors import NodeError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _decide(given: argparse.Namespace) -> int:
     from dicomnode.ledger.ledger import existing
     from dicomnode.security import audit_trail
 
-    config = configuration.load(given.config)
+    config = load(given.config)
     ledger = existing(config)
     by = f"cli:{given.by or getpass.getuser()}"
     trail = audit_trail.Trail(config.audit, config.node.data, config.node.ae_title)

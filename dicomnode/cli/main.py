@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from dicomnode.cli import accounts, administration, jobs, measuring, notifying, quality
-from dicomnode.config import load as configuration
+from dicomnode.cli import administration, evaluation, jobs, quality
+from dicomnode.config.load import AS_CONFIGURED, load
 from dicomnode.errors import NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
@@ -136,7 +136,7 @@ def _add_jobs(commands: Any) -> None:
     added.add_argument("job", metavar="JOB", help=job)
     jobs.add_commands(commands, _add)
     administration.add_commands(commands, _add)
-    notifying.add_command(commands, _add)
+    administration.add_command(commands, _add)
 
 
 def _add_rest(commands: Any) -> None:
@@ -161,9 +161,9 @@ def _add_rest(commands: Any) -> None:
     added.add_argument("--minutes", type=float, metavar="M", help=text)
     text = "a value in the place of the recipe's, such as losses.bone=2; with another `run`, so that both are kept"
     added.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
-    measuring.add_commands(commands, _add)
+    evaluation.add_commands(commands, _add)
     quality.add_commands(commands, _add)
-    accounts.add_commands(commands, _add)
+    administration.add_user_command(commands, _add)
     details = "Starts a node and a destination, pushes a phantom or your series, shows the result. Needs no set-up."
     added = _add(commands, "demo", _demo, "Show the whole journey on this machine", details)
     added.add_argument("--input", type=Path, metavar="DIR", help="your own MR series instead of the phantom")
@@ -175,11 +175,11 @@ def _add_rest(commands: Any) -> None:
 
 def _config(given: argparse.Namespace) -> Config:
     """The configuration; a model that the command line names is used whatever the rules say."""
-    loaded = configuration.load(given.config)
+    loaded = load(given.config)
     model = getattr(given, "model", None)
     if model is None:
         return loaded
-    return dataclasses.replace(loaded, model=model, rules=(), otherwise=configuration.AS_CONFIGURED)
+    return dataclasses.replace(loaded, model=model, rules=(), otherwise=AS_CONFIGURED)
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -245,7 +245,7 @@ def _models(given: argparse.Namespace) -> int:
     from models.inference.card import installed
 
     if given.verify:
-        return measuring.verify(given.json)
+        return evaluation.verify(given.json)
     cards = [dataclasses.asdict(card) for card in installed()]
     if given.json:
         _print_json(cards)
@@ -312,7 +312,7 @@ def _send(given: argparse.Namespace) -> int:
         known = ", ".join(one.name for one in config.destinations) or "none"
         raise UnknownDestination(f"the configuration has no destination {given.to!r}; it has: {known}")
     from dicomnode.cases import wording
-    from dicomnode.delivery.sending import send
+    from dicomnode.delivery.attempt import send
 
     paths = _dicom_files(given.folder)
     if not given.unchecked and (told := _complaints(paths, destination.profile)):

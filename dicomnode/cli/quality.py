@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomnode.config import load as configuration
+from dicomnode.config.load import load
 from dicomnode.errors import NodeError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
 
 
 def _constancy(given: argparse.Namespace) -> int:
-    config = configuration.load(given.config)
+    config = load(given.config)
     from dicomnode.quality import constancy
     from models.inference.weights import load_model
 
@@ -88,7 +88,7 @@ def _plain(name: str, outcome: Outcome) -> dict[str, Any]:
 def _report(given: argparse.Namespace) -> int:
     if (given.job is None) == (given.since is None):
         raise ValueError("sct-node report takes a JOB, or --since SPAN")
-    config = configuration.load(given.config)
+    config = load(given.config)
     from dicomnode.ledger.ledger import existing
     from dicomnode.spool.spool import Spool
 

@@ -38,7 +38,7 @@ from dicomnode.commitment.push_model import (
     report,
     request_of,
 )
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.dimse.admission import matches
 from dicomnode.dimse.client import Lost, answer, associated
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.commitment.proofs import Proofs
-    from dicomnode.config.destination import Destination, Proof
     from dicomnode.config.load import Config
+    from dicomnode.config.peers import Destination, Proof
     from dicomnode.ledger.rows import ProofRow
     from dicomnode.spool.spool import Spool
 

@@ -15,11 +15,7 @@ from typing import Final, Literal, TypeVar
 
 import yaml
 
-from dicomnode.config.credentials import Secret
-from dicomnode.config.destination import Destination
-from dicomnode.config.notification import Notify
-from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, ClientTls, Tls
-from dicomnode.config.plain import build, checked, kind, nearest, plain, said
+from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, ClientTls, Destination, Secret, Tls
 from dicomnode.config.rule_conditions import When
 from dicomnode.config.sections import (
     Audit,
@@ -29,6 +25,7 @@ from dicomnode.config.sections import (
     Log,
     Metrics,
     Node,
+    Notify,
     Output,
     Peer,
     Quality,
@@ -38,7 +35,18 @@ from dicomnode.config.sections import (
     Synthesize,
     Web,
 )
-from dicomnode.config.validation import database_url, device_name, not_empty, title
+from dicomnode.config.validation import (
+    build,
+    checked,
+    database_url,
+    device_name,
+    kind,
+    nearest,
+    not_empty,
+    plain,
+    said,
+    title,
+)
 from dicomnode.errors import ConfigError
 from pipeline.gate import Gate
 from pipeline.preflight.profile import BadProfile, load_profile

@@ -2,6 +2,8 @@
 
 A destination's answer for an instance is kept as it comes, so a crash sends at most one instance again: same UID, same
 bytes. What was not taken is postponed: the next attempt is a queue entry with a delay, written in the same transaction.
+
+One attempt at a destination, in the language that it speaks: C-STORE (`deliver`) or STOW-RS (`stow`).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from dicomnode import log, metrics
 from dicomnode.commitment.proofs import Proofs
+from dicomnode.delivery import storage_scu, stow_rs
 from dicomnode.delivery.payload import load_of
-from dicomnode.delivery.sending import send
+from dicomnode.dimse import client
 from dicomnode.engine.queues import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
 from dicomnode.ledger.states import State
@@ -23,10 +26,11 @@ from dicomnode.security.audit_trail import Event, Trail
 from dicomnode.spool.instance_file import parcel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
 
-    from dicomnode.config.destination import Destination
     from dicomnode.config.load import Config
+    from dicomnode.config.peers import Destination
     from dicomnode.delivery.payload import Load
     from dicomnode.engine.queues import Queues
     from dicomnode.ledger.database import Then
@@ -263,3 +267,26 @@ class Offer:
 
 def _delay_s(attempt: int, destination: Destination) -> float:
     return back_off_s(attempt, destination.retry_first_s, destination.retry_max_s, jitter())
+
+
+def send(
+    paths: Sequence[Path],
+    destination: Destination,
+    calling_ae: str,
+    on_receipt: Callable[[Receipt], None],
+    already: Collection[str] = (),
+    before: Callable[[], None] = lambda: None,
+) -> list[Receipt]:
+    """Send files to a destination; see `deliver.send`. Raises Undelivered."""
+    if destination.stow is not None:
+        return stow_rs.send(paths, destination, on_receipt, already, before)
+    return storage_scu.send(paths, destination, calling_ae, on_receipt, already, before)
+
+
+def reach(destination: Destination, calling_ae: str) -> str:
+    """Whether a destination answers: C-ECHO, or a search; -> a sentence. Raises Undelivered when it does not."""
+    if destination.stow is not None:
+        stow_rs.reach(destination)
+        return f"{destination.where} answers"
+    client.echo(destination, calling_ae)
+    return f"{destination.where} answers C-ECHO"

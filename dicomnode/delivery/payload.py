@@ -24,7 +24,7 @@ from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dicomnode.config.destination import Destination
+    from dicomnode.config.peers import Destination
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
     from dicomnode.spool.spool import Spool
@@ -91,7 +91,7 @@ class _Told:
     def __call__(self, into: Path) -> None:
         """Write it into a folder."""
         from dicomnode.cases.report import case_of  # both take long to import, and few destinations ask for them
-        from pipeline.companions.told import write_told
+        from pipeline.companions.report_objects import write_told
 
         case = case_of(self.ledger, self.spool, self.row)
         write_told(self.kind, case, self.ct, into, datetime.datetime.now(datetime.UTC))

@@ -17,7 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.dimse.client import Lost, _named, answer, associated
 from dicomnode.errors import Undelivered
 from dicomnode.receipt import Receipt

@@ -25,8 +25,7 @@ from pydicom.filereader import dcmread
 from requests.adapters import HTTPAdapter
 
 from dicomnode import metrics
-from dicomnode.config.credentials import read_secret
-from dicomnode.config.destination import Destination, Stow
+from dicomnode.config.peers import Destination, Stow, read_secret
 from dicomnode.delivery.storage_scu import concluded
 from dicomnode.dimse.client import Lost
 from dicomnode.errors import ConfigError, Undelivered

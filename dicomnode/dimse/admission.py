@@ -12,6 +12,8 @@
     it asks of others' images whether they are safe        they are reported as not there (0x0112, PS3.3 C.14.1.1)
 
 Each refusal is logged, counted, and recorded as a Security Alert (PS3.15 A.5.3.11), the same one once a minute.
+
+Associations at once: how many in all, and how many a sender (PS3.8 9.3.4).
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ import fnmatch
 import ipaddress
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from pynetdicom import evt
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicomnode import log, metrics
 from dicomnode.config.peers import Caller
 from dicomnode.config.validation import ae_title
-from dicomnode.dimse.places import LIMIT_EXCEEDED, refuse
 from dicomnode.dimse.presentation_contexts import SOP_CLASSES, VERIFICATION
 from dicomnode.errors import OutOfResources
 from dicomnode.security.audit_message import Event as Audited
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.config.peers import Admission, Right
-    from dicomnode.dimse.places import Places
     from dicomnode.security.audit_trail import Trail
 
 ALERT_EVERY_S: Final = 60.0
@@ -216,3 +218,41 @@ class Alerts:
             while len(self._said) > ALERTS_REMEMBERED:
                 self._said.popitem(last=False)
         return None if quiet else unsaid
+
+
+Limit = Literal["associations", "ae"]
+LIMIT_EXCEEDED: Final = (0x02, 0x03, 0x02)
+"""Result, source and reason of a refusal (PS3.8 Table 9-21): transient, presentation service, local limit exceeded."""
+
+
+class Places:
+    """Who has a place; an association gives its own back by ending. Thread-safe."""
+
+    def __init__(self, most: int, most_of_one: int) -> None:
+        self._most = most
+        self._most_of_one = most_of_one
+        self._taken: weakref.WeakKeyDictionary[Association, str] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def take(self, association: Association, calling_ae: str, most_of_it: int | None = None) -> Limit | None:
+        """Take a place; the limit that stands in the way, or None. `most_of_it`: a limit of this AE's own."""
+        with self._lock:
+            here = [ae for one, ae in self._taken.items() if _lasts(one)]
+            if len(here) >= self._most:
+                return "associations"
+            if here.count(calling_ae) >= (most_of_it or self._most_of_one):
+                return "ae"
+            self._taken[association] = calling_ae
+            return None
+
+
+def _lasts(association: Association) -> bool:
+    """Whether an association is there, or being negotiated."""
+    return association.is_alive() and not (association.is_released or association.is_aborted or association.is_rejected)
+
+
+def refuse(association: Association, result: int, source: int, reason: int) -> None:
+    """Answer the request of an association with A-ASSOCIATE-RJ (PS3.8 Table 9-21); it ends."""
+    association.acse.send_reject(result, source, reason)
+    evt.trigger(association, evt.EVT_REJECTED, {})
+    association.kill()

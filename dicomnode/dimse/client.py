@@ -17,7 +17,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.dimse.server import Connection
 from dicomnode.errors import ConfigError, Undelivered

@@ -20,7 +20,7 @@ from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dimse_messages import DIMSEMessage
 
 from dicomnode import log, metrics
-from dicomnode.dimse.reactor import SHORTEST_REST_S, Reactor
+from dicomnode.dimse.upper_layer import SHORTEST_REST_S, Reactor
 from dicomnode.errors import OutOfResources, TooLarge
 
 if TYPE_CHECKING:

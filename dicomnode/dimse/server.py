@@ -13,10 +13,8 @@ from pynetdicom import _config
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicomnode import metrics
-from dicomnode.dimse.machine import Negotiation
 from dicomnode.dimse.messages import Messages, Room
-from dicomnode.dimse.reactor import Reactor
-from dicomnode.dimse.upper_layer import Stream
+from dicomnode.dimse.upper_layer import Negotiation, Reactor, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The node's one database: its URL, its connections, and what a transaction is.
 
-Every module that reaches the database does it by `transaction` or `reaching`: an outage is LedgerUnreachable everywhere.
+Every module that reaches the database does it by `transaction` or `reaching`: an outage is LedgerUnreachable
+everywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from psycopg.abc import Buffer
 from psycopg.types.string import StrDumper
 
-from dicomnode.config.credentials import read_secret
+from dicomnode.config.peers import read_secret
 from dicomnode.errors import LedgerUnreachable
 
 if TYPE_CHECKING:

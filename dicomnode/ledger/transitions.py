@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from dicomnode.errors import WrongState
-from dicomnode.ledger import outbox
+from dicomnode.ledger import notices
 from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import TRANSITIONS, Fact, State
 from dicomnode.ledger.tables import events, jobs
@@ -44,7 +44,7 @@ def step(
         change = sa.update(jobs).where(guard).values(state=one.after, updated_at=time.time(), **(values or {}))
         source = connection.execute(change.returning(jobs.c.series_instance_uid)).scalar_one_or_none()
         if source is not None:
-            outbox.note(connection, fact, job, words, values or {})
+            notices.note(connection, fact, job, words, values or {})
             return event(connection, fact, source, job, one.after, words, by)
     raise WrongState(f"job {job[:12]} is not where '{fact}' can happen; see sct-node show {job[:12]}")
 

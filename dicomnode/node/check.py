@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dicomnode.config.rules import models_of, unreachable
-from dicomnode.delivery.sending import reach
+from dicomnode.delivery.attempt import reach
 from dicomnode.errors import NodeError
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.notify import channels, mail
+from dicomnode.notify import channels
 from dicomnode.security import tls
-from dicomnode.security.certificates import when_it_ends
+from dicomnode.security.tls import when_it_ends
 from dicomnode.security.users import Users, check_reachable, users_path
 from dicomnode.web.server import Certificate
 from models.inference.card import card_path, find
 from pipeline.preflight.profile import load_profile
 
 if TYPE_CHECKING:
-    from dicomnode.config.destination import Destination
     from dicomnode.config.load import Config
+    from dicomnode.config.peers import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,8 @@ def _admission(config: Config) -> str:
 def _notify(config: Config) -> str:
     """Who is told what, and how; nothing is sent: that does `sct-node notify`."""
     settings = config.notify
-    ways = [mail.check(settings.mail)] if settings.mail is not None else []
-    ways += [channels.check(settings.webhook)] if settings.webhook is not None else []
+    ways = [channels.check_mail(settings.mail)] if settings.mail is not None else []
+    ways += [channels.check_webhook(settings.webhook)] if settings.webhook is not None else []
     told = f"{', '.join(settings.about)} ({settings.contents}): {'; '.join(ways)}"
     return told if ways else "nobody is told anything; see notify in the configuration"
 

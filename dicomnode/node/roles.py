@@ -27,8 +27,8 @@ from dicomnode import log, metrics
 from dicomnode.config.load import Config
 from dicomnode.config.rules import models_of
 from dicomnode.engine import hosts
-from dicomnode.engine import queues as engine
 from dicomnode.engine.executor import Executor, metrics_folder, name_of
+from dicomnode.engine.queues import REMEMBERED_S, Queues, prepare, work_deliver, work_synthesize
 from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError
 from dicomnode.ledger.database import connect, database_url, reaching
 from dicomnode.ledger.ledger import Ledger
@@ -58,7 +58,7 @@ def ready(config: Config) -> Ledger:
     try:
         with _alone(run_folder(config) / f"{name_of(config)}-ready.lock"), reaching():
             ledger.create()
-            engine.prepare(ledger)
+            prepare(ledger)
     except NodeError:
         ledger.close()
         raise
@@ -201,7 +201,7 @@ def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
     if ledger is not None:
         commitment.start()
         receivers = _receivers(config, ledger, executor)
-        intake = Intake(config, ledger, engine.Queues(ledger), spool, receiver, receivers)
+        intake = Intake(config, ledger, Queues(ledger), spool, receiver, receivers)
         _each_tick(executor, stop, _first(intake.adopt), intake.tick)
     commitment.stop()
     receiver.stop(GRACE_S / 2)
@@ -216,9 +216,9 @@ def _synthesize(config: Config, executor: Executor, stop: threading.Event) -> No
         return
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     conversions = Conversions(config, ledger, queues, spool)
-    engine.work_synthesize(ledger, executor.id, conversions.attempt)
+    work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
     daily = Daily(config, ledger, executor.id, conversions.aside)
     reconcile = _now_and_then(conversions.reconcile)
@@ -237,12 +237,12 @@ def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     ledger = _open(config, executor, stop)
     if ledger is None:
         return
-    queues, spool = engine.Queues(ledger), Spool(config.node.data)
+    queues, spool = Queues(ledger), Spool(config.node.data)
     deliveries = Deliveries(config, ledger, queues, spool)
     asking = Asking(config, Proofs(ledger.engine), spool)
-    engine.work_deliver(ledger, executor.id, deliveries.attempt)
+    work_deliver(ledger, executor.id, deliveries.attempt)
     others = _among_others(config, ledger, queues, executor)
-    prune = _now_and_then(lambda: queues.prune(engine.REMEMBERED_S), PRUNE_S)
+    prune = _now_and_then(lambda: queues.prune(REMEMBERED_S), PRUNE_S)
     trail = Trail(config.audit, config.node.data, config.node.ae_title)
     delete = _now_and_then(Retention(config, ledger, spool, trail).run, PRUNE_S)
     notifier = Notifier(config, ledger, spool)
@@ -280,7 +280,7 @@ def _receivers(config: Config, ledger: Ledger, executor: Executor) -> Receivers:
     return NoOther() if config.database == "sqlite" else Others(ledger.engine, executor.id, config.hosts.dead_after_s)
 
 
-def _among_others(config: Config, ledger: Ledger, queues: engine.Queues, executor: Executor) -> Callable[[], None]:
+def _among_others(config: Config, ledger: Ledger, queues: Queues, executor: Executor) -> Callable[[], None]:
     """What a worker does about other machines at each tick; on SQLite nothing."""
     if config.database == "sqlite":
         return lambda: None

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from dicomnode import log, metrics
-from dicomnode.config import load as configuration
-from dicomnode.config.load import Config
+from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Kind
 from dicomnode.engine import executor, queues
 from dicomnode.engine.executor import Pulse
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
-from dicomnode.ledger import outbox
+from dicomnode.ledger import notices
 from dicomnode.ledger.database import database_url, transaction
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.node.roles import GRACE_S, ROLES, check_page, ready, run_folder
@@ -154,7 +153,7 @@ def _serving_file(config: Config) -> Path:
     path = run_folder(config) / f"{executor.name_of(config)}-serving.yaml"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(configuration.dump(config))
+        file.write(dump(config))
     return path
 
 
@@ -187,7 +186,7 @@ def _note(config: Config, code: str, words: str) -> None:
     ledger = Ledger(database_url(config))
     try:
         with transaction(ledger.engine) as connection:
-            outbox.put(connection, Kind.FAILURE, code, words)
+            notices.put(connection, Kind.FAILURE, code, words)
     except LedgerUnreachable as error:
         log.event("notice not written", level="error", code=code, reason=str(error))
     finally:

@@ -2,26 +2,35 @@
 
 The signature is v1: HMAC-SHA256, in base64, of `ID.TIMESTAMP.BODY`; the key is the base64 after `whsec_` in the secret.
 Any status from 200 to 299 counts as taken. Redirects are not followed, proxies of the environment are not used.
+
+Notices as e-mail: handed to the site's mail server (RFC 6409), over TLS unless the configuration says otherwise.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
+import smtplib
+import ssl
 import time
+from email.message import EmailMessage
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import requests
 
-from dicomnode.config.credentials import read_secret
+from dicomnode.config.peers import read_secret
 from dicomnode.errors import ConfigError, NotTaken
 
 if TYPE_CHECKING:
-    from dicomnode.config.notification import Webhook
+    from collections.abc import Iterator
+
+    from dicomnode.config.sections import Mail, Webhook
     from dicomnode.notify.notice_text import Message
 
 PREFIX: Final = "whsec_"
@@ -29,7 +38,7 @@ SHORTEST: Final = 24
 """Bytes of a key, at least."""
 
 
-def send(message: Message, settings: Webhook) -> None:
+def post_webhook(message: Message, settings: Webhook) -> None:
     """Post a message. Raises NotTaken."""
     body = json.dumps(message.values, ensure_ascii=False).encode()
     try:
@@ -50,22 +59,22 @@ def send(message: Message, settings: Webhook) -> None:
     except ConfigError as error:
         raise NotTaken(str(error)) from error
     except (requests.RequestException, OSError) as error:
-        raise NotTaken(f"{_host(settings)} cannot be used ({type(error).__name__})") from error
+        raise NotTaken(f"{_webhook_host(settings)} cannot be used ({type(error).__name__})") from error
     if not 200 <= answer.status_code < 300:
-        raise NotTaken(f"{_host(settings)} answered {answer.status_code}")
+        raise NotTaken(f"{_webhook_host(settings)} answered {answer.status_code}")
 
 
-def _host(settings: Webhook) -> str:
+def _webhook_host(settings: Webhook) -> str:
     """The machine that is called; the rest of the address may be a secret too."""
     return urlsplit(settings.url).hostname or "the webhook"
 
 
-def check(settings: Webhook) -> str:
+def check_webhook(settings: Webhook) -> str:
     """Where notices are posted; the secret holds a key. Raises ConfigError."""
     key_of(read_secret(settings.secret, "notify.webhook.secret"))
     if settings.ca is not None and not settings.ca.is_file():
         raise ConfigError("notify.webhook.ca", f"there is no file {settings.ca}", "name a PEM file")
-    return f"webhook at {_host(settings)}"
+    return f"webhook at {_webhook_host(settings)}"
 
 
 def signed(message_id: str, at: int, body: bytes, key: bytes) -> dict[str, str]:
@@ -89,3 +98,70 @@ def key_of(secret: str) -> bytes:
         remedy = f"write {PREFIX} and the base64 of {SHORTEST} random bytes or more"
         raise ConfigError("notify.webhook.secret", "holds no such key", remedy)
     return key
+
+
+def send_mail(message: Message, settings: Mail) -> None:
+    """Hand a message to the mail server. Raises NotTaken."""
+    written = email_of(message, settings)
+    try:
+        with _opened(settings) as server:
+            refused = server.send_message(written, settings.sender, settings.to)
+    except smtplib.SMTPResponseException as error:
+        raise NotTaken(f"{settings.host}:{settings.port} answered {error.smtp_code}") from error
+    except smtplib.SMTPRecipientsRefused as error:
+        codes = ", ".join(str(code) for code, _ in error.recipients.values())
+        raise NotTaken(f"{settings.host}:{settings.port} refuses every recipient ({codes})") from error
+    except (smtplib.SMTPException, OSError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NotTaken(f"{settings.host}:{settings.port} cannot be used ({why})") from error
+    except ConfigError as error:
+        raise NotTaken(str(error)) from error
+    if refused:
+        raise NotTaken(f"{settings.host}:{settings.port} refuses {len(refused)} of {len(settings.to)} recipients")
+
+
+def check_mail(settings: Mail) -> str:
+    """To whom mail goes; its CAs and its password are there. Raises ConfigError."""
+    _context(settings)
+    if settings.password is not None:
+        read_secret(settings.password, "notify.mail.password")
+    return f"mail to {', '.join(settings.to)} by {settings.host}:{settings.port}, {settings.security}"
+
+
+def email_of(message: Message, settings: Mail) -> EmailMessage:
+    """The message as a mail; its Message-ID is the same when it is sent again, so that a reader may show it once."""
+    written = EmailMessage()
+    written["From"] = settings.sender
+    written["To"] = ", ".join(settings.to)
+    written["Subject"] = message.subject
+    written["Date"] = formatdate()
+    written["Message-ID"] = f"<{message.id}@{settings.sender.rpartition('@')[2]}>"
+    written["Auto-Submitted"] = "auto-generated"  # RFC 3834 5
+    written.set_content(message.text)
+    return written
+
+
+@contextlib.contextmanager
+def _opened(settings: Mail) -> Iterator[smtplib.SMTP]:
+    """A session with the mail server, signed in. Raises SMTPException, OSError, ConfigError."""
+    context = _context(settings)
+    if settings.security == "tls":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            settings.host, settings.port, timeout=settings.timeout_s, context=context
+        )
+    else:
+        server = smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
+    with server:
+        if settings.security == "starttls":
+            server.starttls(context=context)
+        if settings.user is not None and settings.password is not None:
+            server.login(settings.user, read_secret(settings.password, "notify.mail.password"))
+        yield server
+
+
+def _context(settings: Mail) -> ssl.SSLContext:
+    """TLS 1.2 or later, and a certificate of the CAs of the configuration, or of the system's."""
+    try:
+        return ssl.create_default_context(cafile=settings.ca)
+    except OSError as error:
+        raise ConfigError("notify.mail.ca", f"{settings.ca} cannot be used ({error})", "name a PEM file") from error

@@ -15,19 +15,18 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread
 
 from dicomnode import log, metrics
-from dicomnode.config.notification import Mail
+from dicomnode.config.sections import Mail
 from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable, NotTaken, UnknownJob
 from dicomnode.ledger.notices import Notices
-from dicomnode.notify import channels as webhook
-from dicomnode.notify import mail
+from dicomnode.notify.channels import post_webhook, send_mail
 from dicomnode.notify.notice_text import LONGEST, Message, Patient, Told, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicomnode.config.load import Config
-    from dicomnode.config.notification import Webhook
+    from dicomnode.config.sections import Webhook
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.notices import NoticeRow
     from dicomnode.spool.spool import Spool
@@ -138,6 +137,6 @@ class Notifier:
 def send(message: Message, channel: Mail | Webhook) -> None:
     """Send a message over a channel. Raises NotTaken."""
     if isinstance(channel, Mail):
-        mail.send(message, channel)
+        send_mail(message, channel)
     else:
-        webhook.send(message, channel)
+        post_webhook(message, channel)

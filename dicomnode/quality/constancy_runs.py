@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dicomnode.config.sections import Kind
 from dicomnode.ledger.database import transaction
-from dicomnode.ledger.outbox import put
+from dicomnode.ledger.notices import put
 from dicomnode.ledger.rows import Row
 from dicomnode.ledger.tables import constancy
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import stats
 
-from dicomnode.cases.result import report_of
+from dicomnode.cases.files import report_of
 from dicomnode.errors import NodeError
 from dicomnode.ledger.states import Fact, State
 from dicomnode.quality import constancy_runs

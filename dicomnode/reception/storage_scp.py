@@ -26,8 +26,7 @@ from pynetdicom import AE, evt
 
 from dicomnode import log, metrics
 from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, Tls
-from dicomnode.dimse.admission import Door
-from dicomnode.dimse.places import Places
+from dicomnode.dimse.admission import Door, Places
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.dimse.tls_server import Ports
 from dicomnode.errors import NodeError, NotStorable, OutOfResources, TooLarge

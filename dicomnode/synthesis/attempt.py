@@ -12,6 +12,11 @@ fact is missing from the ledger.
     or the job's settings are unknown
     longer than `synthesize.timeout_s`         the worker ends; tried again, and held, as what follows
     anything else                              tried again, and held with its traceback after `synthesize.tries`
+
+What a case looked like, as metrics: its findings, by scanner and protocol.
+
+Names of scanners and protocols come from the images, so their number is bounded here: the first `PAIRS` pairs that this
+machine counts keep their names, over restarts; whatever comes later is `other`. A name is shortened to `LONGEST`.
 """
 
 from __future__ import annotations
@@ -24,20 +29,18 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dicomnode import log, metrics
-from dicomnode.cases.result import REPORT
+from dicomnode.cases.files import REPORT
 from dicomnode.config.load import AS_CONFIGURED
-from dicomnode.config.rules import settings_of
-from dicomnode.config.settings import Settings
+from dicomnode.config.rules import Settings, settings_of
 from dicomnode.engine import executor
 from dicomnode.engine.executor import AtWork
 from dicomnode.engine.queues import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
 from dicomnode.ledger.states import State
-from dicomnode.synthesis import drift, drift_ledger
-from dicomnode.synthesis.last_case import Cases, judged
+from dicomnode.synthesis import drift
 from models.inference.card import BadCard, UnknownModel, find
 from models.inference.weights import Model, WrongDigest, load_model
 from pipeline.convert import Options, Result, convert
@@ -239,10 +242,10 @@ class Conversions:
         """The result with the drift of its HU against the last cases, and its histogram kept for the next ones."""
         quality, report = self._settings(row).quality, result.report
         stratum = drift.stratum_of(report["scanner"], report["protocol"], row.model_digest)
-        drift_ledger.keep(self._ledger.engine, row.job, stratum, report["hu_histogram"])
+        drift.keep(self._ledger.engine, row.job, stratum, report["hu_histogram"])
         if drift.NAME not in limits or quality.drift_cases == 0:
             return result
-        others = drift_ledger.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
+        others = drift.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
         return drift.with_drift(result, others, limits[drift.NAME], quality.gate)
 
     def _settings(self, row: JobRow) -> Settings:
@@ -302,3 +305,50 @@ class Conversions:
         delay_s = back_off_s(row.failures + 1, RETRY_FIRST_S, RETRY_MAX_S, jitter())
         following = self._queues.synthesize(row.job, row.attempt + 1, delay_s)
         self._ledger.failed(row.job, row.attempt, sentence, detail, following)
+
+
+PAIRS: Final = 20
+LONGEST: Final = 40
+OTHER: Final = ("other", "other")
+NOT_NAMED: Final = "not named"
+
+
+class Cases:
+    """Counts cases; `folder` is where the processes of this machine keep their metrics."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._named: set[tuple[str, str]] = set()
+
+    def count(self, report: Mapping[str, Any]) -> None:
+        """Count a case by its report: the scanner, the protocol, and its findings."""
+        scanner, protocol = self._pair(_name(report.get("scanner")), _name(report.get("protocol")))
+        metrics.CASES.labels(scanner=scanner, protocol=protocol).inc()
+        for one in report["findings"]:
+            judged(one["name"], one["verdict"])
+            gauge, factor = metrics.FINDING_BY_UNIT.get(one["unit"], (None, 0.0))
+            if gauge is not None and isinstance(one["value"], int | float):
+                labels = {"finding": one["name"], "scanner": scanner, "protocol": protocol}
+                gauge.labels(**labels).set(one["value"] * factor)
+
+    def _pair(self, scanner: str, protocol: str) -> tuple[str, str]:
+        """The pair as it may be shown; a new one only while there is room."""
+        pair = (scanner, protocol)
+        if pair not in self._named:
+            seen = metrics.seen(self._folder, "sct_node_cases", ("scanner", "protocol")) - {OTHER}
+            self._named |= {(known[0], known[1]) for known in seen}
+            if pair not in self._named and len(self._named) >= PAIRS:
+                return OTHER
+            self._named.add(pair)
+        return pair
+
+
+def judged(finding: str, verdict: str) -> None:
+    """Count a check of a case, also of one of which there will be no CT."""
+    metrics.FINDINGS.labels(finding=finding, verdict=verdict).inc()
+
+
+def _name(text: object) -> str:
+    """A name as a label may hold it: printable, on one line, not too long."""
+    plain = "".join(one if one.isprintable() else " " for one in text) if isinstance(text, str) else ""
+    return " ".join(plain.split())[:LONGEST].strip() or NOT_NAMED

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomnode.cases.result import REPORT
+from dicomnode.cases.files import REPORT
 from dicomnode.config.rules import choose
 from dicomnode.errors import NodeError
 from dicomnode.ledger.ledger import IGNORED_BY_RULE

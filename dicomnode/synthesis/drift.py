@@ -1,17 +1,27 @@
 """Drift: how far the histogram of a case's HU lies from those of the last cases of its scanner, protocol and model.
 
-The cases come from `dicomnode.synthesis.drift_ledger`.
+The cases come from `dicomnode.synthesis.drift`.
+
+The histograms of finished cases in the ledger, by which the drift of later ones is seen.
+
+Only cases that nobody holds and that were not rejected count. The table is bounded and holds no text of the headers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import sqlalchemy as sa
 
+from dicomnode.ledger.database import transaction
+from dicomnode.ledger.states import State
+from dicomnode.ledger.tables import histograms, jobs
 from pipeline.findings.findings import judged
 from pipeline.gate import Gate, also
 
@@ -25,7 +35,7 @@ LEAST_CASES: Final = 5
 """Earlier cases without which nothing can be said."""
 
 Histogram = Mapping[str, Any]
-"""As `pipeline.findings.histogram.histogram` gives it."""
+"""As `pipeline.findings.findings.histogram` gives it."""
 
 
 def stratum_of(scanner: str, protocol: str, model_digest: str) -> str:
@@ -37,7 +47,7 @@ def distance_hu(found: Histogram, others: Sequence[Histogram]) -> float:
     """Wasserstein distance in HU between a histogram and the mean of others, each counting the same.
 
     In one dimension it is the area between the cumulative distributions. All have the bins of
-    `pipeline.findings.histogram`.
+    `pipeline.findings.findings`.
     """
     length = max(len(one["counts"]) for one in [found, *others])
     mean = np.mean([_cumulative(one, length) for one in others], axis=0)
@@ -60,3 +70,33 @@ def with_drift(result: Result, others: Sequence[Histogram], limits: Mapping[str,
     holds = finding.verdict != "pass" and gate != "never_hold"
     hold = also(result.hold, finding) if holds else result.hold
     return dataclasses.replace(result, findings=(*result.findings, finding), report=report, hold=hold)
+
+
+KEPT: Final = 20_000
+"""Rows of the table; the oldest beyond it go. A row takes about a kilobyte."""
+
+
+def keep(engine: sa.Engine, job: str, stratum: str, histogram: Histogram) -> None:
+    """Write the histogram of a job, in place of an earlier attempt's, and let the oldest rows beyond KEPT go."""
+    row = {"job": job, "stratum": stratum, "at": time.time(), "histogram": json.dumps(histogram)}
+    with transaction(engine) as connection:
+        connection.execute(sa.delete(histograms).where(histograms.c.job == job))
+        connection.execute(sa.insert(histograms).values(row))
+        oldest = sa.select(histograms.c.at).order_by(histograms.c.at.desc()).offset(KEPT).limit(1)
+        beyond = connection.execute(oldest).scalar_one_or_none()
+        if beyond is not None:
+            connection.execute(sa.delete(histograms).where(histograms.c.at <= beyond))
+
+
+def earlier(engine: sa.Engine, job: str, stratum: str, count: int) -> list[Histogram]:
+    """The histograms of the last cases of a stratum, newest first, but for the job's own."""
+    sent = (jobs.c.held.is_(None)) & jobs.c.state.in_([State.SYNTHESIZED, State.DELIVERED])
+    query = (
+        sa.select(histograms.c.histogram)
+        .join(jobs, jobs.c.job == histograms.c.job)
+        .where(histograms.c.stratum == stratum, histograms.c.job != job, sent)
+        .order_by(histograms.c.at.desc())
+        .limit(count)
+    )
+    with transaction(engine) as connection:
+        return [json.loads(text) for text in connection.execute(query).scalars()]

@@ -33,7 +33,7 @@ from dicomnode.config.load import Config
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.web import buttons, case, case_list, health, help_page, middleware, server, sign_in, system
+from dicomnode.web import case, case_list, health, help_page, middleware, server, sign_in, system
 from dicomnode.web.rendering import Pages, pages_of
 
 
@@ -62,7 +62,7 @@ def app(config: Config) -> ASGIApp:
     routes = [
         *case_list.routes(),
         *case.routes(),
-        *buttons.routes(),
+        *case.decision_routes(),
         *help_page.routes(),
         *system.routes(),
         *sign_in.routes(),

@@ -21,14 +21,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dicomnode.config.settings import Settings
+from dicomnode.config.rules import Settings
 from dicomnode.errors import ConfigError
 from dicomnode.security.audit_trail import Event
 from dicomnode.spool.spool import Spool
 from dicomnode.web import sign_in
 from pipeline.errors import Unsuitable
 from pipeline.report import viewer_volumes
-from pipeline.volume.nifti import UNCERTAINTY, read_nifti
+from pipeline.volume.volume import UNCERTAINTY, read_nifti
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from dicomnode.cases import overview
 from dicomnode.cases.files import Facts
-from dicomnode.cases.sentences import progress, reason
+from dicomnode.cases.wording import progress, reason
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import Event
 from dicomnode.web import sign_in

@@ -31,18 +31,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from dicomnode import metrics
-from dicomnode.cases.standing import standing
+from dicomnode.cases.overview import standing
 from dicomnode.config.load import Config
 from dicomnode.engine import hosts
 from dicomnode.engine.executor import metrics_folder, touched
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.quality import constancy_runs as constancy_ledger
+from dicomnode.quality.constancy_runs import latest
 from dicomnode.web.middleware import SecurityHeaders
 
 if TYPE_CHECKING:
-    from dicomnode.cases.standing import Line, Standing
+    from dicomnode.cases.overview import Line, Standing
 
 ROLES: Final = ("receive", "synthesize", "deliver")
 """Roles that must have been heard from for the node to be ready."""
@@ -145,7 +145,7 @@ def constancy_runs(ledger: Ledger) -> list[Constancy]:
     """The last constancy run of each worker and model. Raises LedgerUnreachable."""
     return [
         Constancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
-        for row in constancy_ledger.latest(ledger.engine)
+        for row in latest(ledger.engine)
     ]
 
 

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dicomnode import reason_codes as advice
 from dicomnode.ledger.states import State
+from dicomnode.reason_codes import ANY_OTHER_RULE, HELD_BEFORE_SENDING, OWN, REJECTED
 from dicomnode.web.rendering import pages_of
 from pipeline.errors import REASONS
 from pipeline.findings.findings import MEANINGS
@@ -51,13 +51,13 @@ def routes() -> list[Route]:
 
 def anchor(code: str) -> str:
     """The id of a reason code on the page: a case held for a finding or a rule has its name in capitals."""
-    return code if code in REASONS or code in advice.OWN else code.lower()
+    return code if code in REASONS or code in OWN else code.lower()
 
 
 def reason_codes() -> list[Entry]:
     """The codes of the pipeline, then the node's own."""
-    refused = [Entry(code, _spoken(text), advice.REJECTED[code]) for code, text in REASONS.items()]
-    return refused + [Entry(code, own.means, own.do) for code, own in advice.OWN.items()]
+    refused = [Entry(code, _spoken(text), REJECTED[code]) for code, text in REASONS.items()]
+    return refused + [Entry(code, own.means, own.do) for code, own in OWN.items()]
 
 
 def rules() -> list[Entry]:
@@ -69,7 +69,7 @@ _RULES: Final = (*FILE_RULES, *SERIES_RULES)
 
 
 def _cure(rule: str) -> str:
-    return advice.HELD_BEFORE_SENDING.get(rule, advice.HELD_BEFORE_SENDING[advice.ANY_OTHER_RULE])
+    return HELD_BEFORE_SENDING.get(rule, HELD_BEFORE_SENDING[ANY_OTHER_RULE])
 
 
 def _first(docstring: str) -> str:

@@ -31,8 +31,7 @@ from dicomnode.security.audit_trail import Event, Trail
 from dicomnode.security.users import Role, User, Users, is_local, users_path
 from dicomnode.web.middleware import READING
 from dicomnode.web.rendering import pages_of
-from dicomnode.web.sessions import Nonces, Sessions
-from dicomnode.web.throttle import Throttle
+from dicomnode.web.sessions import Nonces, Sessions, Throttle
 
 if TYPE_CHECKING:
     from dicomnode.config.load import Config

@@ -25,9 +25,9 @@ from starlette.routing import Route
 
 from dicomnode import log, metrics
 from dicomnode.cases import overview
-from dicomnode.cases.standing import Line, Standing, standing
+from dicomnode.cases.overview import Line, Standing, standing
 from dicomnode.config.rules import models_of
-from dicomnode.delivery.sending import reach
+from dicomnode.delivery.attempt import reach
 from dicomnode.engine import executor, hosts
 from dicomnode.errors import NodeError
 from dicomnode.quality import constancy_runs
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dicomnode.config.destination import Destination
     from dicomnode.config.load import Config
+    from dicomnode.config.peers import Destination
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.quality.constancy_runs import ConstancyRow
 

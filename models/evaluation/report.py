@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 from models.data.pairs import BadPair, Pair, read_image
 from models.data.patients import Patient, patients_of, read_pair
 from models.evaluation import figures, sampler_settings, tables, training_cost
-from models.evaluation.evaluate import MEASURES, RANGES, BadMethod, Clock, Method, Row, Terms, evaluate, method_of
-from models.evaluation.groups import groups_of
+from models.evaluation.evaluate import (
+    MEASURES,
+    RANGES,
+    BadMethod,
+    Clock,
+    Method,
+    Row,
+    Terms,
+    evaluate,
+    groups_of,
+    method_of,
+)
 from models.evaluation.tables import Evaluation
 
 HU_RANGE: Final = (-1024.0, 3071.0)

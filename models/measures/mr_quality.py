@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.data.body import Mask
-from models.data.void import voids
+from models.data.body import Mask, voids
 
 Relative = NDArray[np.float32]
 """MR relative to full signal."""

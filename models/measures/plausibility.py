@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.data.body import CT_BODY_HU, Mask, fill_slices
+from models.data.body import CT_BODY_HU, Mask, fill_slices, full_signal
 from models.data.intensity import AIR_HU
-from models.data.void import full_signal
 from models.measures import mr_quality
 from models.measures.path_length import path_lengths_mm
 from models.measures.similarity import FAT_HU, SOFT_HU

@@ -21,8 +21,7 @@ from models.data.recipe import Recipe
 from models.networks import losses
 from models.networks.autoencoder import Stride, convolution, kernel_for
 from models.networks.batches import Lesson
-from models.networks.patch_gan import Critic, ImagePool
-from models.networks.pix2pix import BETAS
+from models.networks.pix2pix import BETAS, Critic, ImagePool
 from models.networks.regression import InFloat32, Regression
 from models.networks.translator import Losses, Turn
 

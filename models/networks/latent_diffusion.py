@@ -36,7 +36,7 @@ from models.data.recipe import BadRecipe, Recipe
 from models.networks import losses, schedules
 from models.networks.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
 from models.networks.batches import Lesson
-from models.networks.patch_gan import Critic
+from models.networks.pix2pix import Critic
 from models.networks.translator import Losses, Translator, Turn
 
 TIMES: Final = 1000.0

@@ -2,11 +2,14 @@
 
 The generator minimises 100 x L1 + (D(mr, y) - 1)^2, the critic least squares (equation 4) in the place of the paper's
 logarithms, as the adversarial term of the LDM paper has it.
+
+What the GANs share: a discriminator that judges patches, and a pool of images that it is shown again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import nn
@@ -16,7 +19,6 @@ from models.networks import losses
 from models.networks.autoencoder import Stride, kernel_for
 from models.networks.batches import Lesson
 from models.networks.nnunet import u_net
-from models.networks.patch_gan import Critic
 from models.networks.regression import Regression
 from models.networks.translator import Losses, Turn
 
@@ -80,3 +82,67 @@ class Pix2Pix(Regression):
             return {"telling": losses.telling(real, fake)}
 
         return [Turn("generator", [self.network], generate, BETAS), Turn("critic", [critic], judge, BETAS)]
+
+
+CHANNELS: Final = (32, 64, 128)
+STRIDES: Final[Sequence[Stride]] = ((1, 2, 2), (2, 2, 2), (1, 1, 1))
+"""Slices are thick, so that rows and columns are halved first."""
+SLOPE: Final = 0.2
+POOL: Final = 20
+"""Images kept; 50 in Zhu et al., whose images are smaller."""
+
+
+class Critic(nn.Sequential):
+    """PatchGAN (Isola et al. 2017): convolutions of kernel 4 where they halve, instance norms but for the first.
+
+    Maps (N, inputs, S, R, C) to one score a patch, (N, 1, s, r, c); least squares make 1 of what is real and 0 of what
+    is not, see `losses.telling`.
+    """
+
+    def __init__(self, inputs: int, channels: Sequence[int] = CHANNELS) -> None:
+        layers: list[nn.Module] = []
+        previous = inputs
+        for number, (width, stride) in enumerate(zip(channels, STRIDES, strict=True)):
+            first, second, third = (4 if step == 2 else 3 for step in stride)
+            layers.append(nn.Conv3d(previous, width, (first, second, third), stride, padding=1))
+            if number:
+                layers.append(nn.InstanceNorm3d(width))
+            layers.append(nn.LeakyReLU(SLOPE))
+            previous = width
+        super().__init__(*layers, nn.Conv3d(previous, 1, 3, padding=1))
+
+
+class ImagePool(nn.Module):
+    """The last images that a generator made (Shrivastava et al. 2017), so that its critic does not forget.
+
+    Its images are buffers: they lie in the checkpoint, and an interrupted training goes on with the same.
+
+    Args:
+        size: of an image, (slice, row, column).
+        capacity: images kept.
+    """
+
+    images: torch.Tensor
+    filled: torch.Tensor
+
+    def __init__(self, size: Sequence[int], capacity: int = POOL) -> None:
+        super().__init__()
+        self.register_buffer("images", torch.zeros(capacity, 1, *size))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def exchange(self, fresh: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Take in images (N, 1, S, R, C) and give back as many: each the new one, or by half a chance an old one."""
+        given = []
+        for image in fresh.float():
+            if int(self.filled) < len(self.images):
+                self.images[int(self.filled)] = image
+                self.filled += 1
+                given.append(image)
+            elif torch.rand((), generator=generator) < 0.5:
+                place = int(torch.randint(len(self.images), (), generator=generator))
+                given.append(self.images[place].clone())
+                self.images[place] = image
+            else:
+                given.append(image)
+        return torch.stack(given)

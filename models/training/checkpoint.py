@@ -13,7 +13,7 @@ from torch import nn
 
 from models.data.recipe import Recipe
 from models.inference.card import ModelCard
-from models.networks import precision
+from models.networks import translator
 from models.networks.registry import build, method_of
 from models.networks.translator import Translator
 
@@ -66,7 +66,7 @@ class Training:
         recipe.run.mkdir(parents=True, exist_ok=True)
         average = copy.deepcopy(networks).requires_grad_(False)
         for module in (networks, partners):
-            precision.watch(module)
+            translator.watch(module)
         return cls(recipe, networks, average, partners, device)
 
     def path(self, stage: str) -> Path:

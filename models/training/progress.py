@@ -2,20 +2,27 @@
 
 Steps are counted over all stages. What is measured is the running average of the weights, as the product predicts with
 it; the time that this takes is no training time. The error chooses nothing: no checkpoint is taken because of it.
+
+The curves of a training: one CSV a stage, and one picture of them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from models.data.pairs import Pair
 from models.data.recipe import Recipe
 from models.inference.weights import Model
-from models.training import curves, validation
+from models.training import validation
 from models.training.checkpoint import Progress, Training, card_of
 
 FILE: Final = "milestones.csv"
@@ -52,7 +59,7 @@ class Milestones:
 
     def forget_after(self, progress: Progress) -> None:
         """Take out what was measured beyond the moment at which the training is taken up again."""
-        curves.forget_after(self.path, self.step(progress))
+        forget_after(self.path, self.step(progress))
 
     def pass_by(self, progress: Progress) -> bool:
         """Measure and write, where this step is a milestone; says whether it was one."""
@@ -62,12 +69,57 @@ class Milestones:
         model = Model(card_of(training.recipe), training.average.eval(), training.device)
         scores = validation.scores_of(self.patients, lambda pair: validation.predicted(model, None, None, pair))
         minutes = sum(one.minutes for one in self.before) + progress.minutes
-        curves.record(self.path, {"step": step, "minutes": minutes, **validation.mean_of(scores)})
+        record(self.path, {"step": step, "minutes": minutes, **validation.mean_of(scores)})
         return True
 
 
 def milestones_of(recipe: Recipe) -> list[dict[str, float]]:
     """What was measured on a training's way, for its card."""
     path = recipe.run / FILE
-    columns = curves.read(path) if path.is_file() else {}
+    columns = read(path) if path.is_file() else {}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def record(path: Path, row: Mapping[str, float]) -> None:
+    """Append a row of named numbers to a CSV, with the names above the first."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(row)
+        writer.writerow([f"{value:.6g}" for value in row.values()])
+
+
+def read(path: Path) -> dict[str, list[float]]:
+    """Columns of a CSV by name."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Take out the rows beyond a step: the training goes on from there and will write them again."""
+    if not path.exists():
+        return
+    columns = read(path)
+    path.unlink()
+    for number, at in enumerate(columns.get("step", [])):
+        if at <= step:
+            record(path, {name: values[number] for name, values in columns.items()})
+
+
+def draw(paths: Sequence[Path], picture: Path) -> None:
+    """A PNG with one panel a CSV: every loss against the steps, logarithmic."""
+    found = [path for path in paths if path.exists()]
+    if not found:
+        return
+    figure = Figure(figsize=(6 * len(found), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, path in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        columns = read(path)
+        for name in set(columns) - {"step", "minutes", "rate"}:
+            values = np.array(columns[name])
+            axes.plot(columns["step"], np.where(values > 0, values, np.nan), label=name)
+        axes.set(title=path.stem, xlabel="step", ylabel="loss", yscale="log")
+        axes.legend()
+    figure.savefig(picture, dpi=100)

@@ -20,7 +20,7 @@ from models.data import augmentation
 from models.data.pairs import Pair
 from models.data.patients import read_cohort
 from models.data.recipe import BadRecipe, Recipe, Stage, read_recipe
-from models.inference import numerics, verify
+from models.inference import verify
 from models.inference.card import ModelCard
 from models.inference.weights import load_model, pick_device, save_model
 from models.measures import plausibility
@@ -29,9 +29,9 @@ from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.losses import TissueSegmenter
 from models.networks.registry import method_of
 from models.networks.translator import Turn
-from models.training import cross_validation, curves, doubt_figures, validation
+from models.training import cross_validation, uncertainty, validation
 from models.training.checkpoint import Progress, Training, card_of
-from models.training.progress import Milestones, milestones_of
+from models.training.progress import Milestones, draw, forget_after, milestones_of, record
 from models.training.tissue_segmenter import read_segmenter, train_segmenter
 from models.training.uncertainty import example_of, taught
 
@@ -107,7 +107,7 @@ def fit(training: Training, lesson: Lesson, kept_back: Sequence[Pair] = ()) -> N
     progress = training.restore(name, optimisers)
     milestones = Milestones(training, name, kept_back)
     milestones.forget_after(progress)
-    curves.forget_after(training.recipe.run / f"{name}.csv", progress.step)
+    forget_after(training.recipe.run / f"{name}.csv", progress.step)
     watch, saved_at = Stopwatch(training.device, progress.minutes), progress.minutes
     seen: dict[str, list[float]] = {}
     while fraction(progress, stage) < 1:
@@ -122,7 +122,7 @@ def fit(training: Training, lesson: Lesson, kept_back: Sequence[Pair] = ()) -> N
         if over or progress.step % CHECKPOINT_STEPS == 0 or progress.minutes - saved_at > CHECKPOINT_MINUTES:
             training.save(name, progress, optimisers)
             saved_at = progress.minutes
-            curves.draw([training.recipe.run / f"{name}.csv" for name in training.recipe.stages], picture_of(training))
+            draw([training.recipe.run / f"{name}.csv" for name in training.recipe.stages], picture_of(training))
     training.networks.load_state_dict(training.average.state_dict())
     training.done[name] = progress
 
@@ -194,7 +194,7 @@ def follow(average: nn.Module, networks: nn.Module, step: int) -> None:
 def log(path: Path, progress: Progress, rate: float, seen: dict[str, list[float]]) -> None:
     """Record the mean of each loss since the last record, print it, and begin anew."""
     means = {key: sum(values) / len(values) for key, values in seen.items()}
-    curves.record(path, {"step": progress.step, "minutes": progress.minutes, "rate": rate, **means})
+    record(path, {"step": progress.step, "minutes": progress.minutes, "rate": rate, **means})
     said = " ".join(f"{key} {value:.5f}" for key, value in means.items())
     left_out = f", {progress.left_out} left out" if progress.left_out else ""
     print(f"{path.stem} {progress.step} ({progress.minutes:.1f} min{left_out}): {said}", flush=True)
@@ -286,10 +286,10 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     if recipe.doubt is not None:
         learned, kept = ([example_of(pair, made[pair.name]) for pair in pairs] for pairs in (plain, kept_back))
         doubt, figures["doubt"] = taught(learned, kept, recipe)
-        doubt_figures.draw(figures["doubt"], recipe.run / "doubt.png")
+        uncertainty.draw(figures["doubt"], recipe.run / "doubt.png")
         card = dataclasses.replace(card, doubt=doubt.arguments)
     figures["reference"] = verify.reference_of(model)
-    figures["bfloat16_apart_hu"] = dataclasses.asdict(numerics.bfloat16_apart(model))
+    figures["bfloat16_apart_hu"] = dataclasses.asdict(verify.bfloat16_apart(model))
     figures |= validation.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     quantiles = validation.mr_quantiles_of(plain)
     product = dataclasses.replace(model, doubt=doubt)

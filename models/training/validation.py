@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.data.body import outline
+from models.data.body import full_signal, outline
 from models.data.intensity import to_hu, to_unit
 from models.data.pairs import Pair
-from models.data.void import full_signal
 from models.inference import baselines
 from models.inference.weights import Model, Prediction
 from models.measures.mr_quality import quantiles

@@ -25,7 +25,7 @@ from pipeline.ct import modules
 from pipeline.ct.elements import Elements, copied, elements, elements_of, plain, raw_bytes, sequence
 from pipeline.ct.provenance import LO_LENGTH, RESEARCH_LABEL
 from pipeline.ct.write import scanner_time
-from pipeline.series.part10 import read_file
+from pipeline.series.instance import read_file
 from pipeline.standard import keywords_of
 
 PLACE: Final = ("SOPInstanceUID", "ImagePositionPatient")

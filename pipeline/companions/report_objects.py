@@ -1,25 +1,31 @@
 """Structured Report (PS3.3 A.35.13) after template TID 1500: each finding with limits and verdict, and the decision.
 
 The names of findings are codes of our own (scheme 99SCTNODE): no standard has them. Units are UCUM's.
+
+Encapsulated PDF (PS3.3 A.45.1): the report of a case, in the CT's study.
+
+The companions that tell what was found and decided: written when a case is first sent, of its finished CT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from highdicom import sr
 from highdicom.sr import CodedConcept, RelationshipTypeValues
 from pydicom.sr.codedict import codes
-from pydicom.uid import Comprehensive3DSRStorage, generate_uid
+from pydicom.uid import Comprehensive3DSRStorage, EncapsulatedPDFStorage, generate_uid
 
 from pipeline.companions.companion import Companion, CtSeries, made_at, of_highdicom, stand_ins
-from pipeline.ct.elements import plain
-from pipeline.ct.files import file_bytes
+from pipeline.companions.kinds import CompanionKind
+from pipeline.ct.elements import elements, plain, sequence
+from pipeline.ct.files import file_bytes, write_whole
 from pipeline.ct.provenance import RESEARCH_LABEL
 from pipeline.findings.meanings import MEANINGS
-from pipeline.report.case_report import Case, verdict_of
+from pipeline.report.case_report import Case, pdf_of, verdict_of
 
 SCHEME: Final = "99SCTNODE"
 """Coding scheme designator of the node's own codes."""
@@ -169,3 +175,36 @@ def _unit(unit: str) -> CodedConcept:
 
 def _text(name: Any, text: str) -> sr.TextContentItem:
     return sr.TextContentItem(name, plain(text, LONGEST), relationship_type=RelationshipTypeValues.CONTAINS)
+
+
+TITLE: Final = "Synthetic CT report"
+"""Document Title (0042,0010)."""
+
+
+def encapsulated_pdf(ct: CtSeries, pdf: bytes, at: datetime) -> bytes:
+    """The file that holds a PDF report, made at a moment (aware)."""
+    companion = made_at(ct, "pdf", pdf, at)
+    label = f"; {RESEARCH_LABEL}" if ct.research else ""
+    document = elements(
+        ConversionType="SYN",
+        AcquisitionDateTime=None,
+        BurnedInAnnotation="NO",
+        DocumentTitle=TITLE + label,
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        EncapsulatedDocument=pdf + b"\0" * (len(pdf) % 2),
+        EncapsulatedDocumentLength=len(pdf),
+    )
+    sources = sequence("SourceInstanceSequence", ct.references())
+    name = sequence("ConceptNameCodeSequence", [])
+    shared = companion.shared() | companion.content_time()
+    return file_bytes(EncapsulatedPDFStorage, companion.sop_instance_uid, shared, document, sources, name)
+
+
+def write_told(kind: CompanionKind, case: Case, ct: Sequence[Path], into: Path, at: datetime) -> None:
+    """Write the findings (`sr`) or the report (`pdf`) of a case into a folder, as of a moment (aware).
+
+    `ct` are the files of its CT. Raises OSError, InvalidDicomError.
+    """
+    series = CtSeries.read(ct)
+    told = structured_report(series, case, at) if kind == "sr" else encapsulated_pdf(series, pdf_of(case), at)
+    write_whole([(kind, told)], into)

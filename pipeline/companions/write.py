@@ -14,7 +14,7 @@ import numpy as np
 from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
 
-from models.data.void import voids
+from models.data.body import voids
 from pipeline.companions.companion import CtSeries
 from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
 from pipeline.companions.parametric_map import parametric_map

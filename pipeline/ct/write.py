@@ -32,9 +32,8 @@ from pipeline.ct.provenance import (
     image_comments,
     series_description,
 )
-from pipeline.series.instance import intact
+from pipeline.series.instance import intact, read_file
 from pipeline.series.lossy_compression import loss_of
-from pipeline.series.part10 import read_file
 from pipeline.series.series import Series
 
 __all__ = [

@@ -6,15 +6,18 @@
     else, or unknown      review: the case is held for a person, unless the gate says otherwise (`pipeline.gate`)
 
 A measure that has no limits is not taken. What each finding means says `MEANINGS`.
+
+The histogram of a synthetic CT's HU in the body: for the report, the case page, and the drift.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.inference.card import ModelCard
 from models.measures.plausibility import MEASURES, Images, measured
@@ -83,3 +86,19 @@ def judged(name: str, value: float, unit: str, limits: Mapping[str, float]) -> F
     refused = value < limits.get("reject_low", -np.inf) or value > limits.get("reject_high", np.inf)
     verdict = "reject" if refused else "pass" if low <= value <= high else "review"
     return Finding(name, value, (low, high), unit, verdict)
+
+
+FROM_HU: Final = -1024
+STEP_HU: Final = 16
+BINS: Final = 256
+"""Up to 3072 HU; what lies beyond counts in the last bin."""
+
+
+def histogram(inside: NDArray[np.floating]) -> dict[str, Any]:
+    """Plain values: `from_hu` and `step_hu` (HU, left edge of the first bin and width of each), `counts` (voxels).
+
+    Empty bins after the last occupied one are left out.
+    """
+    bins = np.clip((inside - FROM_HU) // STEP_HU, 0, BINS - 1).astype(int)
+    counts = np.trim_zeros(np.bincount(bins, minlength=BINS), "b")
+    return {"from_hu": FROM_HU, "step_hu": STEP_HU, "counts": counts.tolist()}

@@ -15,8 +15,7 @@ from reportlab.platypus import Flowable, Paragraph
 
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.figures import Images, histogram, planes
-from pipeline.report.pdf import BAD, CODE, GOOD, LABEL, TITLE, box, facts, gap, heading, pdf, picture, say, table
-from pipeline.report.pdf import Cell as Cell
+from pipeline.report.pdf import BAD, CODE, GOOD, LABEL, TITLE, Cell, box, facts, gap, heading, pdf, picture, say, table
 
 UNITS: Final = {"[hnsf'U]": "HU", "1": ""}
 """UCUM unit -> what a person writes."""

@@ -31,8 +31,14 @@ from pydicom.uid import (
 
 from pipeline.errors import Unsuitable
 from pipeline.series.frame import Frame
-from pipeline.series.instance import DAMAGE, LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, Instance, intact
-from pipeline.series.part10 import read_file
+from pipeline.series.instance import (
+    DAMAGE,
+    LOSSLESS_TRANSFER_SYNTAXES,
+    LOSSY_TRANSFER_SYNTAXES,
+    Instance,
+    intact,
+    read_file,
+)
 
 DECODERS = {
     RLELossless: "pylibjpeg",

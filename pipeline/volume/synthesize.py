@@ -1,4 +1,7 @@
-"""MR volume -> HU volume: to the model's grid, through the model, and back by one resampling."""
+"""MR volume -> HU volume: to the model's grid, through the model, and back by one resampling.
+
+MR -> the model's grid: where its voxels lie, and the MR on them. LPS, mm, voxel centres.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,15 @@ from typing import Final
 
 import numpy as np
 from highdicom import Volume, VolumeGeometry
+from scipy import ndimage
 
 from models.data.intensity import AIR_HU
 from models.inference.card import ModelCard
 from models.inference.weights import Model
 from pipeline.ct.provenance import Sampling
 from pipeline.series.series import Series
-from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid, output_geometry
-from pipeline.volume.nifti import read_nifti, write_nifti
-from pipeline.volume.prepare import model_grid, on_model_grid
-from pipeline.volume.volume import is_copied, resample
+from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid, axial_geometry, output_geometry
+from pipeline.volume.volume import is_copied, read_nifti, resample, write_nifti
 
 COPIED: Final = "none"
 LINEAR: Final = "linear"
@@ -107,3 +109,44 @@ def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) ->
     """
     mr = read_nifti(mr_path)
     write_nifti(synthesize(mr, model, seed, onto=mr.get_geometry()).hu, out_path)
+
+
+SPACING_TOLERANCE: Final = 0.02
+"""An MR whose axial spacing differs by at most this fraction from the model's is taken as it is, without resampling."""
+SD_TO_FWHM: Final = 2.3548
+
+
+def model_grid(mr: Volume, spacing_mm: tuple[float, float, float]) -> VolumeGeometry:
+    """The axial grid of the model: slices to superior, rows to posterior, columns to left, the whole field of view.
+
+    The CT's own grid where its spacing is the model's within 2 %, so that nothing is resampled.
+    """
+    grid = axial_geometry(mr)
+    wanted = np.array(spacing_mm)
+    if np.all(np.abs(np.array(grid.spacing) / wanted - 1) <= SPACING_TOLERANCE):
+        return grid
+    extent = np.array(grid.spatial_shape) * np.array(grid.spacing)
+    shape = np.maximum(np.ceil(extent / wanted - 1e-9).astype(int), 1)
+    affine = np.array(grid.affine, dtype=np.float64)
+    affine[:3, :3] = grid.direction * wanted
+    centre = np.array(grid.map_indices_to_reference((np.array([grid.spatial_shape]) - 1) / 2)[0])
+    affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
+    return VolumeGeometry(affine, tuple(shape.tolist()), "PATIENT", frame_of_reference_uid=mr.frame_of_reference_uid)
+
+
+def on_model_grid(mr: Volume, grid: VolumeGeometry) -> Volume:
+    """The MR at the model's voxels, 0 where there is none; thinner voxels are averaged first, so that none is lost."""
+    return resample(_widened(mr, grid), grid, fill=0.0)
+
+
+def _widened(mr: Volume, grid: VolumeGeometry) -> Volume:
+    """The MR smoothed along its axes to the resolution of the grid's nearest axes; unchanged where it is as coarse."""
+    nearest = np.abs(mr.direction.T @ grid.direction).argmax(axis=1)
+    wanted = np.array(grid.spacing)[nearest]
+    own = np.array(mr.spacing)
+    coarser = wanted > own * (1 + SPACING_TOLERANCE)
+    if not coarser.any():
+        return mr
+    sigma_voxels = np.where(coarser, np.sqrt(np.maximum(wanted**2 - own**2, 0.0)) / SD_TO_FWHM / own, 0.0)
+    smooth = ndimage.gaussian_filter(mr.array, sigma_voxels, mode="nearest")
+    return mr.with_array(smooth.astype(np.float32))

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
-from dicomnode.cases.standing import Line, Standing
+from dicomnode.cases.overview import Line, Standing
 from dicomnode.web import health
 
 DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)

@@ -23,7 +23,7 @@ from typing import Final
 
 from pydicom.filereader import read_file_meta_info
 
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.delivery.storage_scu import send
 from dicomnode.errors import Undelivered
 

@@ -41,8 +41,7 @@ from fleet import Served
 from peers import Planning, acknowledged_in, dcmtk, free_port
 from pydicom import dcmread
 
-from dicomnode.config import load as config
-from dicomnode.config.load import AS_CONFIGURED, Config, Rule
+from dicomnode.config.load import AS_CONFIGURED, Config, Rule, dump
 from dicomnode.config.rule_conditions import When
 from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
 
@@ -173,7 +172,7 @@ def _node() -> Iterator[tuple[Path, Config, Served, Planning]]:
         rules=(Rule("some", When.of({"CallingAE": "CONVERT"}, "rules[0].when"), AS_CONFIGURED),),
         otherwise=None,
     )
-    (folder / "node.yaml").write_text(config.dump(chosen))
+    (folder / "node.yaml").write_text(dump(chosen))
     fleet = Served(folder / "node.yaml", folder)
     try:
         planning.up()

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
-from dicomnode.cases.standing import Line, Standing
+from dicomnode.cases.overview import Line, Standing
 from dicomnode.web import health
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -173,7 +173,7 @@ CASES_OF_A_SITE = """
 import sys
 from pathlib import Path
 from dicomnode import metrics
-from dicomnode.synthesis.last_case import Cases
+from dicomnode.synthesis.attempt import Cases
 from pipeline.errors import REASONS
 from pipeline.findings.meanings import MEANINGS
 

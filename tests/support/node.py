@@ -22,15 +22,14 @@ import tiny
 from dicomnode import metrics
 from dicomnode.cli import demo_archive
 from dicomnode.config import load as config
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
+from dicomnode.config.rules import Settings
 from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
-from dicomnode.config.settings import Settings
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.delivery.storage_scu import send
 from dicomnode.engine import executor
-from dicomnode.engine import queues as engine
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import Queues, prepare, together
 from dicomnode.errors import NodeError
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -310,13 +309,13 @@ def bench(tmp_path: Path, ct_files: Path) -> Iterator[Callable[..., Bench]]:
         config = Config(node=Node(data=tmp_path / "data"), destinations=destinations)
         spool, ledger = Spool(config.node.data), Ledger(database_url(config))
         ledger.create()
-        engine.prepare(ledger)
+        prepare(ledger)
         queues = Queues(ledger)
         ledger.arrived("1.2", "MR", 12, time.time())
         job, _ = ledger.received("1.2", ["1"], Plan("tiny", "a" * 64, "b" * 64), "test", lambda *_: None)
         spool.publish(job, lambda into: shutil.copytree(ct_files, into, dirs_exist_ok=True))
         names = known if known is not None else tuple(one.name for one in destinations)
-        sending = engine.together(queues.deliver(job, name, 1) for name in names)
+        sending = together(queues.deliver(job, name, 1) for name in names)
         ledger.synthesized(job, "1.3", 12, names, None, sending)
         made.append(Bench(ledger, queues, spool, Deliveries(config, ledger, queues, spool), job))
         return made[-1]

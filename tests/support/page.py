@@ -24,8 +24,8 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Node
 from dicomnode.engine import queues
 from dicomnode.ledger.database import database_url

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicomnode.config import load as configuration
-from dicomnode.config.load import Config
+from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Metrics, Node
 from dicomnode.engine import queues
 from dicomnode.engine.queues import back_off_s
@@ -51,7 +50,7 @@ def test_while_one_destination_hangs_in_its_first_attempt_the_other_gets_every_j
         node = Node(data=tmp_path / "data")
         known = (hanging, planning.destination)
         config = Config(node=node, metrics=Metrics(port=free_port()), destinations=known)
-        (tmp_path / "node.yaml").write_text(configuration.dump(config))
+        (tmp_path / "node.yaml").write_text(dump(config))
         command = [sys.executable, "-m", "dicomnode.cli.main", "deliver", "--config", str(tmp_path / "node.yaml")]
         with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
             try:

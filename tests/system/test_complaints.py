@@ -28,7 +28,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Commitment, Peer, Receive, Settle
 from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import Fact, State

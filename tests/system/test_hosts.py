@@ -25,8 +25,8 @@ from pynetdicom.association import Association
 
 from dicomnode.cli import demo_archive
 from dicomnode.config import load as config
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Hosts, Node, Receive, Settle
 from dicomnode.engine import queues
 from dicomnode.engine.hosts import Hosts as Others

@@ -13,9 +13,9 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
+from dicomnode.config.rules import Settings
 from dicomnode.config.sections import Node, Receive
-from dicomnode.config.settings import Settings
 from dicomnode.delivery.storage_scu import send
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool

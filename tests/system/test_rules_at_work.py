@@ -15,8 +15,8 @@ import torch
 
 from dicomnode.cli import main
 from dicomnode.cli.explain import explain
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, Convert, Rule
+from dicomnode.config.peers import Destination
 from dicomnode.config.rule_conditions import When
 from dicomnode.ledger.ledger import IGNORED_BY_RULE
 from dicomnode.ledger.states import State

@@ -21,8 +21,8 @@ import tiny
 from PIL import Image, ImageChops
 
 from dicomnode.config import load as config
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Metrics, Node, Quality, Receive, Web
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger

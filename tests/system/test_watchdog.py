@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicomnode.config.notification import Mail, Notify
-from dicomnode.config.sections import Synthesize
-from dicomnode.engine import queues as engine
+from dicomnode.config.sections import Mail, Notify, Synthesize
+from dicomnode.engine.queues import RECOVERY_ATTEMPTS, Queues, prepare
 from dicomnode.ledger.notices import Notices
 from dicomnode.ledger.states import State
 
@@ -85,8 +84,8 @@ def test_a_series_that_kills_its_process_each_time_is_given_up_and_the_next_one_
     script, done = tmp_path / "worker.py", tmp_path / "done"
     script.write_text(POISONED)
     running.ledger.create()
-    engine.prepare(running.ledger)
-    queues = engine.Queues(running.ledger)
+    prepare(running.ledger)
+    queues = Queues(running.ledger)
     for job in ("poison", "harmless"):
         with running.ledger.engine.begin() as connection:
             queues.synthesize(job, 1)(connection)
@@ -99,7 +98,7 @@ def test_a_series_that_kills_its_process_each_time_is_given_up_and_the_next_one_
         if done.exists():
             break
     assert done.read_text() == "harmless"
-    assert deaths == engine.RECOVERY_ATTEMPTS + 1
+    assert deaths == RECOVERY_ATTEMPTS + 1
     assert queues.endings(["synthesize:poison:1"]) == {"synthesize:poison:1": "died"}
 
 

@@ -21,7 +21,7 @@ import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope
 
-from dicomnode.config.notification import Mail, Notify
+from dicomnode.config.sections import Mail, Notify
 
 if TYPE_CHECKING:
     from tests.support.node import Planning, Running

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicomnode.cases import overview
 from dicomnode.cases.files import Known
-from dicomnode.cases.sentences import tally
+from dicomnode.cases.wording import tally
 from dicomnode.ledger.database import connect
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.web import case_list

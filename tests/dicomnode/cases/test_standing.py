@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.cases.standing import Line, standing
+from dicomnode.cases.overview import Line, standing
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Kind, Node
-from dicomnode.ledger import outbox
 from dicomnode.ledger.database import database_url, transaction
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.notices import Notices
+from dicomnode.ledger.notices import Notices, put
 from dicomnode.ledger.rows import Plan
 from dicomnode.receipt import Receipt
 
@@ -80,7 +79,7 @@ def test_what_a_destination_has_and_what_was_told_wait_no_more(ledger: Ledger) -
         ledger.answered(job, name, [Receipt(f"1.2.1.9.{name}", 0x0000, datetime.datetime.now(datetime.UTC), "")])
         ledger.delivered(job, name, Proofs(ledger.engine).wanted(job, name, 10.0))
     with transaction(ledger.engine) as connection:
-        outbox.put(connection, Kind.CONSTANCY, "CONSTANCY_FAILED", "x")
+        put(connection, Kind.CONSTANCY, "CONSTANCY_FAILED", "x")
     notices = Notices(ledger.engine)
     notices.divide(set(Kind), ["mail"], 0.0)
     assert {name: line.length for name, line in standing(ledger.engine).queues.items() if line.length} == {

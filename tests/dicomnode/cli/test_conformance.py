@@ -18,8 +18,8 @@ from pynetdicom.presentation import build_context
 from dicomnode.cli.conformance import statement
 from dicomnode.commitment.requests import Commitments
 from dicomnode.commitment.scp import Provider
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Node, Receive
 from dicomnode.delivery.storage_scu import send
 from dicomnode.ledger.database import connect, database_url

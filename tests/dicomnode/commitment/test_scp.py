@@ -30,8 +30,8 @@ from pynetdicom.pdu import P_DATA_TF
 from dicomnode.commitment.push_model import PUSH_MODEL, WELL_KNOWN_INSTANCE
 from dicomnode.commitment.requests import Commitments
 from dicomnode.commitment.scp import Provider
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Commitment, Node, Peer, Receive
 from dicomnode.delivery.storage_scu import send
 from dicomnode.ledger.ledger import Ledger

@@ -19,13 +19,12 @@ from pydicom.uid import CTImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_role
 
-from dicomnode.cases.sentences import delivery_sentence
-from dicomnode.cases.wording import proof_sentence, whole
+from dicomnode.cases.wording import delivery_sentence, proof_sentence, whole
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.commitment.push_model import PUSH_MODEL, WELL_KNOWN_INSTANCE, report_of
 from dicomnode.commitment.scu import Asking, Hearing
-from dicomnode.config.destination import Destination, Proof
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination, Proof
 from dicomnode.config.sections import Node, Receive
 from dicomnode.delivery.storage_scu import send
 from dicomnode.ledger.ledger import Ledger

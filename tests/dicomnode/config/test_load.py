@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import AS_CONFIGURED, Config, Convert, Rule, dump, load
-from dicomnode.config.peers import Caller, ClientTls
-from dicomnode.config.rules import settings_of
+from dicomnode.config.peers import Caller, ClientTls, Destination
+from dicomnode.config.rules import Settings, settings_of
 from dicomnode.config.sections import Output, Receive, Settle
-from dicomnode.config.settings import Settings
 from dicomnode.errors import ConfigError
 from pipeline.ct.write import Equipment, Labels
 from pipeline.series.stack import Tolerances

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dicomnode.config.credentials import Secret, read_secret
 from dicomnode.config.load import Config, dump, load
+from dicomnode.config.peers import Secret, read_secret
 from dicomnode.errors import ConfigError
 from dicomnode.ledger.database import database_url
 

@@ -18,11 +18,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.config.peers import Destination
 from dicomnode.config.rule_conditions import When
-from dicomnode.config.rules import OTHERWISE, choose, models_of, settings_of, unreachable
-from dicomnode.config.settings import Settings
+from dicomnode.config.rules import OTHERWISE, Settings, choose, models_of, settings_of, unreachable
 from dicomnode.errors import ConfigError
 from pipeline.series.attributes import askable, values_by_image
 from pipeline.series.instance import Instance

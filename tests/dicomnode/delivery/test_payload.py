@@ -17,12 +17,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicomnode.cases.result import REPORT
+from dicomnode.cases.files import REPORT
 from dicomnode.commitment.proofs import Proofs
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, dump
+from dicomnode.config.peers import Destination
+from dicomnode.config.rules import Settings
 from dicomnode.config.sections import Node
-from dicomnode.config.settings import Settings
 from dicomnode.engine import review
 from dicomnode.errors import WrongState
 from dicomnode.ledger.states import State

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
 from dicomnode.cli.demo_archive import serving
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.delivery.storage_scu import send
 from dicomnode.dimse.client import echo
 from dicomnode.errors import Undelivered
@@ -342,7 +342,7 @@ def test_an_archive_that_cannot_listen_says_so(tmp_path: Path) -> None:
 
 STOPPED = """
 import os, signal, sys
-from dicomnode.config.destination import Destination
+from dicomnode.config.peers import Destination
 from dicomnode.delivery.storage_scu import associated
 from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ, A_RELEASE_RQ

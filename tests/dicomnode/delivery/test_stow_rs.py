@@ -23,16 +23,14 @@ import pytest
 from highdicom import VolumeGeometry
 from pydicom.uid import CTImageStorage
 
-from dicomnode.config.credentials import Secret
-from dicomnode.config.destination import Destination, Stow
 from dicomnode.config.load import dump, load
-from dicomnode.config.peers import ClientTls
-from dicomnode.delivery import sending
+from dicomnode.config.peers import ClientTls, Destination, Secret, Stow
+from dicomnode.delivery import attempt
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.receipt import Receipt
 from dicomnode.spool.instance_file import parcel
 from pipeline.companions.kinds import COMPANIONS
-from pipeline.companions.told import write_told
+from pipeline.companions.report_objects import write_told
 from pipeline.companions.write import Content, write_companions
 from pipeline.ct.write import write_ct
 from pipeline.phantom import thigh
@@ -59,7 +57,7 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def sent(destination: Destination, paths: list[Path], already: tuple[str, ...] = ()) -> list[Receipt]:
-    return sending.send(paths, destination, "SCTNODE", lambda _: None, already)
+    return attempt.send(paths, destination, "SCTNODE", lambda _: None, already)
 
 
 def refused_by(destination: Destination, paths: list[Path]) -> Undelivered:
@@ -72,7 +70,7 @@ def refused_by(destination: Destination, paths: list[Path]) -> Undelivered:
 def unreached(destination: Destination) -> str:
     """Why a destination does not answer; empty when it does."""
     try:
-        sending.reach(destination, "SCTNODE")
+        attempt.reach(destination, "SCTNODE")
     except Undelivered as error:
         return error.sentence
     return ""

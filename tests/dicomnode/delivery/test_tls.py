@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import load
-from dicomnode.config.peers import ClientTls, Tls
+from dicomnode.config.peers import ClientTls, Destination, Tls
 from dicomnode.delivery.storage_scu import send
 from dicomnode.dimse.client import echo
 from dicomnode.errors import ConfigError, Undelivered

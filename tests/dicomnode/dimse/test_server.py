@@ -16,7 +16,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from dicomnode.config.sections import Node, Receive
 from dicomnode.dimse.messages import DataSet, Room
 from dicomnode.dimse.presentation_contexts import VERIFICATION
-from dicomnode.dimse.reactor import Stopwatch
+from dicomnode.dimse.upper_layer import Stopwatch
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 

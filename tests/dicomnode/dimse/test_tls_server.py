@@ -13,15 +13,13 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
-from dicomnode.config.credentials import Secret
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
-from dicomnode.config.peers import ClientTls, Tls
+from dicomnode.config.peers import ClientTls, Destination, Secret, Tls
 from dicomnode.dimse import tls_server
 from dicomnode.dimse.client import echo
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.metrics import REGISTRY
-from dicomnode.security import certificates, tls
+from dicomnode.security import tls
 from tests.support.authority import Pair
 from tests.support.receiver import Pki, Site, eventually, shown
 
@@ -311,9 +309,9 @@ def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
         tls.server_context(settings)
     assert [record.message for record in caplog.records] == ["certificate expires soon"]
     ends = REGISTRY.get_sample_value("sct_node_tls_certificate_expires_timestamp_seconds", {"certificate": "own"})
-    assert ends == pytest.approx(time.time() + 3 * certificates.DAY_S, abs=60)
+    assert ends == pytest.approx(time.time() + 3 * tls.DAY_S, abs=60)
     caplog.clear()
-    later = time.time() + 4 * certificates.DAY_S
+    later = time.time() + 4 * tls.DAY_S
     monkeypatch.setattr(time, "time", lambda: later)
     tls.inwards(settings).warn()
     assert [record.message for record in caplog.records] == ["certificate has expired"]

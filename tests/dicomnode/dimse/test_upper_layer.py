@@ -13,7 +13,7 @@ from pynetdicom.association import Association
 from dicomnode.config.sections import Node, Receive
 from dicomnode.dimse.messages import Messages
 from dicomnode.dimse.presentation_contexts import VERIFICATION
-from dicomnode.dimse.reactor import LONGEST_REST_S, SHORTEST_REST_S, Reactor, rest_s
+from dicomnode.dimse.upper_layer import LONGEST_REST_S, SHORTEST_REST_S, Reactor, rest_s
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 

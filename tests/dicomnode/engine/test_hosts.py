@@ -9,16 +9,25 @@ from pathlib import Path
 import pytest
 
 from dicomnode.cli import main
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Hosts as Settings
 from dicomnode.config.sections import Node, Receive
 from dicomnode.config.sections import Settle as SettleSettings
 from dicomnode.delivery.storage_scu import send
 from dicomnode.engine import hosts
-from dicomnode.engine import queues as engine
 from dicomnode.engine.executor import metrics_folder, name_of
 from dicomnode.engine.hosts import Hosts
+from dicomnode.engine.queues import (
+    Queues,
+    delivery_id,
+    prepare,
+    stop,
+    synthesis_id,
+    together,
+    work_deliver,
+    work_synthesize,
+)
 from dicomnode.errors import StillAlive, UnknownHost
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import JobRow, Plan
@@ -39,9 +48,9 @@ NOW = datetime.datetime.now(datetime.UTC)
 def ledger(postgresql_url: str) -> Iterator[Ledger]:
     made = Ledger(postgresql_url.replace("postgresql:", "postgresql+psycopg:"))
     made.create()
-    engine.prepare(made)
+    prepare(made)
     yield made
-    engine.stop()
+    stop()
     made.close()
 
 
@@ -70,12 +79,12 @@ def aged(ledger: Ledger, executor: str, silent_s: float) -> None:
 
 
 def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -> None:
-    queues, seen, hanging = engine.Queues(ledger), [], threading.Event()
+    queues, seen, hanging = Queues(ledger), [], threading.Event()
     with ledger.engine.begin() as connection:
         queues.deliver("job", "planning", 1)(connection)
-    engine.work_deliver(ledger, "a/deliver/0", lambda *_: wait(hanging))
+    work_deliver(ledger, "a/deliver/0", lambda *_: wait(hanging))
     until(lambda: queues.begun_by() == {"a/deliver/0"})
-    engine.stop()  # its thread hangs on: a machine that was cut off
+    stop()  # its thread hangs on: a machine that was cut off
     aged(ledger, "a/deliver/0", 60)
 
     other = Hosts(ledger, queues, LIMIT_S, "b/deliver/0")
@@ -84,7 +93,7 @@ def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -
         other.tick()
         time.sleep(0.05)
     assert time.monotonic() - began > LIMIT_S, "only after the own connection was good for as long"
-    engine.work_deliver(ledger, "b/deliver/0", lambda *call: seen.append(call))
+    work_deliver(ledger, "b/deliver/0", lambda *call: seen.append(call))
     until(lambda: seen)
     hanging.set()
     assert seen == [("job", "planning", 1)]
@@ -93,7 +102,7 @@ def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -
 
 def test_a_process_whose_own_connection_was_away_says_of_nobody_that_it_is_dead(ledger: Ledger) -> None:
     aged(ledger, "a/deliver/0", 60)
-    other = Hosts(ledger, engine.Queues(ledger), LIMIT_S, "b/deliver/0")
+    other = Hosts(ledger, Queues(ledger), LIMIT_S, "b/deliver/0")
     for _ in range(3):
         other.tick()
         time.sleep(1.2 * LIMIT_S)
@@ -101,7 +110,7 @@ def test_a_process_whose_own_connection_was_away_says_of_nobody_that_it_is_dead(
 
 
 def test_a_person_takes_over_from_a_machine_that_is_silent_and_from_no_other(ledger: Ledger) -> None:
-    known = Hosts(ledger, engine.Queues(ledger), LIMIT_S)
+    known = Hosts(ledger, Queues(ledger), LIMIT_S)
     with pytest.raises(UnknownHost, match=r"no machine 'a' works on this database.*known: none"):
         known.take_over("a")
     aged(ledger, "a/deliver/0", 0)
@@ -145,7 +154,7 @@ def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
         receiver = Receiver(config.node, config.receive, spool)
         receiver.start()
         others = Others(ledger.engine, f"{name}/receive/0", LIMIT_S)
-        intakes.append((receiver, Intake(config, ledger, engine.Queues(ledger), spool, receiver, others)))
+        intakes.append((receiver, Intake(config, ledger, Queues(ledger), spool, receiver, others)))
     (a, dead), (b, other) = intakes
     other.tick()
     send(series, Destination("a", "SCTNODE", "127.0.0.1", a.port), "SCANNER", lambda _: None)
@@ -159,7 +168,7 @@ def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
     until(ticked)
     b.stop(0)
     assert [len(one.sop_instance_uids) for one in ledger.jobs()] == [6]
-    assert [one.executor for one in Hosts(ledger, engine.Queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
+    assert [one.executor for one in Hosts(ledger, Queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
 
 
 def test_the_commands_list_machines_and_take_over(
@@ -178,17 +187,17 @@ def test_the_commands_list_machines_and_take_over(
 
 
 def test_what_ended_long_ago_is_deleted_from_the_engines_records_and_what_waits_is_not(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     with ledger.engine.begin() as connection:
-        engine.together(queues.synthesize(f"job{n}", 1) for n in range(3))(connection)
+        together(queues.synthesize(f"job{n}", 1) for n in range(3))(connection)
         queues.deliver("job0", "planning", 1)(connection)
     done: list[str] = []
-    engine.work_synthesize(ledger, "a/synthesize/0", lambda job, _: done.append(job))
+    work_synthesize(ledger, "a/synthesize/0", lambda job, _: done.append(job))
     until(lambda: len(done) == 3 and not queues.begun_by())
     assert queues.prune(3600.0) == 0
     time.sleep(0.1)
     assert queues.prune(0.0) == 3
-    names = [engine.synthesis_id("job0", 1), engine.delivery_id("job0", "planning", 1)]
+    names = [synthesis_id("job0", 1), delivery_id("job0", "planning", 1)]
     assert list(queues.endings(names).values()) == ["unknown", "waiting"]
 
 

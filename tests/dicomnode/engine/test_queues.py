@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node
 from dicomnode.engine import executor
-from dicomnode.engine import queues as engine
-from dicomnode.engine.queues import back_off_s, delivery_id, synthesis_id
+from dicomnode.engine.queues import (
+    Queues,
+    back_off_s,
+    delivery_id,
+    prepare,
+    stop,
+    synthesis_id,
+    together,
+    work_deliver,
+    work_synthesize,
+)
 from dicomnode.errors import RoleTaken
 from dicomnode.ledger.ledger import Ledger
 
@@ -25,9 +34,9 @@ from dicomnode.ledger.ledger import Ledger
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made = Ledger(f"sqlite:///{tmp_path / 'node.sqlite'}")
     made.create()
-    engine.prepare(made)
+    prepare(made)
     yield made
-    engine.stop()
+    stop()
     made.close()
 
 
@@ -52,12 +61,12 @@ def test_delays_double_around_their_nominal_value() -> None:
 
 
 def test_asking_twice_is_one_workflow_and_its_arguments_are_json(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     for _ in range(3):
         with ledger.engine.begin() as connection:
             queues.synthesize("job", 1)(connection)
     seen: list[tuple[str, int]] = []
-    engine.work_synthesize(ledger, "node/synthesize/0", lambda job, attempt: seen.append((job, attempt)))
+    work_synthesize(ledger, "node/synthesize/0", lambda job, attempt: seen.append((job, attempt)))
     until(lambda: queues.endings([synthesis_id("job", 1)]) == {"synthesize:job:1": "ended"})
     assert seen == [("job", 1)]
     with ledger.engine.connect() as connection:
@@ -66,7 +75,7 @@ def test_asking_twice_is_one_workflow_and_its_arguments_are_json(ledger: Ledger)
 
 
 def test_a_transaction_that_is_rolled_back_leaves_no_queue_entry(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     with ledger.engine.connect() as connection:
         queues.synthesize("job", 1)(connection)
         connection.rollback()
@@ -74,9 +83,9 @@ def test_a_transaction_that_is_rolled_back_leaves_no_queue_entry(ledger: Ledger)
 
 
 def test_a_worker_takes_one_synthesis_at_a_time(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     with ledger.engine.begin() as connection:
-        engine.together(queues.synthesize(f"job{n}", 1) for n in range(4))(connection)
+        together(queues.synthesize(f"job{n}", 1) for n in range(4))(connection)
     running, most, done = [0], [0], []
 
     def synthesize(job: str, _attempt: int) -> None:
@@ -86,17 +95,17 @@ def test_a_worker_takes_one_synthesis_at_a_time(ledger: Ledger) -> None:
         running[0] -= 1
         done.append(job)
 
-    engine.work_synthesize(ledger, "node/synthesize/0", synthesize)
+    work_synthesize(ledger, "node/synthesize/0", synthesize)
     until(lambda: len(done) == 4)
     assert most == [1]
     assert done == ["job0", "job1", "job2", "job3"]
 
 
 def test_a_destination_that_hangs_delays_no_other(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     with ledger.engine.begin() as connection:
-        engine.together(queues.deliver(f"job{n}", "hanging", 1) for n in range(3))(connection)
-        engine.together(queues.deliver(f"job{n}", "good", 1) for n in range(3))(connection)
+        together(queues.deliver(f"job{n}", "hanging", 1) for n in range(3))(connection)
+        together(queues.deliver(f"job{n}", "good", 1) for n in range(3))(connection)
     seen: collections.Counter[str] = collections.Counter()
     let_go = threading.Event()
 
@@ -105,7 +114,7 @@ def test_a_destination_that_hangs_delays_no_other(ledger: Ledger) -> None:
         if destination == "hanging":
             let_go.wait(30)
 
-    engine.work_deliver(ledger, "node/deliver/0", deliver)
+    work_deliver(ledger, "node/deliver/0", deliver)
     until(lambda: seen["good"] == 3)
     assert seen["hanging"] == 1
     let_go.set()
@@ -113,25 +122,25 @@ def test_a_destination_that_hangs_delays_no_other(ledger: Ledger) -> None:
 
 
 def test_a_delayed_attempt_waits_in_the_queue(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     with ledger.engine.begin() as connection:
         queues.deliver("job", "later", 2, delay_s=2.0)(connection)
     begun, seen = time.monotonic(), []
-    engine.work_deliver(ledger, "node/deliver/0", lambda *_: seen.append(time.monotonic()))
+    work_deliver(ledger, "node/deliver/0", lambda *_: seen.append(time.monotonic()))
     assert queues.endings([delivery_id("job", "later", 2)]) == {"deliver:job:later:2": "waiting"}
     until(lambda: seen)
     assert seen[0] - begun > 1.5
 
 
 def test_a_workflow_that_raises_is_known_as_ended(ledger: Ledger) -> None:
-    queues = engine.Queues(ledger)
+    queues = Queues(ledger)
     with ledger.engine.begin() as connection:
         queues.synthesize("job", 1)(connection)
 
     def fail(_job: str, _attempt: int) -> None:
         raise RuntimeError("the ledger is away")
 
-    engine.work_synthesize(ledger, "node/synthesize/0", fail)
+    work_synthesize(ledger, "node/synthesize/0", fail)
     until(lambda: queues.endings([synthesis_id("job", 1)]) == {"synthesize:job:1": "ended"})
 
 

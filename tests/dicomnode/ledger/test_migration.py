@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from dicomnode.commitment.requests import Commitments
-from dicomnode.engine import queues as engine
 from dicomnode.engine import review
+from dicomnode.engine.queues import Queues, delivery_id, prepare, stop, synthesis_id, work_synthesize
 from dicomnode.errors import LedgerUnreachable, NewLedger, OldLedger
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.migration import FIRST
@@ -42,7 +42,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def old(empty: str) -> Iterator[Ledger]:
     """A database of the version before."""
     ledger = Ledger(empty)
-    engine.prepare(ledger)
+    prepare(ledger)
     script = (PREVIOUS / f"{ledger.engine.dialect.name}.sql").read_text()
     with ledger.engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -50,7 +50,7 @@ def old(empty: str) -> Iterator[Ledger]:
         raw.executescript(script) if isinstance(raw, sqlite3.Connection) else raw.execute(script)
         raw.commit()
     yield ledger
-    engine.stop()
+    stop()
     ledger.close()
 
 
@@ -114,11 +114,11 @@ def test_revisions_make_what_the_schema_says(old: Ledger, tmp_path: Path, reques
 
 def test_every_job_goes_on_and_what_waited_in_the_queues_is_taken_by_this_version(old: Ledger) -> None:
     old.create()
-    engine.prepare(old)
-    queues = engine.Queues(old)
+    prepare(old)
+    queues = Queues(old)
     by_series = {one.series_instance_uid: one for one in reversed(old.jobs())}
-    waiting = {engine.synthesis_id(one.job, one.attempt) for one in old.to_synthesize()}
-    waiting |= {engine.delivery_id(one.job, one.destination, one.attempt) for one in old.to_deliver()}
+    waiting = {synthesis_id(one.job, one.attempt) for one in old.to_synthesize()}
+    waiting |= {delivery_id(one.job, one.destination, one.attempt) for one in old.to_deliver()}
     assert len(waiting) == 5
     assert set(queues.endings(waiting).values()) == {"waiting"}
 
@@ -135,7 +135,7 @@ def test_every_job_goes_on_and_what_waited_in_the_queues_is_taken_by_this_versio
     assert old.longest_pause_s("MR1") == 1.5
 
     seen: set[str] = set()
-    engine.work_synthesize(old, "node/synthesize/0", lambda job, attempt: seen.add(engine.synthesis_id(job, attempt)))
+    work_synthesize(old, "node/synthesize/0", lambda job, attempt: seen.add(synthesis_id(job, attempt)))
     deadline = time.monotonic() + 60
     while not {name for name in waiting if name.startswith("synthesize")} <= seen and time.monotonic() < deadline:
         time.sleep(0.05)

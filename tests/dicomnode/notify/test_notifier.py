@@ -29,19 +29,16 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 
 from dicomnode.cli.main import main
-from dicomnode.config.credentials import Secret
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config, dump, load
-from dicomnode.config.notification import Mail, Notify, Webhook
-from dicomnode.config.sections import Kind, Node
+from dicomnode.config.peers import Destination, Secret
+from dicomnode.config.sections import Kind, Mail, Node, Notify, Webhook
 from dicomnode.errors import ConfigError
-from dicomnode.ledger import outbox
 from dicomnode.ledger.database import database_url, transaction
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.notices import Notices
+from dicomnode.ledger.notices import Notices, put
 from dicomnode.ledger.rows import Plan
 from dicomnode.node.check import checks
-from dicomnode.notify.channels import check as check_webhook
+from dicomnode.notify.channels import check_webhook
 from dicomnode.notify.notifier import Notifier
 from dicomnode.spool.spool import Spool
 from pipeline.phantom.mr_series import write_mr_series
@@ -395,7 +392,7 @@ def test_the_node_itself_may_have_something_to_tell(desk: Callable[..., Desk], f
     with mail_server(port := free_port(), Letters()) as letters:
         here = desk(mail=plain(port), page="https://sct.hospital.example")
         with transaction(here.ledger.engine) as connection:
-            outbox.put(connection, Kind.CONSTANCY, "CONSTANCY_FAILED", "soft tissue is 80 HU off")
+            put(connection, Kind.CONSTANCY, "CONSTANCY_FAILED", "soft tissue is 80 HU off")
         here.until(here.settled)
         assert "CONSTANCY: CONSTANCY_FAILED," in body(letters.taken[0])
         assert "https://sct.hospital.example\n" in body(letters.taken[0])

@@ -22,7 +22,7 @@ from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.superseding import delivered_by_all
 from dicomnode.ledger.tables import deliveries, events, jobs
-from dicomnode.quality import constancy_runs, plots
+from dicomnode.quality import constancy_runs, programme_report
 from dicomnode.quality.constancy_runs import Outcome
 from dicomnode.quality.programme import BadSpan, numbers, programme_of, span_of
 from dicomnode.quality.programme_report import pdf_of
@@ -179,7 +179,7 @@ def test_a_month_without_cases_has_a_report(tmp_path: Path) -> None:
 def test_the_trend_of_constancy_is_a_picture(month: Month) -> None:
     runs = constancy_runs.history(month.ledger.engine)
     for some in (runs, runs[:1], []):
-        with Image.open(io.BytesIO(plots.trend(some))) as drawn:
+        with Image.open(io.BytesIO(programme_report.trend(some))) as drawn:
             assert drawn.size == (770, 396)
 
 

@@ -15,9 +15,8 @@ from pydicom.uid import UID
 from dicomnode import metrics
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node, Receive, Settle
-from dicomnode.engine import queues as engine
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues, synthesis_id
+from dicomnode.engine.queues import Queues, prepare, synthesis_id
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -100,7 +99,7 @@ def site(
     )
     spool, ledger = Spool(config.node.data), Ledger(database_url(config))
     ledger.create()
-    engine.prepare(ledger)
+    prepare(ledger)
     queues, receiver = Queues(ledger), Receiver(config.node, config.receive, spool)
     receiver.start()
     intake = Intake(config, ledger, queues, spool, receiver)

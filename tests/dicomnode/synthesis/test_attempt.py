@@ -13,13 +13,12 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import AS_CONFIGURED, Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.rules import OTHERWISE, decision, settings_of
 from dicomnode.config.sections import Node, Output, Quality
-from dicomnode.engine import queues as engine
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues, delivery_id, synthesis_id
+from dicomnode.engine.queues import Queues, delivery_id, prepare, synthesis_id
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -94,7 +93,7 @@ def bench(tmp_path: Path, tiny_model: Path) -> Iterator[Callable[..., Bench]]:
         spool = Spool(config.node.data)
         ledger = Ledger(database_url(config))
         ledger.create()
-        engine.prepare(ledger)
+        prepare(ledger)
         queues = Queues(ledger)
         made.append(Bench(config, ledger, queues, spool, Conversions(config, ledger, queues, spool)))
         return made[-1]

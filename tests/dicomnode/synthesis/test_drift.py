@@ -14,10 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from dicomnode.ledger.tables import histograms, jobs, metadata, series
-from dicomnode.synthesis import drift, drift_ledger
+from dicomnode.synthesis import drift
 from pipeline.convert import Result
-from pipeline.findings.findings import Finding
-from pipeline.findings.histogram import histogram
+from pipeline.findings.findings import Finding, histogram
 from pipeline.gate import ALWAYS_HELD, Hold
 
 STRATUM = drift.stratum_of("scanner", "T1", "digest")
@@ -70,25 +69,25 @@ def test_a_shift_of_all_hu_is_the_distance() -> None:
 
 def test_only_cases_of_the_stratum_that_were_sent_count_the_newest_first(ledger: sa.Engine) -> None:
     for number, (state, held) in enumerate([("DELIVERED", None), ("SYNTHESIZED", "doubtful"), ("REJECTED", None)]):
-        drift_ledger.keep(ledger, job(ledger, f"{number}", state, held), STRATUM, {"counts": [number]})
-    drift_ledger.keep(ledger, job(ledger, "other"), drift.stratum_of("scanner", "T2", "digest"), {"counts": [8]})
-    drift_ledger.keep(ledger, job(ledger, "late", "SYNTHESIZED"), STRATUM, {"counts": [9]})
-    drift_ledger.keep(ledger, job(ledger, "this", "SYNTHESIZED"), STRATUM, {"counts": [7]})
-    assert [one["counts"] for one in drift_ledger.earlier(ledger, "this", STRATUM, 20)] == [[9], [0]]
-    assert len(drift_ledger.earlier(ledger, "this", STRATUM, 1)) == 1
+        drift.keep(ledger, job(ledger, f"{number}", state, held), STRATUM, {"counts": [number]})
+    drift.keep(ledger, job(ledger, "other"), drift.stratum_of("scanner", "T2", "digest"), {"counts": [8]})
+    drift.keep(ledger, job(ledger, "late", "SYNTHESIZED"), STRATUM, {"counts": [9]})
+    drift.keep(ledger, job(ledger, "this", "SYNTHESIZED"), STRATUM, {"counts": [7]})
+    assert [one["counts"] for one in drift.earlier(ledger, "this", STRATUM, 20)] == [[9], [0]]
+    assert len(drift.earlier(ledger, "this", STRATUM, 1)) == 1
 
 
 def test_another_attempt_takes_the_place_of_the_first(ledger: sa.Engine) -> None:
     job(ledger, "this")
     for counts in ([1], [2]):
-        drift_ledger.keep(ledger, "this", STRATUM, {"counts": counts})
-    assert [one["counts"] for one in drift_ledger.earlier(ledger, "another", STRATUM, 20)] == [[2]]
+        drift.keep(ledger, "this", STRATUM, {"counts": counts})
+    assert [one["counts"] for one in drift.earlier(ledger, "another", STRATUM, 20)] == [[2]]
 
 
 def test_the_table_is_bounded(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drift_ledger, "KEPT", 3)
+    monkeypatch.setattr(drift, "KEPT", 3)
     for number in range(6):
-        drift_ledger.keep(ledger, job(ledger, f"{number}"), STRATUM, {"counts": [number]})
+        drift.keep(ledger, job(ledger, f"{number}"), STRATUM, {"counts": [number]})
         time.sleep(0.002)
     with ledger.begin() as connection:
         kept = connection.execute(sa.select(histograms.c.job).order_by(histograms.c.at)).scalars().all()

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dicomnode.synthesis import last_case
+from dicomnode.synthesis import attempt
 from dicomnode.web import health
 
 FINDINGS: list[dict[str, Any]] = [
@@ -24,7 +24,7 @@ def counted(folder: Path, reports: list[dict[str, Any]]) -> dict[str, list[tuple
     """Count cases in a process of their own, as a worker does; -> sample name -> labels and values."""
     program = (
         "import json, sys; from pathlib import Path; from dicomnode import metrics\n"
-        "from dicomnode.synthesis.last_case import Cases\n"
+        "from dicomnode.synthesis.attempt import Cases\n"
         f"folder = Path({str(folder)!r}); metrics.keep_in(folder, 'synthesize'); cases = Cases(folder)\n"
         "for report in json.load(sys.stdin): cases.count(report)"
     )
@@ -63,8 +63,8 @@ def test_the_names_of_scanners_and_protocols_are_bounded_over_restarts(tmp_path:
         ]
         found = counted(tmp_path, cases)["sct_node_cases_total"]
     named = [labels for labels, _ in found if labels["scanner"] != "other"]
-    assert len(named) == last_case.PAIRS
-    assert {labels["protocol"]: value for labels, value in found}["other"] == 90 - last_case.PAIRS
+    assert len(named) == attempt.PAIRS
+    assert {labels["protocol"]: value for labels, value in found}["other"] == 90 - attempt.PAIRS
 
 
 def test_a_name_is_short_printable_and_on_one_line_and_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -73,5 +73,5 @@ def test_a_name_is_short_printable_and_on_one_line_and_what_is_missing_is_said(t
         {"scanner": None, "findings": []},
     ]
     found = counted(tmp_path, cases)["sct_node_cases_total"]
-    assert ({"scanner": "A B C", "protocol": "x" * last_case.LONGEST}, 1) in found
+    assert ({"scanner": "A B C", "protocol": "x" * attempt.LONGEST}, 1) in found
     assert ({"scanner": "not named", "protocol": "not named"}, 1) in found

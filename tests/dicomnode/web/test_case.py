@@ -29,8 +29,7 @@ from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import Plan
 from dicomnode.web import app, case, case_images
 from pipeline.ct.write import write_ct
-from pipeline.findings.findings import Finding
-from pipeline.findings.histogram import histogram
+from pipeline.findings.findings import Finding, histogram
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import Phantom, axial_grid, thigh
 from pipeline.series.series import only_series, read_series

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dicomnode.config.destination import Destination
 from dicomnode.config.load import Config
+from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Node
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger

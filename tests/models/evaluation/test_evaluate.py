@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from dicomnode.cli.main import main
 from models.data.pairs import read_pairs
 from models.evaluation import training_cost
-from models.evaluation.evaluate import Terms, method_of
-from models.evaluation.groups import region_of
+from models.evaluation.evaluate import Terms, method_of, region_of
 from models.evaluation.sampler_settings import read_settings
 from models.inference.card import ModelCard, find
 

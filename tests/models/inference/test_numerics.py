@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from models.data.intensity import to_hu
 from models.inference.card import installed
-from models.inference.numerics import Apart, apart, bfloat16_apart
-from models.inference.verify import limb
+from models.inference.verify import Apart, apart, bfloat16_apart, limb
 from models.inference.weights import Model, load_model
 from models.networks.latent_diffusion import LatentDiffusion
 

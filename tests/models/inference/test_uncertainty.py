@@ -35,8 +35,8 @@ from models.training.uncertainty import (
 from pipeline.convert import Options, convert
 from pipeline.phantom.thigh import thigh, write_mr_series
 from pipeline.series.series import only_series, read_series
-from pipeline.volume.nifti import UNCERTAINTY, read_nifti
 from pipeline.volume.synthesize import synthesize
+from pipeline.volume.volume import UNCERTAINTY, read_nifti
 
 TINY: dict[str, Any] = {
     "autoencoder": {"latent": 2, "channels": [4, 4], "strides": [[1, 2, 2]], "groups": 0},

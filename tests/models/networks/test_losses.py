@@ -7,7 +7,7 @@ import torch
 
 from models.data.pairs import Patch
 from models.networks import losses
-from models.networks.patch_gan import ImagePool
+from models.networks.pix2pix import ImagePool
 from models.training.tissue_segmenter import agreement, classes, train_segmenter
 
 

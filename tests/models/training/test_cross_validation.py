@@ -18,8 +18,9 @@ from dicomnode.cli.main import main
 from models.data.recipe import BadRecipe, Recipe, read_recipe
 from models.inference.card import read_card
 from models.networks.registry import METHODS, build
-from models.training import checkpoint, cross_validation, curves, train, validation
+from models.training import checkpoint, cross_validation, train, validation
 from models.training.cross_validation import Fold, budgeted, deal, read_fold
+from models.training.progress import read
 
 TILE = [4, 16, 16]
 
@@ -228,6 +229,6 @@ def test_a_milestone_beyond_the_checkpoint_is_measured_again_after_an_interrupti
         patched.setattr(train, "log", cut)
         with pytest.raises(KeyboardInterrupt):
             train.main(recipe_path, device="cpu")
-    assert curves.read(limbs / "run/milestones.csv")["step"] == [1, 3]
+    assert read(limbs / "run/milestones.csv")["step"] == [1, 3]
     train.main(recipe_path, device="cpu")
-    assert curves.read(limbs / "run/milestones.csv")["step"] == [1, 3]
+    assert read(limbs / "run/milestones.csv")["step"] == [1, 3]

@@ -18,12 +18,13 @@ from models.data.recipe import BadRecipe, Stage, read_recipe
 from models.inference.card import read_card
 from models.inference.verify import problems_of
 from models.inference.weights import load_model
-from models.networks import precision
+from models.networks import translator
 from models.networks.batches import Lesson
 from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.registry import METHODS
 from models.networks.translator import Translator, Turn
-from models.training import checkpoint, curves, train
+from models.training import checkpoint, train
+from models.training.progress import draw, forget_after, read, record
 
 STEPS = 4
 
@@ -196,7 +197,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(recipe_path: Path) ->
     assert training.done["train"].left_out == 3
     assert training.done["train"].step == 10
     assert all(torch.isfinite(parameter) for parameter in training.networks.parameters())
-    assert curves.read(lesson.recipe.run / "train.csv")["loss"][0] < 1
+    assert read(lesson.recipe.run / "train.csv")["loss"][0] < 1
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing_even_where_the_loss_is(recipe_path: Path) -> None:
@@ -266,7 +267,7 @@ def test_a_convolution_whose_bfloat16_gradient_is_garbage_is_refused(
     slices: int, bfloat16: bool, refused: bool
 ) -> None:
     network = torch.nn.Sequential(torch.nn.Conv3d(1, 4, (3, 3, 3), padding=1))
-    precision.watch(network)
+    translator.watch(network)
     expected = pytest.raises(BadRecipe, match="sees 2") if refused else contextlib.nullcontext()
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), expected:
         network(torch.zeros(1, 1, slices, 8, 8))
@@ -278,7 +279,7 @@ def test_a_convolution_whose_bfloat16_gradient_is_garbage_is_refused(
 def test_gradients_in_bfloat16_that_are_not_refused_are_those_of_float32(slices: int) -> None:
     torch.manual_seed(0)
     layer, x = torch.nn.Conv3d(8, 8, 3, padding=1), torch.randn(2, 8, slices, 8, 8)
-    precision.watch(layer)
+    translator.watch(layer)
     wanted = torch.randn(2, 8, slices, 8, 8)
     gradients = []
     for enabled in (False, True):
@@ -293,10 +294,10 @@ def test_gradients_in_bfloat16_that_are_not_refused_are_those_of_float32(slices:
 def test_curves_beyond_a_checkpoint_are_forgotten_when_the_training_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     for step in (50, 100, 150):
-        curves.record(path, {"step": step, "minutes": step / 100, "rate": 0.1, "l1": 1 / step})
-    curves.forget_after(path, 100)
-    assert curves.read(path)["step"] == [50, 100]
-    curves.draw([path, tmp_path / "absent.csv"], tmp_path / "curves.png")
+        record(path, {"step": step, "minutes": step / 100, "rate": 0.1, "l1": 1 / step})
+    forget_after(path, 100)
+    assert read(path)["step"] == [50, 100]
+    draw([path, tmp_path / "absent.csv"], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

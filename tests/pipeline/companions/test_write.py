@@ -20,9 +20,9 @@ from pydicom import Dataset
 from skimage.draw import polygon2mask
 
 from models.data.body import Mask, fill_slices
-from pipeline.companions.contours import MOST_POINTS, outlines
 from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
-from pipeline.companions.told import write_told
+from pipeline.companions.report_objects import write_told
+from pipeline.companions.rtstruct import MOST_POINTS, outlines
 from pipeline.companions.write import Content, write_companions
 from pipeline.ct.write import write_ct
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series

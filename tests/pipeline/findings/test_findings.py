@@ -11,8 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from models.data.body import outline
-from models.data.void import voids
+from models.data.body import outline, voids
 from models.inference.card import find, installed
 from models.measures.plausibility import MEASURES, Images, Scan, limits_of, measured
 from pipeline.findings.findings import MEANINGS, Finding, inspect, judged
@@ -21,7 +20,7 @@ from pipeline.gate import ALWAYS_HELD, Gate, Hold, Implausible, also, hold_of, r
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
 from pipeline.preflight.check import Complaint
 from pipeline.series.series import read_series
-from pipeline.volume.prepare import model_grid, on_model_grid
+from pipeline.volume.synthesize import model_grid, on_model_grid
 from pipeline.volume.volume import resample
 
 SPACING_MM = (3.0, 1.0, 1.0)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.findings.histogram import histogram
+from pipeline.findings.findings import histogram
 from pipeline.phantom.mr_series import PHANTOM_SUBJECT
 from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
-from pipeline.series.origin import origin_of, tells
+from pipeline.series.attributes import origin_of, tells
 from pipeline.series.series import read_series
 
 

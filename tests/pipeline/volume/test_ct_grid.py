@@ -24,8 +24,7 @@ from pipeline.preflight.check import preflight
 from pipeline.preflight.profile import load_profile
 from pipeline.series.series import Series, only_series, read_series
 from pipeline.volume.ct_grid import MOST_VOXELS, OutputGrid, axial_geometry, output_geometry
-from pipeline.volume.prepare import model_grid
-from pipeline.volume.synthesize import synthesize
+from pipeline.volume.synthesize import model_grid, synthesize
 from pipeline.volume.volume import is_copied, read_volume, resample
 from tests.support.provenance import PROVENANCE
 

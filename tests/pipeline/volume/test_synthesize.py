@@ -24,8 +24,7 @@ from pipeline.findings.findings import anatomy
 from pipeline.phantom.thigh import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
 from pipeline.series.series import only_series, read_series
 from pipeline.series.volume_choice import Choice
-from pipeline.volume.prepare import model_grid, on_model_grid
-from pipeline.volume.synthesize import predict_nifti, seed_of, synthesize
+from pipeline.volume.synthesize import model_grid, on_model_grid, predict_nifti, seed_of, synthesize
 
 SPACING_MM = (3.27, 0.977, 0.977)
 SHAPE = (16, 176, 176)
