@@ -173,7 +173,7 @@ $(VENV)/torch: | $(VENV)/venv
 	fi
 	touch $@
 
-$(VENV)/wheel: $(SOURCES) pyproject.toml hatch_build.py README.md | $(VENV)/venv
+$(VENV)/wheel: $(SOURCES) pyproject.toml hatch_build.py README.md LICENSE LICENSE-WEIGHTS | $(VENV)/venv
 	rm -rf dist/*.whl
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
 	touch $@

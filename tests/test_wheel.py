@@ -1,7 +1,8 @@
 """What is tested is what is installed, and all of it is there."""
 
 import os
-from importlib.metadata import entry_points
+import tomllib
+from importlib.metadata import entry_points, metadata
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +32,24 @@ def test_a_package_is_installed_with_every_file_of_its_source(package: str, proj
 def test_in_ci_a_package_comes_from_the_wheel_and_not_from_its_source(package: str, project: Path) -> None:
     from_source = installed(package) == project / package
     assert not (from_source and os.environ.get("SCT_TEST_INSTALLED") == "1")
+
+
+@pytest.mark.parametrize("package", ["dicomnode", "pipeline", "models"])
+def test_a_package_says_that_it_is_typed(package: str) -> None:
+    """PEP 561: type checkers read the annotations of an installed package only where this file is."""
+    assert (installed(package) / "py.typed").is_file()
+
+
+def test_the_metadata_name_the_licences_and_hold_their_texts(project: Path) -> None:
+    """PEP 639: an SPDX expression of all that the wheel carries, and the files with the texts."""
+    declared = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    said = metadata("sct-node")
+    assert said["License-Expression"] == declared["license"]
+    assert said.get_all("License-File") == declared["license-files"]
+    assert not [one for one in said.get_all("Classifier", []) if one.startswith("License ::")]
+    licence, weights = ((project / name).read_text() for name in declared["license-files"])
+    assert "Apache License" in licence
+    assert "Creative Commons Attribution 4.0 International" in weights
 
 
 def test_the_command_is_installed() -> None:
