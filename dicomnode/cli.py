@@ -242,7 +242,8 @@ def _explain(given: argparse.Namespace) -> int:
 
 def _models(given: argparse.Namespace) -> int:
     _config(given)
-    from models.card import installed
+    from models.card import installed, unshipped
+    from models.data_sets import with_licence
 
     if given.verify:
         return measuring.verify(given.json)
@@ -252,7 +253,11 @@ def _models(given: argparse.Namespace) -> int:
         return OK
     for card in cards:
         print(f"{card['name']} {card['version']}\n  SHA-256    {card['digest']}")
-        for key in ("contrast", "anatomy", "spacing_mm", "hu_range", "training_data", "limits", "gate", "licence"):
+        if (unshipped() / card["name"]).is_dir():
+            print(f"  {'folder':<10} {unshipped() / card['name']}: in the repository, not in the wheel")
+        card["data_sets"] = [with_licence(name) for name in card["data_sets"]]
+        keys = ("contrast", "anatomy", "spacing_mm", "hu_range", "training_data", "limits", "gate", "licence", "data_sets")
+        for key in keys:
             value = card[key]
             print(f"  {key:<10} {', '.join(map(str, value)) if isinstance(value, tuple | list) else value}")
         for name, value in card["figures"].items():

@@ -12,8 +12,9 @@ PACKAGES = ("dicomnode", "pipeline", "models", "config")
 
 
 def contents(package: Path) -> dict[str, bytes]:
-    """Path below the package -> content, of every file that is no bytecode."""
-    found = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """Path below the package -> content, of every file that the wheel is to carry."""
+    left_out = {"__pycache__", "unshipped"}
+    found = (path for path in package.rglob("*") if path.is_file() and left_out.isdisjoint(path.parts))
     return {str(path.relative_to(package)): path.read_bytes() for path in found}
 
 
@@ -63,6 +64,11 @@ def test_every_model_is_shipped_as_weights_of_at_most_10_mb_with_their_card() ->
     assert weights
     assert {path.stem for path in weights} == {path.stem for path in shipped if path.suffix == ".json"}
     assert all(path.stat().st_size <= 10_000_000 for path in weights)
+
+
+def test_weights_that_the_repository_alone_holds_are_not_in_the_wheel(project: Path) -> None:
+    from_source = installed("models") == project / "models"
+    assert from_source or not (installed("models") / "unshipped").exists()
 
 
 def test_the_picture_viewer_comes_with_the_wheel_and_with_its_licence() -> None:
