@@ -1,8 +1,8 @@
 """Data sets that models learn from, their licences, and the licences that these allow for the weights.
 
-Weights are treated as adapted from their training data: attribution is passed on, non-commercial stays non-commercial, and
-weights that learned from GPL data or from data without a licence are not distributed. A card names its data sets and the
-licence of its weights; tests/test_data_sets.py compares every card and every recipe with this table.
+Weights are treated as adapted from their training data: attribution is passed on, non-commercial stays non-commercial,
+and weights that learned from GPL data or from data without a licence are not distributed. A card names its data sets
+and the licence of its weights; tests compare every card and every recipe with this table.
 """
 
 from __future__ import annotations

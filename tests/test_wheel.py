@@ -76,4 +76,8 @@ def test_the_picture_viewer_comes_with_the_wheel_and_with_its_licence() -> None:
     if not (static / "niivue.js").exists() and os.environ.get("SCT_TEST_INSTALLED") != "1":
         pytest.skip("no NiiVue in this checkout: python hatch_build.py")
     assert b"niivue" in (static / "niivue.js").read_bytes()
-    assert "Copyright (c) 2021, Niivue" in (static / "niivue.LICENSE.txt").read_text()
+    notice = (static / "niivue.LICENSE.txt").read_text()
+    assert "Copyright (c) 2021, Niivue" in notice
+    assert "Brandon Jones" in notice
+    for title in ("BSD 2-Clause License", "MIT License", "ISC License"):
+        assert f"\n{title}\n" in notice
