@@ -10,6 +10,7 @@
 #   make cross-validation FOLDS=5 MINUTES=60   every method on every fold, each as long; an interrupted one goes on
 #   make ablation             what each choice of the LDM is worth, one thing changed at a time (hours); the validation
 #                             patients have no part in it
+#   make baselines            train the paper's other methods: nnU-Net, SwinUNETR, Pix2Pix, CycleGAN (hours)
 #   make evaluation           README's table of the models, on the three validation patients (half an hour)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
@@ -34,7 +35,7 @@ TORCH_INDEX ?=
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz faults blackout soak sensitivity evaluation cross-validation ablation senders lint types wheel clean dose-env dose-test
+.PHONY: demo test fuzz faults blackout soak sensitivity baselines evaluation cross-validation ablation senders lint types wheel clean dose-env dose-test
 
 demo: $(VENV)/installed
 	$(BIN)/sct-node demo $(if $(INPUT),--input "$(INPUT)")
@@ -66,10 +67,21 @@ sensitivity: $(VENV)/installed $(VENV)/test-tools
 # README's table of an evaluation in build/$(1), between two comments of its name.
 in_readme = sed -i -e '/^<!-- $(1) -->/,/^<!-- end of $(1) -->/{//!d}' -e '/^<!-- $(1) -->/r build/$(1)/short.md' README.md
 
+# The paper's other methods by their recipes; the weights come to runs/limb-t1-METHOD/model.
+BASELINES ?= nnunet swinunetr pix2pix cyclegan
+
+baselines: $(BASELINES:%=baseline-%)
+
+baseline-%: $(VENV)/installed
+	$(BIN)/sct-node train config/train/limb-t1-$*.yaml
+
 # The three patients of which no choice may know.
 KEPT_BACK := STS_013,STS_026,STS_048
-# What is measured for README: the installed models and the floors, or others as `sct-node evaluate` takes them.
-EVALUATED ?= $(basename $(notdir $(wildcard models/shipped/limb-*.json))) look-up-table all-water
+# What is measured for README: the limb models of the wheel, of the repository and of `make baselines`, and the floors; or
+# others as `sct-node evaluate` takes them.
+EVALUATED ?= $(basename $(notdir $(wildcard models/shipped/limb-*.json))) $(wildcard models/unshipped/limb-*) \
+    $(foreach one,$(BASELINES),$(patsubst %,limb-t1-$(one)-trained=%,$(wildcard runs/limb-t1-$(one)/model))) \
+    look-up-table all-water
 
 evaluation: $(VENV)/installed
 	$(BIN)/sct-node evaluate $(EVALUATED) --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
@@ -173,7 +185,7 @@ $(VENV)/torch: | $(VENV)/venv
 	fi
 	touch $@
 
-$(VENV)/wheel: $(SOURCES) pyproject.toml hatch_build.py README.md | $(VENV)/venv
+$(VENV)/wheel: $(SOURCES) pyproject.toml hatch_build.py README.md LICENSE LICENSE-WEIGHTS | $(VENV)/venv
 	rm -rf dist/*.whl
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
 	touch $@

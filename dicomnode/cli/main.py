@@ -240,9 +240,14 @@ def _explain(given: argparse.Namespace) -> int:
     return OK
 
 
+CARD_TEXTS = ("contrast", "anatomy", "spacing_mm", "hu_range", "training_data", "limits")
+"""Keys of a card that `models` prints first."""
+
+
 def _models(given: argparse.Namespace) -> int:
     _config(given)
-    from models.inference.card import installed
+    from models.data.data_sets import with_licence
+    from models.inference.card import installed, unshipped
 
     if given.verify:
         return evaluation.verify(given.json)
@@ -252,7 +257,10 @@ def _models(given: argparse.Namespace) -> int:
         return OK
     for card in cards:
         print(f"{card['name']} {card['version']}\n  SHA-256    {card['digest']}")
-        for key in ("contrast", "anatomy", "spacing_mm", "hu_range", "training_data", "limits", "gate", "licence"):
+        if (unshipped() / card["name"]).is_dir():
+            print(f"  {'folder':<10} {unshipped() / card['name']}: in the repository, not in the wheel")
+        card["data_sets"] = [with_licence(name) for name in card["data_sets"]]
+        for key in (*CARD_TEXTS, "gate", "licence", "data_sets"):
             value = card[key]
             print(f"  {key:<10} {', '.join(map(str, value)) if isinstance(value, tuple | list) else value}")
         for name, value in card["figures"].items():

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 SHIPPED = "shipped"
-"""Folder of this package with the installed models: `<name>.json` and `<name>.safetensors`."""
+"""Folder of this package with the models of the wheel: `<name>.json` and `<name>.safetensors`."""
+UNSHIPPED = "unshipped"
+"""Folder of models that only the repository holds: `<name>/<name>.json` and `<name>/<name>.safetensors`."""
 
 GATES = ("auto", "always_hold")
 """What a card may say of the cases that its weights make."""
@@ -50,7 +52,8 @@ class ModelCard:
         findings: limits by finding name, `{"low": .., "high": ..}`; outside them the case is held; outside
             `reject_low` and `reject_high`, where they stand there too, it is rejected.
         mr_quantiles: how the MR values of the training patients are distributed, see `mr_quality.quantiles`.
-        licence: licence of the weights.
+        licence: licence of the weights, an SPDX id.
+        data_sets: what the weights learned from, keys of `data_sets.DATA_SETS`; empty where the site has its own.
         method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
         gate: `auto`, or `always_hold` for weights of which no case may be sent unseen, whatever the site's gate says.
         homogenise_mm: SD of the neighbourhood by whose mean the MR is divided before the networks see it; 0 for none.
@@ -77,6 +80,7 @@ class ModelCard:
     doubt: Mapping[str, Any] | None = None
     homogenise_mm: float = 0.0
     gate: str = "auto"
+    data_sets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.digest) != 64 or set(self.digest) - set("0123456789abcdef"):
@@ -106,7 +110,7 @@ def read_card(path: Path) -> ModelCard:
     known = {entry.name for entry in dataclasses.fields(ModelCard)}
     if not isinstance(values, dict) or set(values) - known:
         raise BadCard(f"model card {path.name}: unknown keys {sorted(set(values) - known)}")
-    for key in ("anatomy", "spacing_mm", "hu_range", "mr_quantiles"):
+    for key in ("anatomy", "spacing_mm", "hu_range", "mr_quantiles", "data_sets"):
         values[key] = tuple(values.get(key, ()))
     try:
         return ModelCard(**values)
@@ -120,13 +124,19 @@ def write_card(card: ModelCard, path: Path) -> None:
 
 
 def shipped() -> Path:
-    """Folder of the models that the distribution carries."""
+    """Folder of the models that the wheel carries."""
     return Path(__file__).parents[1] / SHIPPED
 
 
+def unshipped() -> Path:
+    """Folder of the models that only the repository holds; absent from an installed wheel."""
+    return Path(__file__).parents[1] / UNSHIPPED
+
+
 def installed() -> list[ModelCard]:
-    """Cards of the models that the distribution carries, by name."""
-    return [read_card(path) for path in sorted(shipped().glob("*.json"))]
+    """Cards of the models that are found by name: those of the wheel, then those of the repository alone."""
+    paths = [*sorted(shipped().glob("*.json")), *sorted(unshipped().glob("*/*.json"))]
+    return [read_card(path) for path in paths]
 
 
 def card_path(name: str) -> Path:
@@ -135,9 +145,10 @@ def card_path(name: str) -> Path:
     Raises:
         UnknownModel: neither a model of that name nor a folder with one card exists.
     """
-    path = shipped() / f"{name}.json"
-    if "/" not in name and path.is_file():
-        return path
+    if "/" not in name:
+        for path in (shipped() / f"{name}.json", unshipped() / name / f"{name}.json"):
+            if path.is_file():
+                return path
     cards = sorted(Path(name).glob("*.json")) if Path(name).is_dir() else []
     if len(cards) != 1:
         raise UnknownModel(name, tuple(card.name for card in installed()))

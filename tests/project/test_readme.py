@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dicomnode import reason_codes
 from dicomnode.cli import conformance
@@ -20,7 +21,11 @@ from pipeline.errors import REASONS
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
-DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "deploy").glob("*.md"))]
+DOCUMENTS = [
+    *sorted(PROJECT.glob("*.md")),
+    *sorted((PROJECT / ".github").glob("*.md")),
+    *sorted((PROJECT / "deploy").glob("*.md")),
+]
 
 
 def between(name: str) -> str:
@@ -125,10 +130,14 @@ def test_the_conformance_statement_is_what_the_tables_say() -> None:
     assert (PROJECT / "deploy" / "CONFORMANCE.md").read_text() == conformance.statement()
 
 
-def test_the_version_stands_in_pyproject_and_is_that_of_the_changelog_s_first_entry() -> None:
+def test_the_version_stands_in_pyproject_and_is_that_of_the_changelog_s_first_entry_and_of_the_citation() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["version"] == version("sct-node")
-    assert f"## {project['version']}" in (PROJECT / "deploy" / "CHANGELOG.md").read_text()
+    [first, *_] = re.findall(r"^## \[(.+)\]", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first == project["version"]
+    cited = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    assert (cited["version"], cited["authors"]) == (project["version"], project["authors"])
+    assert project["license"].startswith(cited["license"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.inference.card import BadCard, ModelCard, UnknownModel, find, installed, read_card, shipped, write_card
+from models.inference import card as cards
+from models.inference.card import BadCard, ModelCard, UnknownModel, card_path, find, installed, read_card, write_card
 from models.inference.weights import CROP_MARGIN, WrongDigest, bounding_box, load_model, save_model
 from models.networks.latent_diffusion import LatentDiffusion
 
@@ -80,6 +81,17 @@ def test_a_model_that_is_not_installed_is_named_beside_those_that_are() -> None:
     assert caught.value.name == "no-such-model"
 
 
+def test_a_model_that_the_repository_alone_holds_is_found_by_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnknownModel):
+        find("tiny")
+    monkeypatch.setattr(cards, "unshipped", lambda: folder.parent)
+    assert find("tiny") == find(str(folder))
+    assert [card.name for card in installed()][-1] == "tiny"
+    assert load_model("tiny", "cpu").card.name == "tiny"
+
+
 def test_a_card_claims_its_anatomy_and_does_not_contradict_silence() -> None:
     assert CARD.claims("thigh")
     assert CARD.claims("")
@@ -118,7 +130,7 @@ def test_a_box_has_its_margin_and_stays_within_the_image() -> None:
 
 @pytest.mark.parametrize("card", installed(), ids=lambda card: card.name)
 def test_an_installed_model_is_small_whole_and_says_where_it_fails(card: ModelCard) -> None:
-    weights = shipped() / f"{card.name}.safetensors"
+    weights = card_path(card.name).with_suffix(".safetensors")
     assert weights.stat().st_size <= 10_000_000
     assert load_model(card.name, "cpu").card == card
     assert card.limits

@@ -287,13 +287,13 @@ def test_whatever_a_model_makes_that_is_worse_than_a_look_up_table_is_held() -> 
         for card in measured_cards
         if card.figures["steps_1_samples_1"]["psnr"] <= card.figures["look_up_table"]["psnr"]
     }
-    assert worse == {"limb-t1-pix2pix", "limb-t1-cyclegan"}
-    simulated = {"head-t1-ldm"}
-    assert {card.name for card in installed() if card.gate == "always_hold"} == worse | simulated
+    assert measured_cards
+    assert {card.name for card in measured_cards if card.gate == "always_hold"} == worse
 
 
 @pytest.mark.parametrize("gate", ["auto", "always_hold", "never_hold"])
 def test_a_card_may_hold_every_case_whatever_the_site_says(gate: Gate) -> None:
-    hold = hold_of(gate, [GOOD], gate == "never_hold", [], find("limb-t1-cyclegan"))
+    card = replace(find("limb-t1-ldm"), gate="always_hold")
+    hold = hold_of(gate, [GOOD], gate == "never_hold", [], card)
     assert hold is not None
-    assert (hold.code, "limb-t1-cyclegan" in hold.sentence) == (ALWAYS_HELD, True)
+    assert (hold.code, "limb-t1-ldm" in hold.sentence) == (ALWAYS_HELD, True)
