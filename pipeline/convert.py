@@ -16,7 +16,7 @@ import pydicom
 from highdicom import Volume
 
 from models.inference.weights import Model
-from models.measures.plausibility import Images, Scan
+from models.measures.plausibility import CaseImages, Scan
 from pipeline.companions.kinds import CompanionKind
 from pipeline.companions.write import companions_beside
 from pipeline.ct.provenance import Provenance
@@ -40,7 +40,7 @@ COS_45: Final = 0.7071
 
 
 @dataclass(frozen=True)
-class Options:
+class ConversionOptions:
     """What a site decides about every conversion.
 
     Attributes:
@@ -101,7 +101,7 @@ class Result:
         return self.hold.sentence if self.hold else None
 
 
-def convert(series: Series, model: Model, into: Path, options: Options) -> Result:
+def convert(series: Series, model: Model, into: Path, options: ConversionOptions) -> Result:
     """Make the synthetic CT of an MR series and write it into a folder.
 
     Raises:
@@ -162,7 +162,7 @@ def look_at(series: Series, mr: Volume, made: Synthesis, limits: Limits, model: 
     """Every finding: of the headers, of the MR and of the HU on the model's grid."""
     slice_mm, row_mm, column_mm = (float(step) for step in made.mr.spacing)
     sd = None if made.sd is None else resample(made.sd, made.mr.get_geometry(), fill=0.0).array
-    images = Images(
+    images = CaseImages(
         mr=made.mr.array,
         hu=made.on_model_grid.array,
         body=made.body.array > 0,
@@ -184,7 +184,7 @@ def _acquired(mr: Volume, made: Synthesis) -> Scan:
     return Scan(mr.array, body.array > 0, (slice_mm, row_mm, column_mm), axial)
 
 
-def warnings_of(findings: tuple[Finding, ...], options: Options) -> tuple[str, ...]:
+def warnings_of(findings: tuple[Finding, ...], options: ConversionOptions) -> tuple[str, ...]:
     """Sentences for the CT and the report, where the site lets a case pass that a finding wants reviewed.
 
     So it does where the gate never holds; and with series of another anatomy, if it asks for a warning only: the limits

@@ -117,7 +117,7 @@ def passing(gamma: Floats) -> float:
     return float(100 * (known <= 1).mean()) if known.size else float("nan")
 
 
-class Stopwatch:
+class StepSeconds:
     """Seconds by step: `with watch("optimise"): ...`."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ def run_modality(
     modality: str, case: Mapping[str, NDArray[Any]], settings: Mapping[str, Any], doses: dict[str, NDArray[np.float32]]
 ) -> dict[str, Any]:
     """One plan on the CT, its dose on every image, gamma of each against the CT's."""
-    watch, plan = Stopwatch(), plan_of(modality, settings)
+    watch, plan = StepSeconds(), plan_of(modality, settings)
     ct, structures = patient_of(case["ct"], case, settings)
     with watch("fields"):
         fields = generate_stf(ct, structures, plan)

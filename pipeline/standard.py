@@ -79,7 +79,7 @@ FUNCTIONAL_GROUPS = frozenset({"SharedFunctionalGroupsSequence", "PerFrameFuncti
 
 
 @dataclass(frozen=True)
-class Standing:
+class AttributeUsage:
     """Where the IODs of MR images have an attribute: the entities it describes, and its functional group macros.
 
     `entities` are of its places at the top level; `macros` are the sequences within a functional group that hold it.
@@ -90,7 +90,7 @@ class Standing:
 
 
 @cache
-def mr_attributes() -> dict[str, Standing]:
+def mr_attributes() -> dict[str, AttributeUsage]:
     """Keyword -> where it stands, of every attribute of an MR image at the top level or of a frame."""
     entities: dict[str, set[str]] = {}
     macros: dict[str, set[str]] = {}
@@ -101,6 +101,6 @@ def mr_attributes() -> dict[str, Standing]:
         elif len(row.path) == 2 and row.path[0] in FUNCTIONAL_GROUPS:
             macros.setdefault(row.keyword, set()).add(row.path[1])
     return {
-        keyword: Standing(frozenset(entities.get(keyword, ())), tuple(sorted(macros.get(keyword, ()))))
+        keyword: AttributeUsage(frozenset(entities.get(keyword, ())), tuple(sorted(macros.get(keyword, ()))))
         for keyword in sorted(entities | macros)
     }

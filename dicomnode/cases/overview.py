@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from dicomnode.cases.wording import Tally
+from dicomnode.cases.wording import ReceiptCounts
 from dicomnode.ledger import resending
 from dicomnode.ledger.database import transaction
 from dicomnode.ledger.rows import DeliveryRow, JobRow
@@ -60,25 +60,25 @@ def newest(engine: sa.Engine, shown: str, most: int) -> list[JobRow]:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class DeliveryStatus:
     """One destination of a job: how far it is, and what it answered since the job was last sent anew."""
 
     delivery: DeliveryRow
-    counted: Tally
+    counted: ReceiptCounts
 
 
-def ways(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[Way]]:
+def ways(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[DeliveryStatus]]:
     """Job -> its destinations, by name; none for a job that is not SYNTHESIZED yet."""
     keys = [row.job for row in of]
     query = sa.select(deliveries).where(deliveries.c.job.in_(keys)).order_by(deliveries.c.destination)
     with transaction(engine) as connection:
         rows = [DeliveryRow.of(row) for row in connection.execute(query).mappings()]
         answered = {(one.job, one.destination): one for one in connection.execute(_tallies(keys))}
-    found: dict[str, list[Way]] = defaultdict(list)
+    found: dict[str, list[DeliveryStatus]] = defaultdict(list)
     for row in rows:
         one = answered.get((row.job, row.destination))
-        counted = Tally(one.taken, one.warned, one.kept, one.lost) if one else Tally()
-        found[row.job].append(Way(row, counted))
+        counted = ReceiptCounts(one.taken, one.warned, one.kept, one.lost) if one else ReceiptCounts()
+        found[row.job].append(DeliveryStatus(row, counted))
     return found
 
 
@@ -112,7 +112,7 @@ def last_taken(engine: sa.Engine) -> dict[str, datetime.datetime]:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class QueueLength:
     """What waits in one queue: how many, and since when its oldest (Unix time, seconds; None: it is empty)."""
 
     length: int
@@ -120,7 +120,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LedgerOverview:
     """The ledger in numbers.
 
     Attributes:
@@ -131,8 +131,8 @@ class Standing:
     """
 
     jobs: Mapping[tuple[str, bool], int]
-    queues: Mapping[str, Line]
-    destinations: Mapping[str, Line]
+    queues: Mapping[str, QueueLength]
+    destinations: Mapping[str, QueueLength]
     last_instance_at: float | None
 
 
@@ -143,17 +143,17 @@ _DUE: Final = (jobs.c.state == State.SYNTHESIZED) & _FREE & _OPEN
 _OWED: Final = proofs.c.ended_at.is_(None) & jobs.c.state.in_((State.SYNTHESIZED, State.DELIVERED))
 
 
-def standing(engine: sa.Engine) -> Standing:
+def standing(engine: sa.Engine) -> LedgerOverview:
     """Count, in one transaction. Raises LedgerUnreachable."""
     held = jobs.c.held.is_not(None)
     with transaction(engine) as connection:
         states = connection.execute(sa.select(jobs.c.state, held, _COUNT).group_by(jobs.c.state, held)).all()
         waiting = sa.select(deliveries.c.destination, _COUNT, sa.func.min(deliveries.c.since)).join(jobs).where(_DUE)
         rows = connection.execute(waiting.group_by(deliveries.c.destination)).all()
-        queues = {name: Line(*connection.execute(query).one()) for name, query in _queues()}
+        queues = {name: QueueLength(*connection.execute(query).one()) for name, query in _queues()}
         last = connection.execute(sa.select(sa.func.max(series.c.last_at))).scalar_one()
     by_state = {(str(state), bool(is_held)): count for state, is_held, count in states}
-    return Standing(by_state, queues, {name: Line(count, since) for name, count, since in rows}, last)
+    return LedgerOverview(by_state, queues, {name: QueueLength(count, since) for name, count, since in rows}, last)
 
 
 def _queues() -> Iterator[tuple[str, sa.Select[int, Any]]]:

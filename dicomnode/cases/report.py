@@ -12,11 +12,11 @@ import pydicom
 from dicomnode import log
 from dicomnode.cases.files import report_of
 from dicomnode.cases.wording import answers, delivery_sentence, reason
-from dicomnode.config.rules import Settings
+from dicomnode.config.rules import JobSettings
 from dicomnode.errors import ConfigError
 from pipeline.errors import Unsuitable
 from pipeline.report.case_report import Case, Happened, Sent
-from pipeline.report.figures import Images
+from pipeline.report.figures import CaseVolumes
 from pipeline.report.viewer_volumes import ct_of, mr_of
 from pipeline.volume.volume import UNCERTAINTY, read_nifti
 
@@ -82,16 +82,16 @@ def _files(spool: Spool, row: JobRow) -> list[Path]:
     return [folder / f"{uid}.dcm" for uid in row.sop_instance_uids]
 
 
-def _images(spool: Spool, row: JobRow) -> Images | None:
+def _images(spool: Spool, row: JobRow) -> CaseVolumes | None:
     """The volumes; None while there is no CT, or when files are deleted or damaged."""
     folder = spool.outbox / row.job
     if row.ct_series_uid is None:
         return None
     try:
-        settings = Settings() if row.settings is None else Settings.read(row.settings)
+        settings = JobSettings() if row.settings is None else JobSettings.read(row.settings)
         mr = mr_of(_files(spool, row), settings.volume, settings.stack)
         sd = read_nifti(folder / UNCERTAINTY) if (folder / UNCERTAINTY).is_file() else None
-        return Images(mr, ct_of(folder), sd)
+        return CaseVolumes(mr, ct_of(folder), sd)
     except (OSError, Unsuitable, ConfigError) as error:
         log.event("no pictures for the report", level="warning", job=row.job, reason=type(error).__name__)
         return None

@@ -137,7 +137,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ReceiptCounts:
     """Of one job and destination, instances: taken, of these with a warning, proved to be kept, reported as lost."""
 
     taken: int = 0
@@ -172,12 +172,12 @@ def answers(receipts: Iterable[ReceiptRow]) -> list[Answer]:
     return [Answer(*key, len(group), max(one.at for one in group)) for key, group in sorted(groups.items())]
 
 
-def tally(delivery: DeliveryRow, receipts: Iterable[ReceiptRow]) -> Tally:
+def tally(delivery: DeliveryRow, receipts: Iterable[ReceiptRow]) -> ReceiptCounts:
     """What a destination answered since the job was last sent anew."""
     own = [receipt for receipt in receipts if receipt.destination == delivery.destination]
     counting = [receipt for receipt in own if (receipt.attempt or 0) >= (delivery.resent_from or 0)]
     kept, lost = sum(one.commitment == 0 for one in counting), sum(bool(one.commitment) for one in counting)
-    return Tally(sum(one.taken for one in counting), sum(one.warning for one in counting), kept, lost)
+    return ReceiptCounts(sum(one.taken for one in counting), sum(one.warning for one in counting), kept, lost)
 
 
 def delivery_sentence(delivery: DeliveryRow, receipts: Sequence[ReceiptRow], instances: int) -> str:
@@ -185,7 +185,7 @@ def delivery_sentence(delivery: DeliveryRow, receipts: Sequence[ReceiptRow], ins
     return f"{delivery.destination}: {progress(delivery, tally(delivery, receipts), instances)}"
 
 
-def progress(delivery: DeliveryRow, counted: Tally, instances: int) -> str:
+def progress(delivery: DeliveryRow, counted: ReceiptCounts, instances: int) -> str:
     """The same without the destination's name: `3 of 3, 3 proved to be kept`."""
     text = f"{counted.taken} of {instances}"
     if counted.warned:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dicomnode.config.load import Config
-    from dicomnode.engine.hosts import Hosts
+    from dicomnode.engine.hosts import KnownHosts
 
 
 def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -39,17 +39,17 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
 
 
 @contextmanager
-def _others(config: Config) -> Iterator[Hosts]:
+def _others(config: Config) -> Iterator[KnownHosts]:
     """The processes of all machines. Raises UnknownHost where there can be only one."""
     from dicomnode.engine import queues
-    from dicomnode.engine.hosts import Hosts
+    from dicomnode.engine.hosts import KnownHosts
     from dicomnode.ledger.ledger import existing
 
     if config.database == "sqlite":
         raise UnknownHost("the database is sqlite: there is one machine, and what it had begun goes on when it is back")
     ledger = existing(config)
     try:
-        yield Hosts(ledger, queues.Queues(ledger), config.hosts.dead_after_s)
+        yield KnownHosts(ledger, queues.Queues(ledger), config.hosts.dead_after_s)
     finally:
         ledger.close()
 
@@ -96,12 +96,12 @@ def _notify(given: argparse.Namespace) -> int:
 def _tried(config: Config, name: str) -> str | None:
     """Send the test over a channel; -> why it was not taken, or None."""
     from dicomnode.ledger.notices import NoticeRow
-    from dicomnode.notify.notice_text import Told, message_of
+    from dicomnode.notify.notice_text import NoticeContent, message_of
     from dicomnode.notify.notifier import send
 
     now = datetime.datetime.now(datetime.UTC)
     row = NoticeRow(0, "alarm", None, "TEST", "", now, name, 1, now, None, sent=False, sentence="")
-    message = message_of([Told(row, page=config.notify.page or "")], config.node.ae_title)
+    message = message_of([NoticeContent(row, page=config.notify.page or "")], config.node.ae_title)
     try:
         send(message, config.notify.channels[name])
     except NotTaken as error:

@@ -32,7 +32,7 @@ from dicomnode.errors import LedgerUnreachable, NodeError
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import JobRow
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from pipeline.errors import PipelineError
 from pipeline.phantom.comparison import TissueLikeness, picture, read_ct, tissue_likeness, truth
 from pipeline.phantom.mr_series import write_mr_series
@@ -73,7 +73,7 @@ class Journey:
     steps_s: tuple[tuple[str, float], ...]
 
 
-class Progress:
+class ProgressLines:
     """Lines that say what is going on, each with the seconds since the start; on a terminal the last one is alive."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ def demo(input: Path | None, out: Path) -> int:  # noqa: A002
     """
     folder = out.absolute() / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
-    progress = Progress()
+    progress = ProgressLines()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         journey = _journey(input, folder, progress)
@@ -127,7 +127,7 @@ def demo(input: Path | None, out: Path) -> int:  # noqa: A002
     return 0
 
 
-def _journey(given: Path | None, folder: Path, progress: Progress) -> Journey:
+def _journey(given: Path | None, folder: Path, progress: ProgressLines) -> Journey:
     """Start everything, push the series, wait for the CT, stop everything."""
     series = _phantom_series(folder / "mr") if given is None else only_series(read_series(given))
     size = sum(instance.path.stat().st_size for instance in series.instances) / 1e6
@@ -234,7 +234,7 @@ def _ready(process: subprocess.Popen[bytes], config: Config, log: Path) -> bool 
 
 
 def _push_and_wait(
-    series: Series, config: Config, node: subprocess.Popen[bytes], folder: Path, progress: Progress
+    series: Series, config: Config, node: subprocess.Popen[bytes], folder: Path, progress: ProgressLines
 ) -> Journey:
     """Push the series by C-STORE and wait until its CT is at the destination."""
     began = time.time()
@@ -259,7 +259,7 @@ def _push_and_wait(
     return Journey(series, job, ct, pushed_s, time.time() - began, tuple(steps))
 
 
-def _ended(ledger: Ledger, series: Series, seen: set[str], progress: Progress) -> JobRow | None:
+def _ended(ledger: Ledger, series: Series, seen: set[str], progress: ProgressLines) -> JobRow | None:
     """The job of the series once nothing more will happen by itself; meanwhile say each new state, once."""
     try:
         job = ledger.job_of(series.series_instance_uid)
@@ -317,11 +317,11 @@ def _grid_text(shape: Sequence[int], spacing_mm: Sequence[float]) -> str:
 
 def _times(journey: Journey) -> Iterator[tuple[str, float]]:
     """What was done and when, in seconds since the first instance was pushed."""
-    words = {Fact.SETTLED: "the series was complete", Fact.SYNTHESIZED: "the CT series was on disk"}
+    words = {JobEvent.SETTLED: "the series was complete", JobEvent.SYNTHESIZED: "the CT series was on disk"}
     yield "the MR series was at the node", journey.pushed_s
     for fact, at_s in journey.steps_s:
         if fact in words:
-            yield words[Fact(fact)], at_s
+            yield words[JobEvent(fact)], at_s
     yield "the CT series was at the destination", journey.arrived_s
 
 

@@ -28,7 +28,7 @@ from dicomnode.errors import NodeError
 from models.data.pairs import Pair, read_nifti
 from models.evaluation import dose_report
 from models.evaluation.figures import Album
-from models.evaluation.report import Request, prepare
+from models.evaluation.report import EvaluationRequest, prepare
 from models.measures.dose import PlanSettings, Target, contour_target, inserted, planning_body, sphere_target
 from models.measures.similarity import Hu
 
@@ -117,7 +117,9 @@ def target_of(pair: Pair, targets: Path | None) -> Target:
     return contour_target(pair, read_nifti(path)[0] > 0, path.name)
 
 
-def dose_report_of(request: Request, targets: Path | None, into: Path, settings: PlanSettings, say: Say) -> str:
+def dose_report_of(
+    request: EvaluationRequest, targets: Path | None, into: Path, settings: PlanSettings, say: Say
+) -> str:
     """Plan every patient, write `dose.csv`, `dose.md`, `dose.json`, PNGs and `dose.pdf`; returns the Markdown.
 
     Raises:
@@ -212,11 +214,11 @@ def _spacing(text: str) -> tuple[float, float, float]:
 
 def _evaluate(given: argparse.Namespace) -> int:
     config = load(given.config)
-    from models.evaluation.report import Request, report
+    from models.evaluation.report import EvaluationRequest, report
     from models.evaluation.sampler_settings import read_settings
     from models.inference.weights import pick_device
 
-    request = Request(
+    request = EvaluationRequest(
         given.pairs,
         _patients(given),
         tuple(given.methods),
@@ -239,10 +241,10 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _dose(given: argparse.Namespace) -> int:
     config = load(given.config)
     from dicomnode.cli.evaluation import dose_report_of
-    from models.evaluation.report import Request
+    from models.evaluation.report import EvaluationRequest
     from models.measures.dose import PlanSettings
 
-    request = Request(
+    request = EvaluationRequest(
         given.pairs,
         _patients(given),
         tuple(given.methods),

@@ -68,7 +68,7 @@ def _decide(given: argparse.Namespace) -> int:
     config = load(given.config)
     ledger = existing(config)
     by = f"cli:{given.by or getpass.getuser()}"
-    trail = audit_trail.Trail(config.audit, config.node.data, config.node.ae_title)
+    trail = audit_trail.AuditTrail(config.audit, config.node.data, config.node.ae_title)
     event = audit_trail.Event[PAST[given.decision]]
     try:
         row = _row(ledger, engine.Queues(ledger), given, by)

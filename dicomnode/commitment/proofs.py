@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 
 from dicomnode.ledger.database import transaction
 from dicomnode.ledger.rows import ProofRow
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.tables import deliveries, jobs, proofs, receipts
 from dicomnode.ledger.transitions import locked, step
 
@@ -106,7 +106,7 @@ class Proofs:
             change = change.where(proofs.c.alarmed_at.is_(None)).values(alarmed_at=time.time())
             if not connection.execute(change).rowcount:
                 return False
-            step(connection, Fact.ALARMED, row.job, sentence)
+            step(connection, JobEvent.ALARMED, row.job, sentence)
             return True
 
     def reported(self, report: Report) -> ProofRow | None:
@@ -209,6 +209,6 @@ def _tell(connection: sa.Connection, row: ProofRow, failed: Collection[str]) -> 
     taken, kept = connection.execute(query).one()
     if failed:
         words = f"{row.destination} does not keep {len(failed)} of {taken} instances"
-        step(connection, Fact.UNCOMMITTED, row.job, words)
+        step(connection, JobEvent.UNCOMMITTED, row.job, words)
     elif kept == taken and kept >= (job.ct_instances or 0):
-        step(connection, Fact.COMMITTED, row.job, f"{row.destination} keeps all {kept} instances")
+        step(connection, JobEvent.COMMITTED, row.job, f"{row.destination} keeps all {kept} instances")

@@ -71,7 +71,7 @@ class Unacceptable(NodeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CommitmentRequest:
     """What one AE asked for: `references` maps SOP Instance UID -> SOP Class UID, in the order of the request."""
 
     requestor: str
@@ -79,7 +79,9 @@ class Request:
     references: Mapping[str, str]
 
 
-def request_of(requestor: str, instance_uid: object, action_type: int | None, information: Dataset) -> Request:
+def request_of(
+    requestor: str, instance_uid: object, action_type: int | None, information: Dataset
+) -> CommitmentRequest:
     """The request in an N-ACTION's parameters (PS3.4 Table J.3-1). Raises Unacceptable."""
     if instance_uid != WELL_KNOWN_INSTANCE:
         raise Unacceptable(0x0112, "Requested SOP Instance UID is not the well-known one")
@@ -97,7 +99,7 @@ def request_of(requestor: str, instance_uid: object, action_type: int | None, in
         raise Unacceptable(0x0115, "Referenced SOP Sequence is missing or empty")
     if len(references) > MOST_REFERENCES:
         raise Unacceptable(0x0213, f"More than {MOST_REFERENCES} references in one request")
-    return Request(requestor, transaction_uid, references)
+    return CommitmentRequest(requestor, transaction_uid, references)
 
 
 def _reference(item: Dataset) -> tuple[str, str]:
@@ -167,7 +169,7 @@ def _failure(files: Sequence[Path], sop_class: str, accepted: Collection[str]) -
     return None if sop_class in classes else CLASS_CONFLICT
 
 
-def report(request: Request, failed: Mapping[str, int]) -> tuple[int, Dataset]:
+def report(request: CommitmentRequest, failed: Mapping[str, int]) -> tuple[int, Dataset]:
     """Event Type ID and Event Information of the N-EVENT-REPORT (PS3.4 Table J.3-2); `failed` as of `failures`."""
     information = Dataset()
     information.TransactionUID = request.transaction_uid

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from dicomnode.commitment.push_model import Request, Unacceptable
+from dicomnode.commitment.push_model import CommitmentRequest, Unacceptable
 from dicomnode.ledger.database import transaction
 from dicomnode.ledger.rows import CommitmentRow
 from dicomnode.ledger.tables import commitments
@@ -43,7 +43,7 @@ class Commitments:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def asked(self, request: Request) -> None:
+    def asked(self, request: CommitmentRequest) -> None:
         """Remember a request, or ask again for one that is known; durable when this returns.
 
         Raises Unacceptable when too many wait, LedgerUnreachable.

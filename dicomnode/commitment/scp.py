@@ -32,7 +32,7 @@ from dicomnode import log, metrics
 from dicomnode.commitment.push_model import (
     PUSH_MODEL,
     WELL_KNOWN_INSTANCE,
-    Request,
+    CommitmentRequest,
     Unacceptable,
     failures,
     report,
@@ -40,7 +40,7 @@ from dicomnode.commitment.push_model import (
 )
 from dicomnode.config.peers import Destination
 from dicomnode.dimse.admission import matches
-from dicomnode.dimse.client import Lost, answer, associated
+from dicomnode.dimse.client import AssociationLost, answer, associated
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
@@ -69,7 +69,7 @@ _MESSAGE_IDS: Final = itertools.cycle(range(1, 0x10000))
 
 
 @dataclass(eq=False)
-class Line:
+class OpenAssociation:
     """An association of a sender's on which storage commitment was negotiated."""
 
     association: Association
@@ -111,7 +111,7 @@ class Line:
                     continue
         finally:
             del self.asked[number]
-        raise Lost(f"gave no answer within {timeout_s:g} s" if self.open else "ended its association")
+        raise AssociationLost(f"gave no answer within {timeout_s:g} s" if self.open else "ended its association")
 
     def _message(self, number: int, event_type: int, information: Dataset) -> N_EVENT_REPORT:
         """The request primitive, its data set in the context's transfer syntax."""
@@ -135,7 +135,7 @@ class Line:
             while not self.association._is_paused and time.monotonic() < deadline:  # noqa: SLF001
                 time.sleep(0.0005)
             if not self.open or self.association.acse.is_aborted():
-                raise Lost("ended its association")
+                raise AssociationLost("ended its association")
             self.association.dimse.send_msg(message, self.context.context_id or 0)
         finally:
             reactor.set()
@@ -150,7 +150,7 @@ class Provider:
         self._config = config
         self._commitments = commitments
         self._spool = spool
-        self._lines: dict[Association, Line] = {}
+        self._lines: dict[Association, OpenAssociation] = {}
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._woken = threading.Event()
@@ -176,7 +176,7 @@ class Provider:
         context = next((one for one in event.assoc.accepted_contexts if one.abstract_syntax == PUSH_MODEL), None)
         if context is not None and context.as_scp:  # else it came to report to us
             with self._lock:
-                self._lines[event.assoc] = Line(event.assoc, context)
+                self._lines[event.assoc] = OpenAssociation(event.assoc, context)
             self._woken.set()
 
     def _heard(self, event: Event) -> None:
@@ -271,13 +271,13 @@ class Provider:
             with self._lock:
                 self._busy.discard(sender)
 
-    def _tell(self, line: Line, rows: Sequence[CommitmentRow]) -> None:
+    def _tell(self, line: OpenAssociation, rows: Sequence[CommitmentRow]) -> None:
         """Report over the sender's own association; when it ends meanwhile, other ways are open at once."""
         for row, failed in self._begun(rows):
             line.tried.add(row.transaction_uid)
             try:
                 status = line.tell(*report(_request_in(row), failed), self._config.commitment.timeout_s)
-            except Lost as error:
+            except AssociationLost as error:
                 self._commitments.postponed(row, f"{row.requestor} {error}", time.time())
             else:
                 self._answered(row, failed, status)
@@ -294,7 +294,7 @@ class Provider:
                     row, failed = begun[number]
                     self._answered(row, failed, _reported(association, destination, row, failed))
                     del begun[number]
-        except Lost as error:
+        except AssociationLost as error:
             for row, _ in begun.values():
                 self._postpone(row, f"{destination.ae_title} at {destination.host}:{destination.port} {error}")
 
@@ -353,12 +353,12 @@ def _sender(association: Association) -> str:
     return association.requestor.ae_title.strip()
 
 
-def _lasts(line: Line) -> bool:
+def _lasts(line: OpenAssociation) -> bool:
     """Whether an association is there, or has only just been accepted."""
     return line.open or (line.association.is_alive() and time.monotonic() - line.heard_at < TICK_S)
 
 
-def _request(event: Event, sender: str) -> Request:
+def _request(event: Event, sender: str) -> CommitmentRequest:
     """The request of an N-ACTION event. Raises Unacceptable."""
     asked = event.request
     assert isinstance(asked, N_ACTION)
@@ -369,8 +369,8 @@ def _request(event: Event, sender: str) -> Request:
     return request_of(sender, asked.RequestedSOPInstanceUID, asked.ActionTypeID, information)
 
 
-def _request_in(row: CommitmentRow) -> Request:
-    return Request(row.requestor, row.transaction_uid, row.listed)
+def _request_in(row: CommitmentRow) -> CommitmentRequest:
+    return CommitmentRequest(row.requestor, row.transaction_uid, row.listed)
 
 
 def _reported(association: Association, destination: Destination, row: CommitmentRow, failed: Mapping[str, int]) -> int:

@@ -30,7 +30,7 @@ from pynetdicom.presentation import build_context
 
 from dicomnode import log, metrics
 from dicomnode.commitment.push_model import PUSH_MODEL, REQUEST, WELL_KNOWN_INSTANCE, Unacceptable, action_of, report_of
-from dicomnode.dimse.client import Lost, answer, associated
+from dicomnode.dimse.client import AssociationLost, answer, associated
 from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.spool.instance_file import parcel
@@ -222,7 +222,7 @@ class Visit:
                 for row in begun:
                     self._ask(association, where, row)
                 self._linger(association)
-        except Lost as error:
+        except AssociationLost as error:
             sentence = f"{where.ae_title} at {where.host}:{where.port} {error}"
         for row in begun:
             if row.transaction_uid in self.open:
@@ -257,7 +257,7 @@ class Visit:
             said = answer(
                 where, lambda: association.send_n_action(information, REQUEST, PUSH_MODEL, WELL_KNOWN_INSTANCE)[0]
             )
-        except Lost as error:
+        except AssociationLost as error:
             self._not_asked(row, f"{where.ae_title} {error}")
             raise
         if said.Status != 0x0000:

@@ -71,7 +71,7 @@ VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: plain
 
 
 @dataclass(frozen=True, slots=True)
-class Convert:
+class RuleAction:
     """What a rule has made of a series; what it leaves out is the node's own setting."""
 
     model: str | None = checked(None, not_empty)
@@ -81,16 +81,16 @@ class Convert:
     gate: Gate | None = None
 
 
-def _then(value: object, path: str) -> Convert | None:
+def _then(value: object, path: str) -> RuleAction | None:
     """`convert`, or what to convert with, or `ignore` (None)."""
     if value in ("convert", "ignore"):
         return AS_CONFIGURED if value == "convert" else None
     if not isinstance(value, Mapping):
         raise ConfigError(path, f"is {said(value)}", "write convert, ignore, or a mapping with what to convert with")
-    return build(Convert, value, path)
+    return build(RuleAction, value, path)
 
 
-def _then_written(then: Convert | None) -> object:
+def _then_written(then: RuleAction | None) -> object:
     if then is None:
         return "ignore"
     set_here = {key: value for key, value in plain(then).items() if value is not None and (value or key != "volume")}
@@ -99,7 +99,7 @@ def _then_written(then: Convert | None) -> object:
 
 THEN: Final = MappingProxyType({"read": _then, "write": _then_written})
 """How a field with what becomes of a series is read and written."""
-AS_CONFIGURED: Final = Convert()
+AS_CONFIGURED: Final = RuleAction()
 """Convert with the node's own settings."""
 
 
@@ -109,7 +109,7 @@ class Rule:
 
     name: str = field(metadata={"check": title})
     when: When = field(metadata={"read": When.of, "write": lambda when: dict(when.written)})
-    then: Convert | None = field(metadata=THEN)
+    then: RuleAction | None = field(metadata=THEN)
 
 
 def _database(value: object, path: str) -> str:
@@ -144,7 +144,7 @@ class Config:
     output: Output = Output()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()
-    otherwise: Convert | None = field(default=AS_CONFIGURED, metadata=THEN)
+    otherwise: RuleAction | None = field(default=AS_CONFIGURED, metadata=THEN)
     stack: Tolerances = TOLERANCES
     constancy: Constancy = Constancy()
     audit: Audit = Audit()
@@ -155,7 +155,7 @@ class Config:
         """The destination of that name, or None."""
         return next((one for one in self.destinations if one.name == name), None)
 
-    def thens(self) -> Iterator[tuple[str, Convert]]:
+    def thens(self) -> Iterator[tuple[str, RuleAction]]:
         """Dotted path and content of every `then` that converts, `otherwise` last."""
         for index, rule in enumerate(self.rules):
             if rule.then is not None:

@@ -26,7 +26,7 @@ from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 from pipeline.volume.ct_grid import OutputGrid
 
 if TYPE_CHECKING:
-    from dicomnode.config.load import Config, Convert, Rule
+    from dicomnode.config.load import Config, Rule, RuleAction
     from pipeline.series.series import Series
 
 OTHERWISE: Final = "otherwise"
@@ -57,7 +57,7 @@ class Decision:
     converts: bool
     model: str
     destinations: tuple[str, ...]
-    settings: Settings
+    settings: JobSettings
     trials: tuple[Trial, ...] = ()
 
     @property
@@ -86,7 +86,7 @@ def choose(series: Series, calling_ae: str, config: Config) -> Decision:
     return decision(OTHERWISE, config.otherwise, config, trials)
 
 
-def decision(rule: str, then: Convert | None, config: Config, trials: Sequence[Trial] = ()) -> Decision:
+def decision(rule: str, then: RuleAction | None, config: Config, trials: Sequence[Trial] = ()) -> Decision:
     """What a `then` means in this configuration: what it leaves out is the node's own setting."""
     settings = settings_of(config, then or AS_CONFIGURED)
     if then is None:
@@ -96,11 +96,11 @@ def decision(rule: str, then: Convert | None, config: Config, trials: Sequence[T
     return Decision(rule, True, then.model or config.model, destinations, settings, tuple(trials))
 
 
-def settings_of(config: Config, then: Convert) -> Settings:
+def settings_of(config: Config, then: RuleAction) -> JobSettings:
     """What decides a result: what a rule says, else the node's own settings."""
     check = then.anatomy_check or config.anatomy_check
     quality = dataclasses.replace(config.quality, gate=then.gate or config.quality.gate)
-    return Settings(check, then.volume, config.stack, config.output, config.receive.accept_lossy, quality)
+    return JobSettings(check, then.volume, config.stack, config.output, config.receive.accept_lossy, quality)
 
 
 def models_of(config: Config) -> dict[str, str]:
@@ -121,7 +121,7 @@ DEFAULT_OUTPUT: Final = Output()
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class JobSettings:
     """All that changes a result, but for the MR series and the model.
 
     Attributes: `anatomy_check` (what becomes of a series of another anatomy), `volume` (which volume of the series is
@@ -163,6 +163,6 @@ class Settings:
         return json.dumps(plain(self), sort_keys=True)
 
     @classmethod
-    def read(cls, text: str) -> Settings:
+    def read(cls, text: str) -> JobSettings:
         """From a job's row. Raises ConfigError when this version does not know one of its keys."""
         return build(cls, json.loads(text), "settings")

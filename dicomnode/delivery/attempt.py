@@ -22,7 +22,7 @@ from dicomnode.dimse import client
 from dicomnode.engine.queues import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
 from dicomnode.ledger.states import State
-from dicomnode.security.audit_trail import Event, Trail
+from dicomnode.security.audit_trail import AuditTrail, Event
 from dicomnode.spool.instance_file import parcel
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Deliveries:
         self._queues = queues
         self._spool = spool
         self._proofs = Proofs(ledger.engine)
-        self._trail = Trail(config.audit, config.node.data, config.node.ae_title)
+        self._trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
 
     def attempt(self, job: str, destination: str, attempt: int) -> None:
         """Send what the destination has not taken yet. Nothing happens when this attempt is not due (any more)."""
@@ -195,7 +195,7 @@ class Deliveries:
 class Transfer:
     """The audit records of one attempt: an association that brings instances of one job to one destination."""
 
-    def __init__(self, trail: Trail, job: str, destination: Destination, load: Load, instances: int) -> None:
+    def __init__(self, trail: AuditTrail, job: str, destination: Destination, load: Load, instances: int) -> None:
         self._trail = trail
         self._job = job
         self._destination = destination

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from dicomnode.config.load import Config
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
-    from dicomnode.security.audit_trail import Trail
+    from dicomnode.security.audit_trail import AuditTrail
     from dicomnode.spool.spool import Spool
 
 
-class Retention:
+class RetentionSweep:
     """Looks now and then for what may go. Any number of processes may do so at once."""
 
-    def __init__(self, config: Config, ledger: Ledger, spool: Spool, trail: Trail) -> None:
+    def __init__(self, config: Config, ledger: Ledger, spool: Spool, trail: AuditTrail) -> None:
         self._settings = config.retention
         self._ledger = ledger
         self._spool = spool

@@ -18,7 +18,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
 from dicomnode.config.peers import Destination
-from dicomnode.dimse.client import Lost, _named, answer, associated
+from dicomnode.dimse.client import AssociationLost, _named, answer, associated
 from dicomnode.errors import Undelivered
 from dicomnode.receipt import Receipt
 from dicomnode.spool.instance_file import Parcel, parcel
@@ -55,7 +55,7 @@ def send(
                 receipts.append(_sent(association, one, destination))
                 metrics.DELIVERED_INSTANCES.labels(destination.name, receipts[-1].outcome).inc()
                 on_receipt(receipts[-1])
-    except Lost as error:
+    except AssociationLost as error:
         why.append(str(error))
     return concluded(destination, parcels, receipts, why)
 

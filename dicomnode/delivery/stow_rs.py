@@ -27,7 +27,7 @@ from requests.adapters import HTTPAdapter
 from dicomnode import metrics
 from dicomnode.config.peers import Destination, Stow, read_secret
 from dicomnode.delivery.storage_scu import concluded
-from dicomnode.dimse.client import Lost
+from dicomnode.dimse.client import AssociationLost
 from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.receipt import ACCEPTED, Receipt, outcome
 from dicomnode.security.tls import client_context
@@ -60,7 +60,7 @@ def send(
                 receipts.append(line.store(one))
                 metrics.DELIVERED_INSTANCES.labels(destination.name, receipts[-1].outcome).inc()
                 on_receipt(receipts[-1])
-    except Lost as error:
+    except AssociationLost as error:
         why.append(str(error))
     return concluded(destination, parcels, receipts, why)
 
@@ -70,14 +70,14 @@ def reach(destination: Destination) -> None:
     try:
         with _opened(destination) as line, _translated(destination.timeout_s):
             answer = line.session.get(f"{line.url}/studies?limit=1", timeout=destination.timeout_s)
-    except Lost as error:
+    except AssociationLost as error:
         raise Undelivered((), f"{destination.name} ({destination.where}) {error}") from error
     if answer.status_code not in NOT_REFUSED:
         raise Undelivered((), f"{destination.name} ({destination.where}) answered {_said(answer)}")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StowSession:
     """A session with a service; `answers` are those it gave."""
 
     session: requests.Session
@@ -115,7 +115,7 @@ def status_of(told: Dataset, sop_instance_uid: str, http_status: int) -> tuple[i
             known = reason == ACCEPTED or outcome(reason) == "warning"
             return (reason, "") if known else (WARNED, f"Warning Reason 0x{reason:04X}")
     if http_status != ALL_STORED:
-        raise Lost(f"answered {http_status}, and did not say what became of the instance")
+        raise AssociationLost(f"answered {http_status}, and did not say what became of the instance")
     return ACCEPTED, "no details were given"
 
 
@@ -128,11 +128,11 @@ def _detail(answer: requests.Response) -> Dataset:
         told: Any = answer.json()
         return Dataset.from_json(told[0] if isinstance(told, list) and told else told)
     except Exception as error:  # pydicom raises whatever the garbage leads it into
-        raise Lost(f"answered {_said(answer)} with what cannot be read") from error
+        raise AssociationLost(f"answered {_said(answer)} with what cannot be read") from error
 
 
 @contextmanager
-def _opened(destination: Destination) -> Iterator[Line]:
+def _opened(destination: Destination) -> Iterator[StowSession]:
     """A session with the destination's credentials and TLS, closed at the end. Raises Lost."""
     stow = destination.stow
     assert stow is not None, "only a DICOMweb destination"
@@ -146,8 +146,8 @@ def _opened(destination: Destination) -> Iterator[Line]:
             _authorize(session, stow, destination.name)
             _secure(session, destination)
         except ConfigError as error:
-            raise Lost(f"cannot be called ({error})") from error
-        yield Line(session, stow.url.rstrip("/"), destination.timeout_s, answers)
+            raise AssociationLost(f"cannot be called ({error})") from error
+        yield StowSession(session, stow.url.rstrip("/"), destination.timeout_s, answers)
 
 
 def _authorize(session: requests.Session, stow: Stow, name: str) -> None:
@@ -191,17 +191,17 @@ def _translated(timeout_s: float) -> Iterator[None]:
     try:
         yield
     except requests.HTTPError as error:
-        raise Lost(f"answered {_said(error.response)}") from error
+        raise AssociationLost(f"answered {_said(error.response)}") from error
     except requests.Timeout as error:
-        raise Lost(f"gave no answer within {timeout_s:g} s") from error
+        raise AssociationLost(f"gave no answer within {timeout_s:g} s") from error
     except requests.TooManyRedirects as error:
-        raise Lost("redirects, which is not followed") from error
+        raise AssociationLost("redirects, which is not followed") from error
     except requests.exceptions.SSLError as error:
-        raise Lost(f"cannot be called over TLS ({_root(error)})") from error
+        raise AssociationLost(f"cannot be called over TLS ({_root(error)})") from error
     except requests.ConnectionError as error:
-        raise Lost(f"cannot be reached ({_root(error)})") from error
+        raise AssociationLost(f"cannot be reached ({_root(error)})") from error
     except (requests.RequestException, ParseError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Lost(f"answered with what cannot be read ({type(error).__name__})") from error
+        raise AssociationLost(f"answered with what cannot be read ({type(error).__name__})") from error
 
 
 def _said(answer: requests.Response) -> str:

@@ -1,4 +1,5 @@
-"""Admission: who may connect, associate and ask for what. Decisions are functions of values; `Door` applies them.
+"""Admission: who may connect, associate and ask for what. Decisions are functions of values; `AssociationAdmission`
+applies them.
 
     what is wrong                                          answer (PS3.8 9.3.4, table 9-21)
     the address is outside admission.addresses             the connection is closed before a word is read
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.config.peers import Admission, Right
-    from dicomnode.security.audit_trail import Trail
+    from dicomnode.security.audit_trail import AuditTrail
 
 ALERT_EVERY_S: Final = 60.0
 ALERTS_REMEMBERED: Final = 1000
@@ -119,10 +120,12 @@ def right_to(sop_class: UID | str | None) -> Right:
     return "store" if sop_class in SOP_CLASSES else "commitment"
 
 
-class Door:
+class AssociationAdmission:
     """Applies what is decided to connections and associations. Thread-safe."""
 
-    def __init__(self, admission: Admission, own: Sequence[str], places: Places, trail: Trail | None = None) -> None:
+    def __init__(
+        self, admission: Admission, own: Sequence[str], places: AssociationSlots, trail: AuditTrail | None = None
+    ) -> None:
         self._admission = admission
         self._own = tuple(title.strip() for title in own)
         self._places = places
@@ -225,7 +228,7 @@ LIMIT_EXCEEDED: Final = (0x02, 0x03, 0x02)
 """Result, source and reason of a refusal (PS3.8 Table 9-21): transient, presentation service, local limit exceeded."""
 
 
-class Places:
+class AssociationSlots:
     """Who has a place; an association gives its own back by ending. Thread-safe."""
 
     def __init__(self, most: int, most_of_one: int) -> None:

@@ -31,13 +31,13 @@ def echo(destination: Destination, calling_ae: str) -> None:
     try:
         with associated(destination, calling_ae, [build_context(VERIFICATION)]) as association:
             status = answer(destination, association.send_c_echo)
-    except Lost as error:
+    except AssociationLost as error:
         raise Undelivered((), f"{_named(destination)} {error}") from error
     if status.Status != ACCEPTED:
         raise Undelivered((), f"{_named(destination)} answered C-ECHO with status 0x{status.Status:04X}")
 
 
-class Lost(Exception):
+class AssociationLost(Exception):
     """The association did not come about or did not last; the text is what the destination did."""
 
 
@@ -62,7 +62,7 @@ def associated(
     try:
         tls = client_arguments(destination)
     except ConfigError as error:
-        raise Lost(f"cannot be called over TLS ({error})") from error
+        raise AssociationLost(f"cannot be called over TLS ({error})") from error
     called = (destination.host, destination.port, contexts, destination.ae_title)
     watched: list[EventHandlerType] = [
         (evt.EVT_CONN_OPEN, _connected, [opened]),
@@ -73,12 +73,12 @@ def associated(
         try:
             association = ae.associate(*called, ext_neg=list(roles), tls_args=tls, evt_handlers=watched)
         except OSError as error:
-            raise Lost(f"cannot be reached ({error.strerror})") from error
+            raise AssociationLost(f"cannot be reached ({error.strerror})") from error
         if not association.is_established:
             failure = getattr(tls[0], "failure", "") if tls else ""
             if failure:
-                raise Lost(f"cannot be called over TLS ({failure})")
-            raise Lost(_why_not(association, rejections, connected=bool(opened)))
+                raise AssociationLost(f"cannot be called over TLS ({failure})")
+            raise AssociationLost(_why_not(association, rejections, connected=bool(opened)))
         try:
             yield association
         finally:
@@ -141,12 +141,12 @@ def answer(destination: Destination, request: Callable[[], Dataset]) -> Dataset:
     try:
         status = request()
     except RuntimeError as error:
-        raise Lost("ended the association") from error
+        raise AssociationLost("ended the association") from error
     if "Status" in status:
         return status
     if time.monotonic() - begun >= destination.timeout_s:
-        raise Lost(f"gave no answer within {destination.timeout_s:g} s")
-    raise Lost("ended the association")
+        raise AssociationLost(f"gave no answer within {destination.timeout_s:g} s")
+    raise AssociationLost("ended the association")
 
 
 def _named(destination: Destination) -> str:

@@ -20,7 +20,7 @@ from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dimse_messages import DIMSEMessage
 
 from dicomnode import log, metrics
-from dicomnode.dimse.upper_layer import SHORTEST_REST_S, Reactor
+from dicomnode.dimse.upper_layer import SHORTEST_REST_S, IdleAwareDUL
 from dicomnode.errors import OutOfResources, TooLarge
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LONGEST_COMMAND: Final = 65_536
 """Bytes of a command set (PS3.7 6.3); the longest that the standard knows have a few hundred."""
 
 
-class Room:
+class ReceiveBuffer:
     """Memory for the data sets of unfinished messages of all associations. Thread-safe."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -57,7 +57,7 @@ class Room:
 class DataSet(io.BytesIO):
     """An encoded data set while it comes; one that breaks a limit is empty, and says so when asked to `check`."""
 
-    def __init__(self, longest: int, room: Room) -> None:
+    def __init__(self, longest: int, room: ReceiveBuffer) -> None:
         super().__init__()
         self._longest = longest
         self._room = room
@@ -99,14 +99,14 @@ class DataSet(io.BytesIO):
         self._taken = 0
 
 
-class Unbearable(Exception):
+class MessageLimitExceeded(Exception):
     """A message for which its association ends."""
 
 
 class Messages(DIMSEServiceProvider):
     """The messages of an association that a peer asks for."""
 
-    def __init__(self, association: Association, limits: Receive, room: Room) -> None:
+    def __init__(self, association: Association, limits: Receive, room: ReceiveBuffer) -> None:
         super().__init__(association)
         self._limits = limits
         self._room = room
@@ -122,7 +122,7 @@ class Messages(DIMSEServiceProvider):
         if block:
             return super().get_msg(block)
         dul = self.dul
-        assert isinstance(dul, Reactor)
+        assert isinstance(dul, IdleAwareDUL)
         self._stirred.wait(dul.rest_s - SHORTEST_REST_S)
         self._stirred.clear()
         paused = not self.assoc._reactor_checkpoint.is_set()  # noqa: SLF001, pynetdicom has no other name for it
@@ -149,7 +149,7 @@ class Messages(DIMSEServiceProvider):
     def _check(self, message: DIMSEMessage) -> None:
         """Raise Unbearable when the message breaks a limit for which its association ends."""
         if message.encoded_command_set.tell() > LONGEST_COMMAND:
-            raise Unbearable("the command set is too long")
+            raise MessageLimitExceeded("the command set is too long")
         lasts_s = time.monotonic() - self._begun_at
         if lasts_s > self._limits.idle_timeout_s and self._come < self._limits.min_bytes_per_s * lasts_s:
-            raise Unbearable("the message comes too slowly")
+            raise MessageLimitExceeded("the message comes too slowly")

@@ -13,8 +13,8 @@ from pynetdicom import _config
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicomnode import metrics
-from dicomnode.dimse.messages import Messages, Room
-from dicomnode.dimse.upper_layer import Negotiation, Reactor, Stream
+from dicomnode.dimse.messages import Messages, ReceiveBuffer
+from dicomnode.dimse.upper_layer import IdleAwareDUL, LimitedAssociationSocket, SafeACSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,9 +57,9 @@ class Accepted(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.dimse = Messages(association, self.server.limits, self.server.room)
-        association.acse = Negotiation(association)
-        association.dul = Reactor(association)
-        stream = Stream(association, self.request, self.server.limits)
+        association.acse = SafeACSE(association)
+        association.dul = IdleAwareDUL(association)
+        stream = LimitedAssociationSocket(association, self.request, self.server.limits)
         association.set_socket(stream)
         self.server.waiting.add(stream)
         return association
@@ -70,10 +70,10 @@ class Waiting:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._streams: list[weakref.ref[Stream]] = []
+        self._streams: list[weakref.ref[LimitedAssociationSocket]] = []
         self._lock = threading.Lock()
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: LimitedAssociationSocket) -> None:
         """One more has come."""
         with self._lock:
             waiting = [one for known in self._streams if (one := known()) is not None and one.waits()]
@@ -92,7 +92,7 @@ class Server(ThreadedAssociationServer):
     def __init__(self, *arguments: Any, limits: Receive, admits: Callable[[str], bool], **named: Any) -> None:
         self.limits = limits
         self._admits = admits
-        self.room = Room(limits.max_receiving_bytes)
+        self.room = ReceiveBuffer(limits.max_receiving_bytes)
         self.waiting = Waiting(limits.max_associations)
         super().__init__(*arguments, **named)
         self.RequestHandlerClass = Accepted

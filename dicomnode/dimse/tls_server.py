@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from dicomnode.config.peers import Tls
     from dicomnode.config.sections import Node, Receive
-    from dicomnode.dimse.admission import Door
+    from dicomnode.dimse.admission import AssociationAdmission
 
 
 class Ports:
     """The listening sockets of a receiver; all share its limits, and each accepts in a thread of its own."""
 
-    def __init__(self, node: Node, receive: Receive, tls: Tls, door: Door) -> None:
+    def __init__(self, node: Node, receive: Receive, tls: Tls, door: AssociationAdmission) -> None:
         self._node = node
         self._receive = receive
         self._tls = tls

@@ -51,7 +51,7 @@ PIECE: Final = 262_144
 """Bytes read at once."""
 
 
-class Stream(AssociationSocket):
+class LimitedAssociationSocket(AssociationSocket):
     """The connection of an association that a peer asks for."""
 
     def __init__(self, association: Association, connection: socket.socket, limits: Receive) -> None:
@@ -132,7 +132,7 @@ def rest_s(silence_s: float) -> float:
     return min(LONGEST_REST_S, max(SHORTEST_REST_S, 0.02 * silence_s))
 
 
-class Stopwatch(Timer):
+class ElapsedTimer(Timer):
     """A timer of elapsed time, not of the time of day: an NTP step of an hour ends no association."""
 
     @property
@@ -153,14 +153,14 @@ class Stopwatch(Timer):
         self._end_time = time.monotonic()
 
 
-class Reactor(DULServiceProvider):
+class IdleAwareDUL(DULServiceProvider):
     """The reactor of an association that a peer asks for."""
 
     def __init__(self, association: Association) -> None:
         super().__init__(association)
-        self.state_machine = Machine(self)
-        self._idle_timer = Stopwatch(association.network_timeout)
-        self.artim_timer = Stopwatch(association.acse_timeout)
+        self.state_machine = SafeStateMachine(self)
+        self._idle_timer = ElapsedTimer(association.network_timeout)
+        self.artim_timer = ElapsedTimer(association.acse_timeout)
         self._heard_at = time.monotonic()
 
     @property
@@ -189,7 +189,7 @@ class Reactor(DULServiceProvider):
             self.event_queue.put("Evt17")
 
 
-class Machine(StateMachine):
+class SafeStateMachine(StateMachine):
     """The upper layer's state machine (PS3.8 9.2); an event or a PDU for which it has no answer ends the connection."""
 
     def do_action(self, event: str) -> None:
@@ -215,7 +215,7 @@ class Machine(StateMachine):
         self.dul.kill_dul()
 
 
-class Negotiation(ACSE):
+class SafeACSE(ACSE):
     """Association control; a request that cannot be negotiated is aborted."""
 
     def _negotiate_as_acceptor(self) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Work = TypeVar("Work")
 
 
-class AtWork(Generic[Work]):
+class CurrentAttempt(Generic[Work]):
     """What a worker is at, and since when."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class AtWork(Generic[Work]):
         return now[0] if now is not None and time.monotonic() - now[1] > limit_s else None
 
 
-class Pulse:
+class Heartbeat:
     """Whether a process still touches its file, once it has begun to."""
 
     def __init__(self, path: Path) -> None:

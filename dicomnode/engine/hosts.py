@@ -57,7 +57,7 @@ def known(engine: sa.Engine) -> list[Process]:
         return [Process(**row) for row in connection.execute(query).mappings()]
 
 
-class Hosts:
+class KnownHosts:
     """The processes that share a database; `executor` is this one's name."""
 
     def __init__(self, ledger: Ledger, queues: Queues, dead_after_s: float, executor: str = "") -> None:

@@ -22,7 +22,7 @@ from dicomnode.errors import NodeError, UnknownJob, WrongState
 from dicomnode.ledger import resending, uid_conflicts
 from dicomnode.ledger.database import Then, connect, database_url, reaching, transaction
 from dicomnode.ledger.rows import DeliveryRow, EventRow, JobRow, Plan, ReceiptRow, SeriesRow, job_key
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.superseding import delivered_by_all, open_job
 from dicomnode.ledger.tables import deliveries, events, jobs, receipts, series
 from dicomnode.ledger.transitions import ended_for, event, held_for, locked, release, step
@@ -165,7 +165,7 @@ class Ledger:
                 first = {"series_instance_uid": series_instance_uid, "first_at": last_at, "pause_s": pause_s, **now}
                 connection.execute(sa.insert(series).values(first))
             words = "more instances after the series was taken" if reopened else "first instances"
-            event(connection, Fact.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
+            event(connection, JobEvent.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
 
     def received(
         self,
@@ -189,7 +189,7 @@ class Ledger:
             row |= {"sop_instance_uids": json.dumps(sorted(sop_instance_uids))}
             open_job(connection, row, reason, "more instances of the series came")
             if plan.ignored is not None:
-                step(connection, Fact.UNSUITABLE, job, plan.ignored, ended_for(IGNORED_BY_RULE, plan.ignored))
+                step(connection, JobEvent.UNSUITABLE, job, plan.ignored, ended_for(IGNORED_BY_RULE, plan.ignored))
             elif not uid_conflicts.hold(connection, job):
                 then(connection, job)
         return job, True
@@ -200,7 +200,7 @@ class Ledger:
         """The CT series lies in out/<job>/; with a `hold` (code, sentence) nothing is sent before a person agrees."""
         made = {"ct_series_uid": ct_series_uid, "ct_instances": instances, **held_for(hold)}
         with transaction(self.engine) as connection:
-            step(connection, Fact.SYNTHESIZED, job, f"{instances} instances", made)
+            step(connection, JobEvent.SYNTHESIZED, job, f"{instances} instances", made)
             now = time.time()
             for name in destinations:
                 row = {"job": job, "destination": name, "attempt": 1, "since": now, "due_at": now, "sentence": ""}
@@ -210,18 +210,18 @@ class Ledger:
 
     def unsuitable(self, job: str, code: str, sentence: str) -> None:
         """The input will never be suitable: REJECTED with its reason code, never tried again."""
-        self._one(Fact.UNSUITABLE, job, sentence, ended_for(code, sentence))
+        self._one(JobEvent.UNSUITABLE, job, sentence, ended_for(code, sentence))
 
     def failed(self, job: str, attempt: int, sentence: str, detail: str, then: Then) -> None:
         """An attempt at a synthesis failed and the next is due; `detail` is the traceback. WrongState when not due."""
         values = {"attempt": attempt + 1, "failures": jobs.c.failures + 1}
         with transaction(self.engine) as connection:
-            step(connection, Fact.FAILED, job, _said(sentence, detail), values, jobs.c.attempt == attempt)
+            step(connection, JobEvent.FAILED, job, _said(sentence, detail), values, jobs.c.attempt == attempt)
             then(connection)
 
     def held(self, job: str, code: str, sentence: str, detail: str = "") -> None:
         """The job waits for a person, with a reason; `detail` (a traceback) goes into the event."""
-        self._one(Fact.HELD, job, _said(sentence, detail), held_for((code, sentence)))
+        self._one(JobEvent.HELD, job, _said(sentence, detail), held_for((code, sentence)))
 
     def released(self, job: str, reason: str, then: Then, by: str | None = None) -> None:
         """A person (`by`) released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered.
@@ -240,21 +240,21 @@ class Ledger:
 
     def deleted(self, job: str, words: str) -> None:
         """Files of a delivered job are about to be deleted. Raises WrongState when it is not DELIVERED, or is held."""
-        self._one(Fact.DELETED, job, words, {})
+        self._one(JobEvent.DELETED, job, words, {})
 
     def refused(self, job: str, reason: str, by: str | None = None) -> None:
         """A person rejected a held job."""
-        self._one(Fact.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)
+        self._one(JobEvent.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)
 
     def cancelled(self, job: str, reason: str, by: str | None = None) -> None:
         """A person stopped a job that is not held: no CT is made, or no more of it is sent."""
-        self._one(Fact.CANCELLED, job, reason, ended_for("CANCELLED_BY_PERSON", reason), by)
+        self._one(JobEvent.CANCELLED, job, reason, ended_for("CANCELLED_BY_PERSON", reason), by)
 
     def retried(self, job: str, attempt: int, reason: str, then: Then, by: str | None = None) -> None:
         """A person had the synthesis of a job tried at once, instead of `attempt`. WrongState when that is not due."""
         with transaction(self.engine) as connection:
             values = {"attempt": attempt + 1}
-            step(connection, Fact.RETRIED, job, reason, values, jobs.c.attempt == attempt, by)
+            step(connection, JobEvent.RETRIED, job, reason, values, jobs.c.attempt == attempt, by)
             then(connection)
 
     def begin(self, job: str, destination: str, instances: int | None = None) -> None:
@@ -295,7 +295,7 @@ class Ledger:
         with transaction(self.engine) as connection:
             if not connection.execute(sa.update(deliveries).where(due).values(values)).rowcount:
                 raise WrongState(f"job {job[:12]} waits for no attempt {attempt} to deliver to {destination}")
-            step(connection, Fact.POSTPONED, job, sentence)
+            step(connection, JobEvent.POSTPONED, job, sentence)
             then(connection)
 
     def alarmed(self, job: str, destination: str, sentence: str) -> bool:
@@ -304,7 +304,7 @@ class Ledger:
         with transaction(self.engine) as connection:
             if not connection.execute(open_one.values(alarmed_at=time.time())).rowcount:
                 return False
-            step(connection, Fact.ALARMED, job, sentence)
+            step(connection, JobEvent.ALARMED, job, sentence)
             return True
 
     def delivered(
@@ -325,12 +325,12 @@ class Ledger:
             done = sa.update(deliveries).where(_delivery(job, destination), enough)
             if not connection.execute(done.values(delivered_at=time.time(), sentence="")).rowcount:
                 raise WrongState(f"the receipts do not show that {destination} has all of job {job[:12]}")
-            step(connection, Fact.TAKEN, job, destination)
+            step(connection, JobEvent.TAKEN, job, destination)
             if then is not None:
                 then(connection)
             return delivered_by_all(connection, job)
 
-    def _one(self, fact: Fact, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:
+    def _one(self, fact: JobEvent, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:
         """A fact that is one step."""
         with transaction(self.engine) as connection:
             step(connection, fact, job, words, values, by=by)

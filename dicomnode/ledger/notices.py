@@ -32,7 +32,7 @@ import sqlalchemy as sa
 from dicomnode.config.sections import Kind
 from dicomnode.ledger.database import transaction
 from dicomnode.ledger.rows import Row
-from dicomnode.ledger.states import Fact
+from dicomnode.ledger.states import JobEvent
 from dicomnode.ledger.tables import notices
 from pipeline.findings.meanings import MEANINGS
 
@@ -155,22 +155,22 @@ FAULTS: Final = frozenset(
 """Reason codes of holds for which nobody needs to look at the images: the node, or its installation, is at fault."""
 NOT_TOLD: Final = "IGNORED_BY_RULE"
 """Reason code of the rejection of what a site does not want to have converted."""
-ALARMS: Final = (Fact.ALARMED, Fact.UNCOMMITTED, Fact.REPLACED)
+ALARMS: Final = (JobEvent.ALARMED, JobEvent.UNCOMMITTED, JobEvent.REPLACED)
 
 
-def kind_of(fact: Fact, values: Mapping[str, Any]) -> Kind | None:
+def kind_of(fact: JobEvent, values: Mapping[str, Any]) -> Kind | None:
     """What a fact is to people; `values` are the job's columns that it changes. None: not worth a message."""
     if values.get("held"):
         return Kind.FAILURE if values["reason_code"] in FAULTS else Kind.HOLD
     if fact in ALARMS:
         return Kind.ALARM
     code = values.get("reason_code")
-    if fact is not Fact.UNSUITABLE or code == NOT_TOLD:
+    if fact is not JobEvent.UNSUITABLE or code == NOT_TOLD:
         return None
     return Kind.FAILURE if str(code).lower() in MEANINGS else Kind.REJECTION
 
 
-def note(connection: sa.Connection, fact: Fact, job: str, words: str, values: Mapping[str, Any]) -> None:
+def note(connection: sa.Connection, fact: JobEvent, job: str, words: str, values: Mapping[str, Any]) -> None:
     """Put what a fact is to people into the queue of notices, in the transaction of the fact."""
     kind = kind_of(fact, values)
     if kind is not None:

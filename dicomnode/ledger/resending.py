@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import Then
 from dicomnode.ledger.rows import DeliveryRow
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.tables import deliveries, events, receipts
 from dicomnode.ledger.transitions import locked, step
 
@@ -42,7 +42,7 @@ def hurry(connection: sa.Connection, job: str, reason: str, by: str, entry: Entr
     if not waiting:
         raise WrongState(f"job {job[:12]} is {row.state}, and no destination is to get anything more of it")
     names = ", ".join(one.destination for one in waiting)
-    step(connection, Fact.RETRIED, job, f"{reason} (to {names})", by=by)
+    step(connection, JobEvent.RETRIED, job, f"{reason} (to {names})", by=by)
     for one in waiting:
         _next(connection, one, entry, sentence=one.sentence)
 
@@ -55,12 +55,12 @@ def anew(connection: sa.Connection, job: str, to: Collection[str], reason: str, 
     row = locked(connection, job)
     if row.superseded_by is not None:
         raise WrongState(f"job {row.superseded_by[:12]} took the place of job {job[:12]}; resend that one")
-    gone = sa.select(events.c.id).where(events.c.job == job, events.c.fact == Fact.DELETED)
+    gone = sa.select(events.c.id).where(events.c.job == job, events.c.fact == JobEvent.DELETED)
     if connection.execute(gone).first() is not None:
         raise WrongState(f"the CT of job {job[:12]} is deleted (retention.delivered_after_s)")
     chosen = _chosen(connection, row, to)
     words = f"{reason} (all of it once more to {', '.join(one.destination for one in chosen)})"
-    step(connection, Fact.RESENT, job, words, by=by)
+    step(connection, JobEvent.RESENT, job, words, by=by)
     for one in chosen:
         again = {"delivered_at": None, "alarmed_at": None, "since": time.time()}
         _next(connection, one, entry, **again, resent_from=one.attempt + 1, sentence="")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from dicomnode.ledger.states import State
 
-Made = TypeVar("Made", bound="Row")
+RowType = TypeVar("RowType", bound="Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Row:
     """A row of a table as a frozen value."""
 
     @classmethod
-    def of(cls: type[Made], row: sa.RowMapping) -> Made:
+    def of(cls: type[RowType], row: sa.RowMapping) -> RowType:
         """From the database's row: the columns that the class names, times as aware UTC datetimes."""
         return cls(**{one.name: _value(one.name, row[one.name]) for one in dataclasses.fields(cls)})
 

@@ -20,7 +20,7 @@ class State(StrEnum):
     REJECTED = "REJECTED"  # there will be no CT series of this job, with a reason
 
 
-class Fact(StrEnum):
+class JobEvent(StrEnum):
     """What can happen; each is one transaction of the ledger and one row in its events."""
 
     ARRIVED = "arrived"
@@ -50,7 +50,7 @@ class Fact(StrEnum):
 class Transition:
     """A fact leads a job from `before` to `after`; `held` says whether it must (or must not) be held; None: either."""
 
-    fact: Fact
+    fact: JobEvent
     before: State
     after: State
     held: bool | None
@@ -58,47 +58,51 @@ class Transition:
 
 
 TRANSITIONS: Final = (
-    Transition(Fact.SETTLED, State.RECEIVING, State.RECEIVED, False, "the series is complete"),
-    Transition(Fact.SYNTHESIZED, State.RECEIVED, State.SYNTHESIZED, False, "the CT series is on disk"),
-    Transition(Fact.UNSUITABLE, State.RECEIVED, State.REJECTED, False, "no suitable input, or a rule ignores it"),
-    Transition(Fact.FAILED, State.RECEIVED, State.RECEIVED, False, "our fault: tried again"),
-    Transition(Fact.HELD, State.RECEIVED, State.RECEIVED, False, "our fault, 3 times: a person looks"),
-    Transition(Fact.RELEASED, State.RECEIVED, State.RECEIVED, True, "a person had it tried again"),
-    Transition(Fact.REFUSED, State.RECEIVED, State.REJECTED, True, "a person rejected it"),
-    Transition(Fact.HELD, State.SYNTHESIZED, State.SYNTHESIZED, False, "a finding: a person looks"),
-    Transition(Fact.POSTPONED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination is down: tried later"),
-    Transition(Fact.TAKEN, State.SYNTHESIZED, State.SYNTHESIZED, None, "one destination has everything"),
-    Transition(Fact.RELEASED, State.SYNTHESIZED, State.SYNTHESIZED, True, "a person had it sent"),
-    Transition(Fact.REFUSED, State.SYNTHESIZED, State.REJECTED, True, "a person rejected it"),
-    Transition(Fact.DELIVERED, State.SYNTHESIZED, State.DELIVERED, False, "every destination has everything"),
-    Transition(Fact.SUPERSEDED, State.RECEIVED, State.REJECTED, None, "more instances came: another job takes over"),
-    Transition(Fact.SUPERSEDED, State.SYNTHESIZED, State.REJECTED, None, "the same, and nothing had been sent"),
-    Transition(Fact.REPLACED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same, but some of it had been sent"),
-    Transition(Fact.REPLACED, State.DELIVERED, State.DELIVERED, None, "the same, but it had been sent"),
-    Transition(Fact.CONFLICTED, State.RECEIVED, State.RECEIVED, None, "a UID with two contents: a person looks"),
-    Transition(Fact.CONFLICTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same: nothing more is sent"),
-    Transition(Fact.CONFLICTED, State.DELIVERED, State.DELIVERED, None, "the same, too late to keep it back"),
-    Transition(Fact.RELEASED, State.DELIVERED, State.DELIVERED, True, "a person looked"),
-    Transition(Fact.RETRIED, State.RECEIVED, State.RECEIVED, False, "a person had it tried at once"),
-    Transition(Fact.RETRIED, State.SYNTHESIZED, State.SYNTHESIZED, False, "a person had it sent at once"),
-    Transition(Fact.CANCELLED, State.RECEIVED, State.REJECTED, False, "a person stopped it"),
-    Transition(Fact.CANCELLED, State.SYNTHESIZED, State.REJECTED, False, "a person stopped it: no more is sent"),
-    Transition(Fact.RESENT, State.DELIVERED, State.SYNTHESIZED, False, "a person had all of it sent once more"),
-    Transition(Fact.RESENT, State.SYNTHESIZED, State.SYNTHESIZED, False, "the same, for one destination of several"),
-    Transition(Fact.ALARMED, State.SYNTHESIZED, State.SYNTHESIZED, None, "undelivered or unproven for too long"),
-    Transition(Fact.ALARMED, State.DELIVERED, State.DELIVERED, None, "unproven for too long"),
-    Transition(Fact.DELETED, State.DELIVERED, State.DELIVERED, False, "delivered long ago: its files are deleted"),
-    Transition(Fact.COMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination keeps all it got"),
-    Transition(Fact.COMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination keeps all it got"),
-    Transition(Fact.UNCOMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination lost some of it"),
-    Transition(Fact.UNCOMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination lost some of it"),
+    Transition(JobEvent.SETTLED, State.RECEIVING, State.RECEIVED, False, "the series is complete"),
+    Transition(JobEvent.SYNTHESIZED, State.RECEIVED, State.SYNTHESIZED, False, "the CT series is on disk"),
+    Transition(JobEvent.UNSUITABLE, State.RECEIVED, State.REJECTED, False, "no suitable input, or a rule ignores it"),
+    Transition(JobEvent.FAILED, State.RECEIVED, State.RECEIVED, False, "our fault: tried again"),
+    Transition(JobEvent.HELD, State.RECEIVED, State.RECEIVED, False, "our fault, 3 times: a person looks"),
+    Transition(JobEvent.RELEASED, State.RECEIVED, State.RECEIVED, True, "a person had it tried again"),
+    Transition(JobEvent.REFUSED, State.RECEIVED, State.REJECTED, True, "a person rejected it"),
+    Transition(JobEvent.HELD, State.SYNTHESIZED, State.SYNTHESIZED, False, "a finding: a person looks"),
+    Transition(JobEvent.POSTPONED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination is down: tried later"),
+    Transition(JobEvent.TAKEN, State.SYNTHESIZED, State.SYNTHESIZED, None, "one destination has everything"),
+    Transition(JobEvent.RELEASED, State.SYNTHESIZED, State.SYNTHESIZED, True, "a person had it sent"),
+    Transition(JobEvent.REFUSED, State.SYNTHESIZED, State.REJECTED, True, "a person rejected it"),
+    Transition(JobEvent.DELIVERED, State.SYNTHESIZED, State.DELIVERED, False, "every destination has everything"),
+    Transition(
+        JobEvent.SUPERSEDED, State.RECEIVED, State.REJECTED, None, "more instances came: another job takes over"
+    ),
+    Transition(JobEvent.SUPERSEDED, State.SYNTHESIZED, State.REJECTED, None, "the same, and nothing had been sent"),
+    Transition(JobEvent.REPLACED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same, but some of it had been sent"),
+    Transition(JobEvent.REPLACED, State.DELIVERED, State.DELIVERED, None, "the same, but it had been sent"),
+    Transition(JobEvent.CONFLICTED, State.RECEIVED, State.RECEIVED, None, "a UID with two contents: a person looks"),
+    Transition(JobEvent.CONFLICTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same: nothing more is sent"),
+    Transition(JobEvent.CONFLICTED, State.DELIVERED, State.DELIVERED, None, "the same, too late to keep it back"),
+    Transition(JobEvent.RELEASED, State.DELIVERED, State.DELIVERED, True, "a person looked"),
+    Transition(JobEvent.RETRIED, State.RECEIVED, State.RECEIVED, False, "a person had it tried at once"),
+    Transition(JobEvent.RETRIED, State.SYNTHESIZED, State.SYNTHESIZED, False, "a person had it sent at once"),
+    Transition(JobEvent.CANCELLED, State.RECEIVED, State.REJECTED, False, "a person stopped it"),
+    Transition(JobEvent.CANCELLED, State.SYNTHESIZED, State.REJECTED, False, "a person stopped it: no more is sent"),
+    Transition(JobEvent.RESENT, State.DELIVERED, State.SYNTHESIZED, False, "a person had all of it sent once more"),
+    Transition(
+        JobEvent.RESENT, State.SYNTHESIZED, State.SYNTHESIZED, False, "the same, for one destination of several"
+    ),
+    Transition(JobEvent.ALARMED, State.SYNTHESIZED, State.SYNTHESIZED, None, "undelivered or unproven for too long"),
+    Transition(JobEvent.ALARMED, State.DELIVERED, State.DELIVERED, None, "unproven for too long"),
+    Transition(JobEvent.DELETED, State.DELIVERED, State.DELIVERED, False, "delivered long ago: its files are deleted"),
+    Transition(JobEvent.COMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination keeps all it got"),
+    Transition(JobEvent.COMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination keeps all it got"),
+    Transition(JobEvent.UNCOMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination lost some of it"),
+    Transition(JobEvent.UNCOMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination lost some of it"),
 )
 """All that may happen, and when. More instances after a job took the series open a second job for the larger set."""
 
 
 def state_picture() -> str:
     """The table as a Mermaid state diagram, for README."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {Fact.ARRIVED}, first instances"]
+    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {JobEvent.ARRIVED}, first instances"]
     for step in TRANSITIONS:
         held = {True: "held and ", False: "", None: ""}[step.held]
         lines.append(f"    {step.before} --> {step.after}: {held}{step.fact}, {step.words.replace(':', ',')}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from dicomnode.ledger.rows import DeliveryRow, JobRow
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.tables import deliveries, jobs
 from dicomnode.ledger.transitions import ended_for, event, locked, step
 
@@ -42,7 +42,7 @@ def open_job(connection: sa.Connection, row: Mapping[str, Any], reason: str, why
     succession = {"supersedes": earlier[0].job if earlier else None, "replaces": sent and sent.ct_series_uid}
     when = {"created_at": time.time(), "updated_at": time.time()}
     connection.execute(sa.insert(jobs).values({**row, **succession, **when, "state": State.RECEIVED}))
-    event(connection, Fact.SETTLED, source, job, State.RECEIVED, reason, by)
+    event(connection, JobEvent.SETTLED, source, job, State.RECEIVED, reason, by)
 
 
 def delivered_by_all(connection: sa.Connection, job: str) -> bool:
@@ -53,7 +53,7 @@ def delivered_by_all(connection: sa.Connection, job: str) -> bool:
     row, rows = locked(connection, job), _deliveries(connection, job)
     if row.state is not State.SYNTHESIZED or row.held is not None or not rows or any(one.open for one in rows):
         return False
-    step(connection, Fact.DELIVERED, job, "every destination has every instance")
+    step(connection, JobEvent.DELIVERED, job, "every destination has every instance")
     return True
 
 
@@ -70,11 +70,11 @@ def _supersede(connection: sa.Connection, earlier: list[JobRow], by: str, why: s
     words = f"{why}; job {by[:12]} takes its place"
     for row in earlier:
         if row not in sent and row.state is not State.REJECTED:
-            step(connection, Fact.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
+            step(connection, JobEvent.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
     if not sent:
         return None
     if sent[0].state is not State.REJECTED:
-        step(connection, Fact.REPLACED, sent[0].job, words, {"superseded_by": by})
+        step(connection, JobEvent.REPLACED, sent[0].job, words, {"superseded_by": by})
         _withdraw(connection, sent[0].job)
     return sent[0]
 

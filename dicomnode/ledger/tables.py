@@ -9,12 +9,12 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 
 metadata: Final = sa.MetaData()
 
 
-def _one_of(column: str, words: type[State] | type[Fact]) -> sa.CheckConstraint:
+def _one_of(column: str, words: type[State] | type[JobEvent]) -> sa.CheckConstraint:
     """The column holds one of the words."""
     return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(word)) for word in words)})", name=f"{column}_known")
 
@@ -109,7 +109,7 @@ events: Final = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("by", sa.Text, nullable=True),  # who decided: cli:NAME, web:NAME; NULL: the node itself
-    _one_of("fact", Fact),
+    _one_of("fact", JobEvent),
     _one_of("state", State),
     sa.CheckConstraint("(job IS NULL) = (fact = 'arrived')", name="only_arrivals_have_no_job"),
 )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dicomnode.errors import WrongState
 from dicomnode.ledger import notices
 from dicomnode.ledger.rows import JobRow
-from dicomnode.ledger.states import TRANSITIONS, Fact, State
+from dicomnode.ledger.states import TRANSITIONS, JobEvent, State
 from dicomnode.ledger.tables import events, jobs
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def step(
     connection: sa.Connection,
-    fact: Fact,
+    fact: JobEvent,
     job: str,
     words: str,
     values: Mapping[str, Any] | None = None,
@@ -51,7 +51,7 @@ def step(
 
 def event(
     connection: sa.Connection,
-    fact: Fact,
+    fact: JobEvent,
     source: str,
     job: str | None,
     state: State,
@@ -89,4 +89,4 @@ def ended_for(code: str, sentence: str) -> dict[str, str | None]:
 def release(connection: sa.Connection, job: str, reason: str, by: str | None = None) -> None:
     """A person lets a held job go on: it is held for nothing, and its failures count anew. Raises WrongState."""
     values = {"attempt": jobs.c.attempt + 1, "failures": 0, **held_for(None)}
-    step(connection, Fact.RELEASED, job, reason, values, by=by)
+    step(connection, JobEvent.RELEASED, job, reason, values, by=by)

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import Then, transaction
 from dicomnode.ledger.rows import ConflictRow, JobRow, job_key
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.superseding import delivered_by_all, open_job
 from dicomnode.ledger.tables import conflicts, instances, jobs, series
 from dicomnode.ledger.transitions import held_for, locked, release, step
@@ -100,7 +100,7 @@ def hold(connection: sa.Connection, job: str) -> bool:
     words = sentence(rows)
     if row.held is not None and row.reason_code != CODE:
         words += f"; besides, {row.reason_code}: {row.held}"
-    step(connection, Fact.CONFLICTED, job, words, held_for((CODE, words)))
+    step(connection, JobEvent.CONFLICTED, job, words, held_for((CODE, words)))
     return True
 
 

@@ -33,7 +33,7 @@ from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError
 from dicomnode.ledger.database import connect, database_url, reaching
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.security import tls
-from dicomnode.security.audit_trail import Event, Trail
+from dicomnode.security.audit_trail import AuditTrail, Event
 from dicomnode.spool.spool import Spool
 from models.inference.card import BadCard, UnknownModel, find
 
@@ -113,7 +113,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     metrics.keep_in(metrics_folder(config), name)
     metrics.begin(role, [one.name for one in config.destinations])
     log.event("role started", pid=os.getpid())
-    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:
         trail.record(Event.APPLICATION_STARTED, by="node", words=name)
         if role != "web":
@@ -185,7 +185,7 @@ def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
     database = connect(database_url(config))
     commitment = Provider(config, Commitments(database), spool)
     services: list[Service] = [commitment, Hearing(Proofs(database))]
-    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     receiver = Receiver(
         config.node,
         config.receive,
@@ -230,7 +230,7 @@ def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     from dicomnode.commitment.proofs import Proofs
     from dicomnode.commitment.scu import Asking
     from dicomnode.delivery.attempt import Deliveries
-    from dicomnode.delivery.retention import Retention
+    from dicomnode.delivery.retention import RetentionSweep
     from dicomnode.notify.notifier import TICK_S as LOOK_S
     from dicomnode.notify.notifier import Notifier
 
@@ -243,8 +243,8 @@ def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     work_deliver(ledger, executor.id, deliveries.attempt)
     others = _among_others(config, ledger, queues, executor)
     prune = _now_and_then(lambda: queues.prune(REMEMBERED_S), PRUNE_S)
-    trail = Trail(config.audit, config.node.data, config.node.ae_title)
-    delete = _now_and_then(Retention(config, ledger, spool, trail).run, PRUNE_S)
+    trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
+    delete = _now_and_then(RetentionSweep(config, ledger, spool, trail).run, PRUNE_S)
     notifier = Notifier(config, ledger, spool)
     notify, forget = _now_and_then(notifier.tick, LOOK_S), _now_and_then(notifier.forget, PRUNE_S)
     _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, notify, prune, delete, forget)
@@ -275,16 +275,20 @@ _BODIES: Final[dict[str, Callable[[Config, Executor, threading.Event], None]]] =
 
 def _receivers(config: Config, ledger: Ledger, executor: Executor) -> Receivers:
     """The other receivers on the database; on SQLite there is none."""
-    from dicomnode.reception.other_receivers import NoOther, Others
+    from dicomnode.reception.other_receivers import SharedReceivers, SingleReceiver
 
-    return NoOther() if config.database == "sqlite" else Others(ledger.engine, executor.id, config.hosts.dead_after_s)
+    return (
+        SingleReceiver()
+        if config.database == "sqlite"
+        else SharedReceivers(ledger.engine, executor.id, config.hosts.dead_after_s)
+    )
 
 
 def _among_others(config: Config, ledger: Ledger, queues: Queues, executor: Executor) -> Callable[[], None]:
     """What a worker does about other machines at each tick; on SQLite nothing."""
     if config.database == "sqlite":
         return lambda: None
-    return hosts.Hosts(ledger, queues, config.hosts.dead_after_s, executor.id).tick
+    return hosts.KnownHosts(ledger, queues, config.hosts.dead_after_s, executor.id).tick
 
 
 def _each_tick(executor: Executor, stop: threading.Event, *works: Callable[[], object]) -> None:

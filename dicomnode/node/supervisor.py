@@ -23,14 +23,14 @@ from dicomnode import log, metrics
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Kind
 from dicomnode.engine import executor, queues
-from dicomnode.engine.executor import Pulse
+from dicomnode.engine.executor import Heartbeat
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
 from dicomnode.ledger import notices
 from dicomnode.ledger.database import database_url, transaction
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.node.roles import GRACE_S, ROLES, check_page, ready, run_folder
 from dicomnode.security import tls
-from dicomnode.security.audit_trail import Event, Trail
+from dicomnode.security.audit_trail import AuditTrail, Event
 
 RESTART_FIRST_S: Final = 0.5
 RESTART_MAX_S: Final = 30.0
@@ -46,7 +46,7 @@ class Child:
     role: str
     number: int
     process: subprocess.Popen[bytes]
-    pulse: Pulse
+    pulse: Heartbeat
     started_at: float = field(default_factory=time.monotonic)
     failures: int = 0
     restart_at: float | None = None
@@ -68,7 +68,7 @@ def serve(config: Config) -> None:
     tls.check(config)
     metrics.keep_in(executor.metrics_folder(config), "serve")
     metrics.begin("serve", ())
-    trail = Trail(config.audit, config.node.data, config.node.ae_title)
+    trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)
     children = [_started(role, number, config, path) for role, number in _wanted(config)]
@@ -162,7 +162,7 @@ def _started(role: str, number: int, config: Config, config_path: Path) -> Child
     command = [sys.executable, "-m", "dicomnode.cli.main", role, "--config", str(config_path), "--supervised"]
     if role == "synthesize":
         command += ["--number", str(number)]
-    pulse = Pulse(executor.lock_file(config, role, number))
+    pulse = Heartbeat(executor.lock_file(config, role, number))
     return Child(role, number, subprocess.Popen(command, stdin=subprocess.PIPE), pulse)  # noqa: S603, our own command
 
 

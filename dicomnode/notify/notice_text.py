@@ -49,7 +49,7 @@ OTHERS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class NoticePatient:
     """Whom a notice is about: Patient ID (0010,0020) and name (0010,0010)."""
 
     id: str
@@ -57,14 +57,14 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NoticeContent:
     """A notice with what is told of it; an empty `sentence`, or no patient, is not told."""
 
     notice: NoticeRow
     destination: str = ""
     page: str = ""
     sentence: str = ""
-    patient: Patient | None = None
+    patient: NoticePatient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Message:
     values: dict[str, Any]
 
 
-def message_of(told: Sequence[Told], node: str) -> Message:
+def message_of(told: Sequence[NoticeContent], node: str) -> Message:
     """One message of notices (at least one); `node` is the AE title."""
     parts = "\n".join(f"{one.notice.id} {one.notice.at.isoformat()}" for one in told)
     name = hashlib.sha256(f"{node}\n{parts}".encode()).hexdigest()[:32]
@@ -102,14 +102,14 @@ def todo(code: str) -> str:
     return finding.look if finding is not None else reason_codes.advice_of(code)
 
 
-def _subject(told: Sequence[Told], node: str) -> str:
+def _subject(told: Sequence[NoticeContent], node: str) -> str:
     if len(told) == 1:
         return f"[{node}] {told[0].notice.kind}: {told[0].notice.code}"
     kinds = Counter(one.notice.kind for one in told)
     return f"[{node}] {len(told)} notices: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 
 
-def _text(told: Told) -> str:
+def _text(told: NoticeContent) -> str:
     """A notice as lines of text."""
     notice = told.notice
     job = f", job {notice.job[:12]}" if notice.job else ""
@@ -120,7 +120,7 @@ def _text(told: Told) -> str:
     return "\n  ".join(lines + [f"{what}{words}" for what, words in more.items() if words])
 
 
-def _values(told: Told) -> dict[str, Any]:
+def _values(told: NoticeContent) -> dict[str, Any]:
     """A notice as values for JSON."""
     notice = told.notice
     values: dict[str, Any] = {"id": notice.id, "kind": notice.kind, "code": notice.code, "at": notice.at.isoformat()}

@@ -20,7 +20,7 @@ from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable, NotTaken, UnknownJob
 from dicomnode.ledger.notices import Notices
 from dicomnode.notify.channels import post_webhook, send_mail
-from dicomnode.notify.notice_text import LONGEST, Message, Patient, Told, message_of
+from dicomnode.notify.notice_text import LONGEST, Message, NoticeContent, NoticePatient, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,11 +109,11 @@ class Notifier:
                 text, level="warning", channel=name, notices=len(young), reason=sentence, next_in_s=round(delay_s)
             )
 
-    def _told(self, row: NoticeRow) -> Told:
+    def _told(self, row: NoticeRow) -> NoticeContent:
         """A notice with as much as the site wants to be told."""
         destination = next((one.name for one in self._config.destinations if row.words.startswith(f"{one.name} ")), "")
         contents, page = self._settings.contents, self._settings.page
-        return Told(
+        return NoticeContent(
             row,
             destination,
             page=f"{page.rstrip('/')}/jobs/{row.job}" if page and row.job else page or "",
@@ -121,7 +121,7 @@ class Notifier:
             patient=self._patient(row) if contents == "patients" else None,
         )
 
-    def _patient(self, row: NoticeRow) -> Patient | None:
+    def _patient(self, row: NoticeRow) -> NoticePatient | None:
         """The patient of the job's first image; None where there is no job, or no image any more."""
         if row.job is None:
             return None
@@ -131,7 +131,7 @@ class Notifier:
             header = dcmread(path, specific_tags=["PatientID", "PatientName", "SpecificCharacterSet"])
         except (UnknownJob, OSError, InvalidDicomError):
             return None
-        return Patient(str(header.get("PatientID", "")), str(header.get("PatientName", "")))
+        return NoticePatient(str(header.get("PatientID", "")), str(header.get("PatientName", "")))
 
 
 def send(message: Message, channel: Mail | Webhook) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from dicomnode import log
 from dicomnode.config.load import AS_CONFIGURED
 from dicomnode.config.rules import models_of, settings_of
-from dicomnode.engine.executor import AtWork
+from dicomnode.engine.executor import CurrentAttempt
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.quality import constancy_runs
 from dicomnode.quality.constancy_runs import Outcome
@@ -137,7 +137,7 @@ class Daily:
         self._engine = ledger.engine
         self._executor = executor
         self._aside = aside
-        self._at_work: AtWork[int] = AtWork()
+        self._at_work: CurrentAttempt[int] = CurrentAttempt()
         self._thread: threading.Thread | None = None
         self._last: datetime.datetime | None = None
         self._looked = False

@@ -19,7 +19,7 @@ from scipy import stats
 
 from dicomnode.cases.files import report_of
 from dicomnode.errors import NodeError
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.quality import constancy_runs
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def span_of(text: str) -> datetime.timedelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProgrammeRow:
     """One job: its row, its events in order, how far each destination is, and its report.json."""
 
     job: JobRow
@@ -65,15 +65,15 @@ class Told:
         """The first reason for which it was held, as its code; None when it never was."""
         if self.report.get("held_code"):
             return str(self.report["held_code"])
-        held = any(one.fact in (Fact.HELD, Fact.CONFLICTED) for one in self.events)
+        held = any(one.fact in (JobEvent.HELD, JobEvent.CONFLICTED) for one in self.events)
         return (self.job.reason_code or "HELD") if held or self.job.held else None
 
-    def at(self, *facts: Fact) -> datetime.datetime | None:
+    def at(self, *facts: JobEvent) -> datetime.datetime | None:
         """When one of these last happened."""
         found = [one.at for one in self.events if one.fact in facts]
         return found[-1] if found else None
 
-    def seconds(self, first: Fact, *then: Fact) -> float | None:
+    def seconds(self, first: JobEvent, *then: JobEvent) -> float | None:
         """From one to the other, where both happened."""
         begun, ended = self.at(first), self.at(*then)
         return None if begun is None or ended is None else (ended - begun).total_seconds()
@@ -102,7 +102,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ProtocolCases:
     """The cases of one scanner and protocol, and how far the HU of the later half are from those of the earlier.
 
     `drift_hu` is the Wasserstein distance of the two mean histograms of HU in the body; None below four cases.
@@ -122,7 +122,7 @@ class Programme:
 
     since: datetime.datetime
     until: datetime.datetime
-    told: Sequence[Told]
+    told: Sequence[ProgrammeRow]
     runs: Sequence[ConstancyRow]
 
     @property
@@ -144,13 +144,13 @@ class Programme:
     @property
     def decisions(self) -> Mapping[str, int]:
         """What people decided: how often each, by fact."""
-        facts = (Fact.RELEASED, Fact.REFUSED, Fact.RETRIED, Fact.CANCELLED, Fact.RESENT)
+        facts = (JobEvent.RELEASED, JobEvent.REFUSED, JobEvent.RETRIED, JobEvent.CANCELLED, JobEvent.RESENT)
         return dict(Counter(str(event.fact) for one in self.told for event in one.events if event.fact in facts))
 
     @property
     def failures(self) -> Mapping[str, int]:
         """What went wrong on our side or theirs: how often each, by fact."""
-        facts = (Fact.FAILED, Fact.POSTPONED, Fact.ALARMED, Fact.UNCOMMITTED, Fact.CONFLICTED)
+        facts = (JobEvent.FAILED, JobEvent.POSTPONED, JobEvent.ALARMED, JobEvent.UNCOMMITTED, JobEvent.CONFLICTED)
         return dict(Counter(str(event.fact) for one in self.told for event in one.events if event.fact in facts))
 
     @property
@@ -158,10 +158,12 @@ class Programme:
         """How long each part of the way took."""
         parts = {
             "computing the CT": (one.report.get("seconds", {}).get("synthesize") for one in self.told),
-            "complete series to CT": (one.seconds(Fact.SETTLED, Fact.SYNTHESIZED) for one in self.told),
-            "complete series to last destination": (one.seconds(Fact.SETTLED, Fact.DELIVERED) for one in self.told),
+            "complete series to CT": (one.seconds(JobEvent.SETTLED, JobEvent.SYNTHESIZED) for one in self.told),
+            "complete series to last destination": (
+                one.seconds(JobEvent.SETTLED, JobEvent.DELIVERED) for one in self.told
+            ),
             "CT held to decision": (
-                one.seconds(Fact.SYNTHESIZED, Fact.RELEASED, Fact.REFUSED) for one in self.told if one.hold
+                one.seconds(JobEvent.SYNTHESIZED, JobEvent.RELEASED, JobEvent.REFUSED) for one in self.told if one.hold
             ),
         }
         return {part: times for part, values in parts.items() if (times := _times(values)) is not None}
@@ -175,9 +177,9 @@ class Programme:
         return [_checked(name, by_name[name]) for name in sorted(by_name)]
 
     @property
-    def origins(self) -> Sequence[Origin]:
+    def origins(self) -> Sequence[ProtocolCases]:
         """Scanners and protocols, those of most cases first."""
-        groups: dict[tuple[str, str], list[Told]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[ProgrammeRow]] = defaultdict(list)
         for one in self.told:
             if one.report:
                 groups[one.origin].append(one)
@@ -197,7 +199,8 @@ def programme_of(ledger: Ledger, spool: Spool, since: datetime.datetime, until: 
     """Everything of a span of time; both moments aware. Raises LedgerUnreachable."""
     jobs = sorted((one for one in ledger.jobs() if since <= one.created_at < until), key=lambda one: one.created_at)
     told = [
-        Told(one, ledger.events(one.job), ledger.deliveries(one.job), report_of(spool.outbox / one.job)) for one in jobs
+        ProgrammeRow(one, ledger.events(one.job), ledger.deliveries(one.job), report_of(spool.outbox / one.job))
+        for one in jobs
     ]
     runs = [run for run in constancy_runs.history(ledger.engine, since.timestamp()) if run.at < until]
     return Programme(since, until, told, runs)
@@ -244,15 +247,15 @@ def _checked(name: str, found: Sequence[Mapping[str, Any]]) -> Checked:
     return Checked(name, str(found[-1]["unit"]), dict(verdicts), median, low, high)
 
 
-def _origin(scanner: str, protocol: str, told: Sequence[Told]) -> Origin:
+def _origin(scanner: str, protocol: str, told: Sequence[ProgrammeRow]) -> ProtocolCases:
     histograms = list(_histograms(told))
     held = sum(one.hold is not None for one in told)
     whole = _mean(histograms)
     median = None if whole is None else float(np.interp(0.5, np.cumsum(whole[1]), whole[0]))
-    return Origin(scanner, protocol, len(told), held, median, _drift(histograms))
+    return ProtocolCases(scanner, protocol, len(told), held, median, _drift(histograms))
 
 
-def _histograms(told: Iterable[Told]) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def _histograms(told: Iterable[ProgrammeRow]) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """HU (middles of the bins) and the part of the body's voxels in each, of every case that has voxels."""
     for found in (one.report.get("hu_histogram") for one in told):
         counts = np.asarray(found["counts"] if found else (), dtype=np.float64)

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dicomnode.cases.wording import utc
-from dicomnode.ledger.states import Fact
+from dicomnode.ledger.states import JobEvent
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.case_report import UNITS, number
 from pipeline.report.figures import png
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reportlab.platypus import Flowable
 
     from dicomnode.quality.constancy_runs import ConstancyRow
-    from dicomnode.quality.programme import Checked, Programme, Told
+    from dicomnode.quality.programme import Checked, Programme, ProgrammeRow
 
 
 def pdf_of(programme: Programme, node: str) -> bytes:
@@ -239,14 +239,14 @@ def cases(programme: Programme) -> Figure:
     return figure
 
 
-def outcome(told: Told) -> str:
+def outcome(told: ProgrammeRow) -> str:
     """What has become of a job, one of `OUTCOMES`."""
     if told.job.held is not None:
         return "held now"
     return {"DELIVERED": "delivered", "REJECTED": "rejected"}.get(str(told.job.state), "on its way")
 
 
-_STEPS: Final = {Fact.SYNTHESIZED: "to the CT", Fact.DELIVERED: "to all destinations"}
+_STEPS: Final = {JobEvent.SYNTHESIZED: "to the CT", JobEvent.DELIVERED: "to all destinations"}
 
 
 def times(programme: Programme) -> Figure:
@@ -254,11 +254,11 @@ def times(programme: Programme) -> Figure:
     figure = _figure(7.0, 2.2)
     axes = figure.subplots()
     for index, (fact, label) in enumerate(_STEPS.items()):
-        seconds = [(one.job.created_at, one.seconds(Fact.SETTLED, fact)) for one in programme.told]
+        seconds = [(one.job.created_at, one.seconds(JobEvent.SETTLED, fact)) for one in programme.told]
         known = [(at, value / 60.0) for at, value in seconds if value]
         style: dict[str, Any] = {"color": COLOURS[index], "markersize": 4, "label": label, "linestyle": ""}
         axes.plot(_numbers(at for at, _ in known), [value for _, value in known], marker="ox"[index], **style)
-    every = [value for one in programme.told for fact in _STEPS if (value := one.seconds(Fact.SETTLED, fact))]
+    every = [value for one in programme.told for fact in _STEPS if (value := one.seconds(JobEvent.SETTLED, fact))]
     low, high = min(every, default=60.0) / 90.0, max(every, default=60.0) / 40.0
     axes.set_yscale("log")
     axes.set_ylim(low, max(high, 12.0 * low))  # a power of ten at least is within

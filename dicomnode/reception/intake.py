@@ -23,7 +23,7 @@ from dicomnode.ledger.states import State
 from dicomnode.ledger.superseding import SUPERSEDED
 from dicomnode.ledger.uid_conflicts import CODE, NAMED, Conflicts, names_of
 from dicomnode.reception.evidence import Evidence
-from dicomnode.reception.other_receivers import NoOther
+from dicomnode.reception.other_receivers import SingleReceiver
 from dicomnode.reception.settle import Patience, is_still, settled, together
 from models.inference.card import find
 
@@ -59,7 +59,7 @@ class Intake:
         self._queues = queues
         self._spool = spool
         self._receiver = receiver
-        self._receivers = receivers or NoOther()
+        self._receivers = receivers or SingleReceiver()
         self._conflicts = Conflicts(ledger.engine)
         self._evidence = Evidence(config, Commitments(ledger.engine).requests, self._conflicts.missing)
         self._noted: dict[str, int] = {}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class OtherArrivals:
     """What the other receivers have told: their arrivals by series, and when the one that told longest ago did.
 
     `dead` are receivers whose series are nobody's.
@@ -45,7 +45,7 @@ class Told:
 class Receivers(Protocol):
     """How one receiver knows of the others."""
 
-    def exchange(self, own: Mapping[str, Arrival]) -> Told:
+    def exchange(self, own: Mapping[str, Arrival]) -> OtherArrivals:
         """Tell them what arrives here; -> what they told. Raises LedgerUnreachable."""
 
     def turn(self, series_uid: str) -> AbstractContextManager[bool]:
@@ -55,13 +55,13 @@ class Receivers(Protocol):
         """What these had is adopted."""
 
 
-class NoOther:
+class SingleReceiver:
     """The only receiver there is: on SQLite."""
 
-    def exchange(self, own: Mapping[str, Arrival]) -> Told:
+    def exchange(self, own: Mapping[str, Arrival]) -> OtherArrivals:
         """Nobody to tell."""
         del own
-        return Told()
+        return OtherArrivals()
 
     @contextmanager
     def turn(self, series_uid: str) -> Iterator[bool]:
@@ -73,7 +73,7 @@ class NoOther:
         """Nobody."""
 
 
-class Others:
+class SharedReceivers:
     """The receivers that share a PostgreSQL database; `name` is this one's executor."""
 
     def __init__(self, engine: sa.Engine, name: str, dead_after_s: float) -> None:
@@ -84,7 +84,7 @@ class Others:
         self._good_since = time.monotonic()
         self._exchanged_at = self._good_since
 
-    def exchange(self, own: Mapping[str, Arrival]) -> Told:
+    def exchange(self, own: Mapping[str, Arrival]) -> OtherArrivals:
         """One transaction: this receiver is alive, what changed here since, what the others wrote."""
         began = time.monotonic()
         if began - self._exchanged_at > self._dead_after_s / 2:
@@ -128,7 +128,7 @@ class Others:
             if not connection.execute(changing).rowcount:
                 connection.execute(sa.insert(table).values(receiver=self._name, series_instance_uid=uid, **row))
 
-    def _read(self, connection: sa.Connection, now: float, ago: float) -> Told:
+    def _read(self, connection: sa.Connection, now: float, ago: float) -> OtherArrivals:
         """The others' rows; those of a receiver that is dead only as long as nobody may say so."""
         query = sa.select(processes).where(processes.c.role == "receive", processes.c.executor != self._name)
         alive_at = {row.executor: row.alive_at for row in connection.execute(query)}
@@ -139,7 +139,7 @@ class Others:
         for row in connection.execute(sa.select(table).where(table.c.receiver.in_(set(alive_at) - dead))).mappings():
             found.setdefault(row["series_instance_uid"], []).append(_arrival(row, ago))
         told_at = min((at + ago for name, at in alive_at.items() if name not in dead), default=float("inf"))
-        return Told(found, told_at, dead)
+        return OtherArrivals(found, told_at, dead)
 
 
 def _row(one: Arrival, ago: float) -> dict[str, Any]:

@@ -26,13 +26,13 @@ from pynetdicom import AE, evt
 
 from dicomnode import log, metrics
 from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, Tls
-from dicomnode.dimse.admission import Door, Places
+from dicomnode.dimse.admission import AssociationAdmission, AssociationSlots
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.dimse.tls_server import Ports
 from dicomnode.errors import NodeError, NotStorable, OutOfResources, TooLarge
 from dicomnode.reception.arrivals import Arrivals
 from dicomnode.reception.request import Mismatched, calling_ae, incoming_of, store_request
-from dicomnode.reception.transfer_audit import Tally
+from dicomnode.reception.transfer_audit import TransferAudit
 from dicomnode.spool.instance_file import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicomnode.config.sections import Node, Receive
-    from dicomnode.security.audit_trail import Trail
+    from dicomnode.security.audit_trail import AuditTrail
     from dicomnode.spool.spool import Arrival, Spool, Stored
 
 STATUS: Final[dict[type[NodeError], int]] = {
@@ -79,15 +79,15 @@ class Receiver:
         *,
         admission: Admission = EVERYONE,
         tls: Tls = NO_TLS,
-        trail: Trail | None = None,
+        trail: AuditTrail | None = None,
     ) -> None:
         self._spool = spool
         self._arrivals = Arrivals()
         self._services = services
         self._trail = trail
-        places = Places(receive.max_associations, receive.max_associations_per_ae)
-        self._door = Door(admission, _own_titles(node, receive, admission), places, trail)
-        self._tally = Tally(trail)
+        places = AssociationSlots(receive.max_associations, receive.max_associations_per_ae)
+        self._door = AssociationAdmission(admission, _own_titles(node, receive, admission), places, trail)
+        self._tally = TransferAudit(trail)
         self._ae = _application_entity(node, receive)
         for service in services:
             self._ae.add_supported_context(service.sop_class, list(PLAIN_SYNTAXES), scu_role=True, scp_role=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
 
-    from dicomnode.security.audit_trail import Trail
+    from dicomnode.security.audit_trail import AuditTrail
     from dicomnode.spool.instance_file import Incoming
 
 
@@ -29,10 +29,10 @@ class _Count:
     instances: int = 0
 
 
-class Tally:
+class TransferAudit:
     """Counts what comes over each association until it ends. Thread-safe."""
 
-    def __init__(self, trail: Trail | None) -> None:
+    def __init__(self, trail: AuditTrail | None) -> None:
         self._trail = trail
         self._counts: dict[Association, dict[tuple[str, str], _Count]] = {}
         self._lock = threading.Lock()

@@ -81,7 +81,7 @@ TRANSFERS: Final = (Event.BEGIN_TRANSFERRING, Event.INSTANCES_TRANSFERRED_IN, Ev
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class AuditRecord:
     """One thing that happened.
 
     `by` is who did it: "cli:jane", "web:jane", "ae:MR1", "node". `peer` is the other application entity of a transfer
@@ -112,7 +112,7 @@ class Source:
     process: int
 
 
-def message(fact: Fact, source: Source) -> Message:
+def message(fact: AuditRecord, source: Source) -> Message:
     """The audit message of a fact (PS3.15 A.5.2)."""
     return {
         "EventIdentification": _event(fact),
@@ -122,7 +122,7 @@ def message(fact: Fact, source: Source) -> Message:
     }
 
 
-def _event(fact: Fact) -> Message:
+def _event(fact: AuditRecord) -> Message:
     """What happened, when, and whether it succeeded (0, or 4: minor failure, the action may be tried again)."""
     event_id, action, kind = fact.event.value
     found: Message = {
@@ -137,7 +137,7 @@ def _event(fact: Fact) -> Message:
     return found | ({"EventOutcomeDescription": description} if description else {})
 
 
-def _participants(fact: Fact, source: Source) -> Iterator[Message]:
+def _participants(fact: AuditRecord, source: Source) -> Iterator[Message]:
     """Who did it, and the node itself, each in its role."""
     scheme, _, name = fact.by.rpartition(":")
     own: Message = {"UserID": source.ae_title, "AlternativeUserID": str(source.process)}
@@ -173,7 +173,7 @@ def _audit_source(source: Source) -> Message:
     return {"AuditSourceID": source.name, **site, "AuditSourceTypeCode": [{"csd-code": "4"}]}
 
 
-def _objects(fact: Fact, source: Source) -> Iterator[Message]:
+def _objects(fact: AuditRecord, source: Source) -> Iterator[Message]:
     """Studies (role 3, report), the job (role 20), patients (role 1), and for an alert the node (role 13)."""
     for study in fact.studies:
         found = _object(study, "2", "3", STUDY)

@@ -25,18 +25,18 @@ from typing import TYPE_CHECKING, Final
 
 from dicomnode import log, metrics
 from dicomnode.errors import OutOfResources
-from dicomnode.security.audit_message import Event, Fact, Message, Source, message, xml
+from dicomnode.security.audit_message import AuditRecord, Event, Message, Source, message, xml
 from dicomnode.security.syslog import Syslog, line
 
 if TYPE_CHECKING:
     from dicomnode.config.sections import Audit
 
-__all__ = ["Event", "Trail"]
+__all__ = ["AuditTrail", "Event"]
 
 CLOSE_S: Final = 2.0
 
 
-class Trail:
+class AuditTrail:
     """Where records go. Thread-safe; any number of processes may write one trail."""
 
     def __init__(self, settings: Audit, data: Path, ae_title: str = "SCTNODE") -> None:
@@ -70,7 +70,7 @@ class Trail:
         now = datetime.datetime.now(datetime.UTC)
         shown = patients if self._settings.patients else ()
         at = now.isoformat(timespec="milliseconds")
-        fact = Fact(event, at, by, peer, address, failed, job, studies, series, shown, instances, words)
+        fact = AuditRecord(event, at, by, peer, address, failed, job, studies, series, shown, instances, words)
         record = message(fact, self._source)
         self._keep(record, now.date())
         if self._syslog is not None:

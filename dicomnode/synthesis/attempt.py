@@ -34,16 +34,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from dicomnode import log, metrics
 from dicomnode.cases.files import REPORT
 from dicomnode.config.load import AS_CONFIGURED
-from dicomnode.config.rules import Settings, settings_of
+from dicomnode.config.rules import JobSettings, settings_of
 from dicomnode.engine import executor
-from dicomnode.engine.executor import AtWork
+from dicomnode.engine.executor import CurrentAttempt
 from dicomnode.engine.queues import back_off_s, jitter, synthesis_id, together
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
 from dicomnode.ledger.states import State
 from dicomnode.synthesis import drift
 from models.inference.card import BadCard, UnknownModel, find
 from models.inference.weights import Model, WrongDigest, load_model
-from pipeline.convert import Options, Result, convert
+from pipeline.convert import ConversionOptions, Result, convert
 from pipeline.errors import Unsuitable
 from pipeline.findings.findings import Limits, limits_of
 from pipeline.gate import Implausible
@@ -81,7 +81,7 @@ Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class PublishedSeries:
     """What lies in out/<job>/."""
 
     ct_series_uid: str
@@ -89,7 +89,7 @@ class Made:
     hold: tuple[str, str] | None
 
     @classmethod
-    def read(cls, folder: Path) -> Made:
+    def read(cls, folder: Path) -> PublishedSeries:
         """From the report beside the objects."""
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         held = report["held"]
@@ -97,9 +97,11 @@ class Made:
         return cls(report["ct_series_uid"], len(list(folder.glob("*.dcm"))), hold)
 
 
-def options_of(settings: Settings, device: str, profiles: Mapping[str, Profile] = MappingProxyType({})) -> Options:
+def options_of(
+    settings: JobSettings, device: str, profiles: Mapping[str, Profile] = MappingProxyType({})
+) -> ConversionOptions:
     """What a conversion is told; `device` is where the model runs, `profiles` what the destinations ask."""
-    return Options(
+    return ConversionOptions(
         accept_lossy=settings.accept_lossy,
         anatomy_check=settings.anatomy_check,
         gate=settings.quality.gate,
@@ -143,7 +145,7 @@ class Conversions:
         self._spool = spool
         self._cases = Cases(executor.metrics_folder(config))
         self._models: dict[tuple[str, str], Model] = {}
-        self._at_work: AtWork[JobRow] = AtWork()
+        self._at_work: CurrentAttempt[JobRow] = CurrentAttempt()
         self._alone = threading.Lock()
 
     def aside(self, name: str, work: Callable[[Model], Outcome]) -> Outcome:
@@ -217,9 +219,9 @@ class Conversions:
         else:
             self._failed(row, f"the attempt's workflow is {ending}", "")
 
-    def _made(self, row: JobRow) -> Made:
+    def _made(self, row: JobRow) -> PublishedSeries:
         """The CT series on disk: there already, or converted now."""
-        return Made.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
+        return PublishedSeries.read(self._spool.publish(row.job, lambda into: self._convert(row, into)))
 
     def _convert(self, row: JobRow, into: Path) -> None:
         """Exactly the job's instances, whatever came since. Raises WrongState when the job has ended meanwhile."""
@@ -248,11 +250,11 @@ class Conversions:
         others = drift.earlier(self._ledger.engine, row.job, stratum, quality.drift_cases)
         return drift.with_drift(result, others, limits[drift.NAME], quality.gate)
 
-    def _settings(self, row: JobRow) -> Settings:
+    def _settings(self, row: JobRow) -> JobSettings:
         """What the job was told when it was made; a job older than rules goes by the configuration."""
         if row.settings is None:
             return settings_of(self._config, AS_CONFIGURED)
-        return Settings.read(row.settings)
+        return JobSettings.read(row.settings)
 
     def _loaded(self, name: str, digest: str) -> Model:
         """The job's model, loaded when first needed; of several the last MODELS_KEPT stay in memory.
@@ -275,7 +277,7 @@ class Conversions:
         every = tuple(destination.name for destination in self._config.destinations)
         return every if row.destinations is None else row.destinations
 
-    def _synthesized(self, row: JobRow, made: Made) -> None:
+    def _synthesized(self, row: JobRow, made: PublishedSeries) -> None:
         names = self._destinations(row)
         sending = together(self._queues.deliver(row.job, name, 1) for name in names)
         self._ledger.synthesized(row.job, made.ct_series_uid, made.instances, names, made.hold, sending)

@@ -58,7 +58,7 @@ class Scripts(StaticFiles):
 
 def app(config: Config) -> ASGIApp:
     """The web page of a node, as an ASGI application."""
-    entry = sign_in.Entry(config)
+    entry = sign_in.PageUsers(config)
     routes = [
         *case_list.routes(),
         *case.routes(),
@@ -73,7 +73,7 @@ def app(config: Config) -> ASGIApp:
         Middleware(middleware.KnownHosts, names=config.web.names),
         Middleware(middleware.SameOrigin),
         Middleware(middleware.Bounded),
-        Middleware(sign_in.Door, entry=entry),
+        Middleware(sign_in.PageAccess, entry=entry),
     ]
     made = Starlette(routes=routes, middleware=before, exception_handlers=dict(_PROBLEMS), lifespan=_ticking)
     made.state.seen = Seen(config, Ledger(database_url(config)), Known(config.node.data))

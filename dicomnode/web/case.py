@@ -67,7 +67,7 @@ TICKS_HU: Final = range(-1000, 4000, 500)
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class FindingRow:
     """A finding in words; `help` is its place on the help page, empty where there is none."""
 
     title: str
@@ -132,7 +132,7 @@ def _told(ledger: Ledger, job: JobRow) -> dict[str, Any]:
     }
 
 
-def checks(report: Mapping[str, Any]) -> Iterator[Check]:
+def checks(report: Mapping[str, Any]) -> Iterator[FindingRow]:
     """The findings of a report, those that need a person first."""
     for one in sorted(report.get("findings", ()), key=lambda one: ORDER.index(one["verdict"])):
         known = MEANINGS.get(one["name"])
@@ -140,7 +140,7 @@ def checks(report: Mapping[str, Any]) -> Iterator[Check]:
         value = f"{one['value']:.4g}" if isinstance(one["value"], float) else str(one["value"])
         unit = UNITS.get(one["unit"], one["unit"])
         title, look = (known.title, known.look) if known else (one["name"].replace("_", " "), "")
-        yield Check(title, value, limit, unit, one["verdict"], one["name"] if known else "", look)
+        yield FindingRow(title, value, limit, unit, one["verdict"], one["name"] if known else "", look)
 
 
 def histogram(report: Mapping[str, Any]) -> Histogram | None:
@@ -166,7 +166,7 @@ LONGEST_REASON: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class DecisionButton:
     """A button: its words, what it does, and what the audit trail calls it."""
 
     name: str
@@ -179,11 +179,17 @@ class Decision:
 DECISIONS: Final = {
     one.name: one
     for one in (
-        Decision("release", "Release", "the job goes on: the CT is sent, or made anew", review.release, Event.RELEASED),
-        Decision("reject", "Reject", "the job ends; nothing more of it is sent", review.reject, Event.REJECTED),
-        Decision("retry", "Retry", "what waits for its next try is tried at once", review.retry, Event.RETRIED),
-        Decision("cancel", "Cancel", "the job ends; a destination keeps what it has", review.cancel, Event.CANCELLED),
-        Decision("resend", "Resend", "all of the CT is sent again, under the same UIDs", review.resend, Event.RESENT),
+        DecisionButton(
+            "release", "Release", "the job goes on: the CT is sent, or made anew", review.release, Event.RELEASED
+        ),
+        DecisionButton("reject", "Reject", "the job ends; nothing more of it is sent", review.reject, Event.REJECTED),
+        DecisionButton("retry", "Retry", "what waits for its next try is tried at once", review.retry, Event.RETRIED),
+        DecisionButton(
+            "cancel", "Cancel", "the job ends; a destination keeps what it has", review.cancel, Event.CANCELLED
+        ),
+        DecisionButton(
+            "resend", "Resend", "all of the CT is sent again, under the same UIDs", review.resend, Event.RESENT
+        ),
     )
 }
 """Name -> button."""
@@ -197,7 +203,7 @@ class NoReason(NodeError):
     """A decision without a reason, or with one that is too long."""
 
 
-def offered(job: JobRow) -> list[Decision]:
+def offered(job: JobRow) -> list[DecisionButton]:
     """The buttons that a job in this state has; the table is in `review`."""
     if job.held is not None:
         names = ["release"] if job.state is State.DELIVERED else ["release", "reject"]
@@ -219,7 +225,7 @@ async def _decide(request: Request) -> Response:
     return await run_in_threadpool(_decided, request, DECISIONS[request.url.path.rpartition("/")[2]], form)
 
 
-def _decided(request: Request, decision: Decision, form: dict[str, str]) -> Response:
+def _decided(request: Request, decision: DecisionButton, form: dict[str, str]) -> Response:
     ledger: Ledger = request.app.state.seen.ledger
     job = ledger.job(request.path_params["job"])
     told: dict[str, Any] = {"job": job.job, "series": [job.source_series_uid]}

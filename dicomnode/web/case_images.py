@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dicomnode.config.rules import Settings
+from dicomnode.config.rules import JobSettings
 from dicomnode.errors import ConfigError
 from dicomnode.security.audit_trail import Event
 from dicomnode.spool.spool import Spool
@@ -46,7 +46,7 @@ GZIP: Final = "application/gzip"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ViewerVolume:
     """A volume that there is to be seen: its name in the address, and every how many-th pixel of a row is shown."""
 
     name: str
@@ -54,7 +54,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CaseFiles:
     """What is known of a case, and where its files lie."""
 
     ledger: Ledger
@@ -62,9 +62,9 @@ class Place:
     data: Path
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> JobSettings:
         """What the job was told when it was made, which decides how its MR is read."""
-        return Settings() if self.job.settings is None else Settings.read(self.job.settings)
+        return JobSettings() if self.job.settings is None else JobSettings.read(self.job.settings)
 
     @property
     def made(self) -> Path:
@@ -78,28 +78,28 @@ class Place:
         return [folder / f"{uid}.dcm" for uid in self.job.sop_instance_uids]
 
 
-def _mr(place: Place) -> bytes:
+def _mr(place: CaseFiles) -> bytes:
     return viewer_volumes.nifti(viewer_volumes.mr_of(place.received, place.settings.volume, place.settings.stack))
 
 
-def _ct(place: Place) -> bytes:
+def _ct(place: CaseFiles) -> bytes:
     return viewer_volumes.nifti(viewer_volumes.ct_of(place.made))
 
 
-def _uncertainty(place: Place) -> bytes:
+def _uncertainty(place: CaseFiles) -> bytes:
     return viewer_volumes.uncertainty_nifti(place.made / UNCERTAINTY)
 
 
-def _still(place: Place) -> bytes:
+def _still(place: CaseFiles) -> bytes:
     """Three planes of MR, CT, both, and the uncertainty. matplotlib is loaded here, by those who need it."""
-    from pipeline.report.figures import Images, planes, png
+    from pipeline.report.figures import CaseVolumes, planes, png
 
     mr = viewer_volumes.mr_of(place.received, place.settings.volume, place.settings.stack)
     sd = place.made / UNCERTAINTY
-    return png(planes(Images(mr, viewer_volumes.ct_of(place.made), read_nifti(sd) if sd.exists() else None)))
+    return png(planes(CaseVolumes(mr, viewer_volumes.ct_of(place.made), read_nifti(sd) if sd.exists() else None)))
 
 
-def _report(place: Place) -> bytes:
+def _report(place: CaseFiles) -> bytes:
     """The report of the case. Loaded here: it brings matplotlib as well."""
     from dicomnode.cases.report import case_of
     from pipeline.report.case_report import pdf_of
@@ -107,7 +107,7 @@ def _report(place: Place) -> bytes:
     return pdf_of(case_of(place.ledger, Spool(place.data), place.job))
 
 
-MADE: Final[Mapping[str, tuple[str, Callable[[Place], bytes]]]] = {
+MADE: Final[Mapping[str, tuple[str, Callable[[CaseFiles], bytes]]]] = {
     "mr.nii.gz": (GZIP, _mr),
     "ct.nii.gz": (GZIP, _ct),
     "uncertainty.nii.gz": (GZIP, _uncertainty),
@@ -117,9 +117,9 @@ MADE: Final[Mapping[str, tuple[str, Callable[[Place], bytes]]]] = {
 """Name in the address -> media type, and how it is made."""
 
 
-def shown_of(ledger: Ledger, data: Path, job: JobRow, report: Mapping[str, Any]) -> list[Shown]:
+def shown_of(ledger: Ledger, data: Path, job: JobRow, report: Mapping[str, Any]) -> list[ViewerVolume]:
     """What there is to be seen of a case, by its files and by the shapes in its report."""
-    place = Place(ledger, job, data)
+    place = CaseFiles(ledger, job, data)
     there = {
         "mr": any(path.exists() for path in place.received[:1]),
         "ct": bool(job.ct_instances) and place.made.is_dir(),
@@ -128,10 +128,10 @@ def shown_of(ledger: Ledger, data: Path, job: JobRow, report: Mapping[str, Any])
     shapes = {"mr": "source", "ct": "ct", "uncertainty": "ct"}
     found = [name for name, is_there in there.items() if is_there]
     steps = {name: report.get(shapes[name], {}).get("shape") for name in found}
-    return [Shown(name, viewer_volumes.step_of(steps[name]) if steps[name] else 1) for name in found]
+    return [ViewerVolume(name, viewer_volumes.step_of(steps[name]) if steps[name] else 1) for name in found]
 
 
-class Turns:
+class RenderQueue:
     """Lets one picture be made at a time; whoever finds `MOST_WAITING` before them is sent away."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class Turns:
 
 def routes() -> list[Route]:
     """One for each picture."""
-    turns = Turns()
+    turns = RenderQueue()
 
     async def answer(request: Request) -> Response:
         """GET /jobs/{job}/{name}"""
@@ -167,7 +167,7 @@ def _made(request: Request, name: str) -> Response:
     job = seen.ledger.job(request.path_params["job"])
     media_type, make = MADE[name]
     try:
-        content = make(Place(seen.ledger, job, seen.config.node.data))
+        content = make(CaseFiles(seen.ledger, job, seen.config.node.data))
     except FileNotFoundError:
         sentence = f"There is no {name} of job {job.job[:12]}: it is not made yet, or not kept any more."
         return PlainTextResponse(sentence, 404)

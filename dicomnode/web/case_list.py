@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dicomnode.cases.files import Known
-    from dicomnode.cases.overview import Way
+    from dicomnode.cases.overview import DeliveryStatus
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow, SeriesRow
 
@@ -37,7 +37,7 @@ REFRESH_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Arrow:
+class DestinationCell:
     """One destination of a case: its name, how far it is in words, and `done`, `waiting`, `alarm` or `withdrawn`."""
 
     destination: str
@@ -46,14 +46,14 @@ class Arrow:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CaseRow:
     """One row of the page: a job, its facts, its reason with the place that explains it, and its destinations."""
 
     job: JobRow
     facts: Facts
     reason: str
     help: str
-    arrows: tuple[Arrow, ...]
+    arrows: tuple[DestinationCell, ...]
 
 
 def routes() -> list[Route]:
@@ -61,26 +61,26 @@ def routes() -> list[Route]:
     return [Route("/", _cases, methods=["GET"])]
 
 
-def lines(ledger: Ledger, known: Known, shown: str) -> list[Line]:
+def lines(ledger: Ledger, known: Known, shown: str) -> list[CaseRow]:
     """The newest cases of a state, of HELD, or all for an empty word; one more than SHOWN when there are more."""
     found = overview.newest(ledger.engine, shown, SHOWN + 1)
     ways = overview.ways(ledger.engine, found)
     return [_line(job, known.of(job), ways.get(job.job, [])) for job in found]
 
 
-def _line(job: JobRow, facts: Facts, ways: Sequence[Way]) -> Line:
+def _line(job: JobRow, facts: Facts, ways: Sequence[DeliveryStatus]) -> CaseRow:
     code = anchor(job.reason_code) if job.reason_code else ""
-    return Line(job, facts, reason(job), code, tuple(_arrow(way, job) for way in ways))
+    return CaseRow(job, facts, reason(job), code, tuple(_arrow(way, job) for way in ways))
 
 
-def _arrow(way: Way, job: JobRow) -> Arrow:
+def _arrow(way: DeliveryStatus, job: JobRow) -> DestinationCell:
     delivery = way.delivery
     words = progress(delivery, way.counted, delivery.instances or job.ct_instances or 0)
     alarming = way.counted.lost or (delivery.open and delivery.alarmed_at is not None)
     if delivery.withdrawn_at is not None:
-        return Arrow(delivery.destination, f"{words}; withdrawn, another CT takes its place", "withdrawn")
+        return DestinationCell(delivery.destination, f"{words}; withdrawn, another CT takes its place", "withdrawn")
     kind = "waiting" if delivery.delivered_at is None else "done"
-    return Arrow(delivery.destination, words, "alarm" if alarming else kind)
+    return DestinationCell(delivery.destination, words, "alarm" if alarming else kind)
 
 
 def _cases(request: Request) -> Response:

@@ -42,7 +42,7 @@ from dicomnode.quality.constancy_runs import latest
 from dicomnode.web.middleware import SecurityHeaders
 
 if TYPE_CHECKING:
-    from dicomnode.cases.overview import Line, Standing
+    from dicomnode.cases.overview import LedgerOverview, QueueLength
 
 ROLES: Final = ("receive", "synthesize", "deliver")
 """Roles that must have been heard from for the node to be ready."""
@@ -141,10 +141,10 @@ def now(config: Config, ledger: Ledger, at: float) -> Now:
         return Now(at, None, free, size)
 
 
-def constancy_runs(ledger: Ledger) -> list[Constancy]:
+def constancy_runs(ledger: Ledger) -> list[LastConstancy]:
     """The last constancy run of each worker and model. Raises LedgerUnreachable."""
     return [
-        Constancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
+        LastConstancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
         for row in latest(ledger.engine)
     ]
 
@@ -187,7 +187,7 @@ def _watched(request: Request) -> Watched:
 
 
 @dataclass(frozen=True)
-class Constancy:
+class LastConstancy:
     """The last constancy run of a worker and model, at a Unix time; no deviation where nothing was compared."""
 
     worker: str
@@ -206,11 +206,11 @@ class Now:
     """
 
     at: float
-    standing: Standing | None
+    standing: LedgerOverview | None
     disk_free_bytes: int
     disk_bytes: int
     workers: Mapping[str, int] = field(default_factory=dict)
-    constancy: Sequence[Constancy] = ()
+    constancy: Sequence[LastConstancy] = ()
 
 
 def exposition(folder: Path, now: Now) -> bytes:
@@ -251,7 +251,7 @@ def labelled(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"sct_node_{name}", text, labels=labels)
 
 
-def _standing(standing: Standing, at: float) -> Iterable[GaugeMetricFamily]:
+def _standing(standing: LedgerOverview, at: float) -> Iterable[GaugeMetricFamily]:
     """The ledger in numbers, at a Unix time."""
     jobs = labelled("jobs_current", "Jobs in a state now, by whether they are held.", "state", "held")
     for (state, held), count in sorted(standing.jobs.items()):
@@ -268,7 +268,7 @@ def _standing(standing: Standing, at: float) -> Iterable[GaugeMetricFamily]:
 
 
 def _lines(
-    length: str, text: str, oldest: str, label: str, lines: Mapping[str, Line], at: float
+    length: str, text: str, oldest: str, label: str, lines: Mapping[str, QueueLength], at: float
 ) -> Iterable[GaugeMetricFamily]:
     """Lengths of queues, and for how long the oldest of each waits; 0 for an empty one."""
     lengths = labelled(length, text, label)
@@ -279,7 +279,7 @@ def _lines(
     yield from (lengths, ages)
 
 
-def _constancy(runs: Sequence[Constancy]) -> Iterable[GaugeMetricFamily]:
+def _constancy(runs: Sequence[LastConstancy]) -> Iterable[GaugeMetricFamily]:
     """Whether and when the last constancy run of each worker and model was good."""
     both = ("worker", "model")
     passed = labelled("constancy_passed", "1 when the last constancy run passed, else 0.", *both)

@@ -36,7 +36,7 @@ HELD: Final = "a physicist must look first: nothing is sent before it is release
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HelpEntry:
     """A word that the other pages use: what it means, and what to do."""
 
     name: str
@@ -54,15 +54,15 @@ def anchor(code: str) -> str:
     return code if code in REASONS or code in OWN else code.lower()
 
 
-def reason_codes() -> list[Entry]:
+def reason_codes() -> list[HelpEntry]:
     """The codes of the pipeline, then the node's own."""
-    refused = [Entry(code, _spoken(text), REJECTED[code]) for code, text in REASONS.items()]
-    return refused + [Entry(code, own.means, own.do) for code, own in OWN.items()]
+    refused = [HelpEntry(code, _spoken(text), REJECTED[code]) for code, text in REASONS.items()]
+    return refused + [HelpEntry(code, own.means, own.do) for code, own in OWN.items()]
 
 
-def rules() -> list[Entry]:
+def rules() -> list[HelpEntry]:
     """What the destinations' profiles ask of a finished CT."""
-    return [Entry(rule.__name__, _first(rule.__doc__ or ""), _cure(rule.__name__)) for rule in _RULES]
+    return [HelpEntry(rule.__name__, _first(rule.__doc__ or ""), _cure(rule.__name__)) for rule in _RULES]
 
 
 _RULES: Final = (*FILE_RULES, *SERIES_RULES)
@@ -84,7 +84,7 @@ def _spoken(template: str) -> str:
 
 def _help(request: Request) -> Response:
     """GET /help"""
-    states = [Entry(state.value, words, "") for state, words in STATES.items()] + [Entry("HELD", HELD, "")]
+    states = [HelpEntry(state.value, words, "") for state, words in STATES.items()] + [HelpEntry("HELD", HELD, "")]
     return pages_of(request).page(
         request, "help.html", {"states": states, "codes": reason_codes(), "rules": rules(), "findings": MEANINGS}
     )

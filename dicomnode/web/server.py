@@ -48,7 +48,7 @@ STOP_S: Final = 3
 """What answers that are under way get when the server ends."""
 
 
-class Impatient(H11Protocol):
+class LimitedH11Protocol(H11Protocol):
     """A connection that must say what it wants in time, one of few of its address."""
 
     _too_late: asyncio.TimerHandle | None = None
@@ -79,7 +79,7 @@ class Impatient(H11Protocol):
         address = self.client[0] if self.client else ""
         if _within(address, self.config.forwarded_allow_ips or ()):
             return 0
-        others = (one.client for one in self.connections if isinstance(one, Impatient))
+        others = (one.client for one in self.connections if isinstance(one, LimitedH11Protocol))
         return sum(client is not None and client[0] == address for client in others)
 
     def _wait(self) -> None:
@@ -142,7 +142,7 @@ def server(
         app,
         host=bind,
         port=port,
-        http=Impatient,
+        http=LimitedH11Protocol,
         ws="none",
         log_config=None,
         access_log=False,

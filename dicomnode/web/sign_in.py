@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicomnode import log, metrics
 from dicomnode.errors import Forged, UsersUnreadable
-from dicomnode.security.audit_trail import Event, Trail
+from dicomnode.security.audit_trail import AuditTrail, Event
 from dicomnode.security.users import Role, User, Users, is_local, users_path
 from dicomnode.web.middleware import READING
 from dicomnode.web.rendering import pages_of
@@ -67,7 +67,7 @@ class Visitor:
         return self.role is Role.PHYSICIST
 
 
-class Entry:
+class PageUsers:
     """Users, sessions and failures of one page."""
 
     def __init__(self, config: Config) -> None:
@@ -76,7 +76,7 @@ class Entry:
         self.sessions = Sessions(config.web.session_idle_s, config.web.session_max_s)
         self.throttle = Throttle()
         self.nonces = Nonces()
-        self.trail = Trail(config.audit, config.node.data, config.node.ae_title)
+        self.trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
         self._said = ""
 
     def closed(self, request: Request, why: str) -> Response:
@@ -99,10 +99,10 @@ class Entry:
         return Visitor(session.user.name, session.user.role, address_of(request), session.token)
 
 
-class Door:
+class PageAccess:
     """ASGI middleware: past it are only those who may read, and `request.state.visitor` says who."""
 
-    def __init__(self, app: ASGIApp, entry: Entry) -> None:
+    def __init__(self, app: ASGIApp, entry: PageUsers) -> None:
         self._app = app
         self._entry = entry
 
@@ -135,9 +135,9 @@ def visitor_of(request: Request) -> Visitor:
     return visitor
 
 
-def entry_of(request: Request) -> Entry:
+def entry_of(request: Request) -> PageUsers:
     """What the application was made with."""
-    entry: Entry = request.app.state.entry
+    entry: PageUsers = request.app.state.entry
     return entry
 
 
@@ -167,7 +167,7 @@ async def form_of(request: Request, token: str) -> dict[str, str]:
     return {name: values[0] for name, values in fields.items()}
 
 
-def _outside(request: Request, entry: Entry) -> Response:
+def _outside(request: Request, entry: PageUsers) -> Response:
     """What somebody gets who is not signed in."""
     if not entry.users.all():
         return entry.closed(request, "there are no users: sct-node user add NAME --role physicist")

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from dicomnode import log, metrics
 from dicomnode.cases import overview
-from dicomnode.cases.overview import Line, Standing, standing
+from dicomnode.cases.overview import LedgerOverview, QueueLength, standing
 from dicomnode.config.rules import models_of
 from dicomnode.delivery.attempt import reach
 from dicomnode.engine import executor, hosts
@@ -64,7 +64,7 @@ QUEUES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EchoAnswer:
     """What a destination answered to the last question from the page."""
 
     at: datetime.datetime
@@ -77,11 +77,11 @@ class Echoes:
 
     def __init__(self, calling_ae: str) -> None:
         self._calling_ae = calling_ae
-        self._last: dict[str, Asked] = {}
+        self._last: dict[str, EchoAnswer] = {}
         self._busy: set[str] = set()
         self._lock = threading.Lock()
 
-    def last(self, name: str) -> Asked | None:
+    def last(self, name: str) -> EchoAnswer | None:
         """What a destination answered last; None before anybody asked."""
         return self._last.get(name)
 
@@ -93,7 +93,7 @@ class Echoes:
             self._busy.add(destination.name)
         try:
             good, sentence = self._answer(destination)
-            self._last[destination.name] = Asked(datetime.datetime.now(datetime.UTC), good, sentence)
+            self._last[destination.name] = EchoAnswer(datetime.datetime.now(datetime.UTC), good, sentence)
         finally:
             with self._lock:
                 self._busy.discard(destination.name)
@@ -120,13 +120,13 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DestinationRow:
     """A destination: what waits for it, when it took a whole CT last, and what it answered when asked."""
 
     destination: Destination
-    waiting: Line
+    waiting: QueueLength
     last_taken_at: datetime.datetime | None
-    asked: Asked | None
+    asked: EchoAnswer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +212,13 @@ def _trend(runs: Sequence[ConstancyRow]) -> Trend:
     return Trend(runs[-1], tuple(runs), line, highest)
 
 
-def places(config: Config, ledger: Ledger, now: Standing, echoes: Echoes) -> list[Place]:
+def places(config: Config, ledger: Ledger, now: LedgerOverview, echoes: Echoes) -> list[DestinationRow]:
     """Every destination of the configuration."""
     taken = overview.last_taken(ledger.engine)
     return [
-        Place(one, now.destinations.get(one.name, Line(0, None)), taken.get(one.name), echoes.last(one.name))
+        DestinationRow(
+            one, now.destinations.get(one.name, QueueLength(0, None)), taken.get(one.name), echoes.last(one.name)
+        )
         for one in config.destinations
     ]
 
@@ -241,7 +243,7 @@ def _system(request: Request) -> Response:
     return pages_of(request).page(request, "system.html", values)
 
 
-def _age(line: Line, now: float) -> datetime.timedelta | None:
+def _age(line: QueueLength, now: float) -> datetime.timedelta | None:
     """For how long the oldest of a queue has waited; None where it is empty."""
     return None if line.since is None else datetime.timedelta(seconds=max(now - line.since, 0.0))
 

@@ -48,7 +48,7 @@ class BadMethod(ValueError):
 
 
 @dataclass(frozen=True)
-class Measure:
+class TableColumn:
     """One column of the tables.
 
     Attributes:
@@ -62,18 +62,18 @@ class Measure:
     better: str
 
 
-MEASURES: Final[Mapping[str, Measure]] = {
-    "mae": Measure("MAE (HU)", 1, "low"),
-    "psnr": Measure("PSNR (dB)", 2, "high"),
-    "ssim": Measure("SSIM", 4, "high"),
-    "ms_ssim": Measure("MS-SSIM", 4, "high"),
-    **{f"mae_{tissue}": Measure(f"MAE {tissue} (HU)", 1, "low") for tissue in similarity.TISSUES},
-    **{f"bias_{tissue}": Measure(f"bias {tissue} (HU)", 1, "zero") for tissue in similarity.TISSUES},
-    **{f"dice_{name}": Measure(f"Dice {name}", 3, "high") for name in structures.STRUCTURES},
-    **{f"hd95_{name}": Measure(f"HD95 {name} (mm)", 1, "low") for name in structures.STRUCTURES},
-    **{f"missing_{name}": Measure(f"{name} missing", 0, "low") for name in structures.STRUCTURES},
-    **{f"invented_{name}": Measure(f"{name} invented", 0, "low") for name in structures.STRUCTURES},
-    "seconds": Measure("s per volume", 2, "low"),
+MEASURES: Final[Mapping[str, TableColumn]] = {
+    "mae": TableColumn("MAE (HU)", 1, "low"),
+    "psnr": TableColumn("PSNR (dB)", 2, "high"),
+    "ssim": TableColumn("SSIM", 4, "high"),
+    "ms_ssim": TableColumn("MS-SSIM", 4, "high"),
+    **{f"mae_{tissue}": TableColumn(f"MAE {tissue} (HU)", 1, "low") for tissue in similarity.TISSUES},
+    **{f"bias_{tissue}": TableColumn(f"bias {tissue} (HU)", 1, "zero") for tissue in similarity.TISSUES},
+    **{f"dice_{name}": TableColumn(f"Dice {name}", 3, "high") for name in structures.STRUCTURES},
+    **{f"hd95_{name}": TableColumn(f"HD95 {name} (mm)", 1, "low") for name in structures.STRUCTURES},
+    **{f"missing_{name}": TableColumn(f"{name} missing", 0, "low") for name in structures.STRUCTURES},
+    **{f"invented_{name}": TableColumn(f"{name} invented", 0, "low") for name in structures.STRUCTURES},
+    "seconds": TableColumn("s per volume", 2, "low"),
 }
 """Every measure, in the order of the tables. Missing and invented are 1 or 0 for a patient."""
 
@@ -96,7 +96,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Row:
+class PatientMeasures:
     """Measures of one patient under one method."""
 
     patient: str
@@ -118,7 +118,7 @@ def measure(hu: Hu, pair: Pair, psnr_range: tuple[float, float]) -> Scores:
 
 def evaluate(
     pairs: Sequence[Pair], methods: Sequence[Method], psnr_range: tuple[float, float], clock: Clock
-) -> Iterator[tuple[Pair, dict[str, Hu], list[Row]]]:
+) -> Iterator[tuple[Pair, dict[str, Hu], list[PatientMeasures]]]:
     """Patient by patient: the pair, each method's HU, and its row; so that one patient's images are held at a time.
 
     Raises:
@@ -135,7 +135,7 @@ def evaluate(
                 raise BadMethod(f"{method.name}: {pair.name} has {hu.shape} voxels, its CT {pair.hu.shape}")
             scores = {**measure(hu, pair, psnr_range), "seconds": seconds}
             images[method.name] = hu
-            rows.append(Row(pair.name, method.name, {name: scores[name] for name in MEASURES}))
+            rows.append(PatientMeasures(pair.name, method.name, {name: scores[name] for name in MEASURES}))
         yield pair, images, rows
 
 

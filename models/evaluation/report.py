@@ -20,7 +20,7 @@ from models.evaluation.evaluate import (
     BadMethod,
     Clock,
     Method,
-    Row,
+    PatientMeasures,
     Terms,
     evaluate,
     groups_of,
@@ -33,7 +33,7 @@ HU_RANGE: Final = (-1024.0, 3071.0)
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What to evaluate.
 
     Attributes:
@@ -76,7 +76,7 @@ def patients_in(folder: Path) -> dict[str, Patient]:
     return {patient.name: patient for patient in found}
 
 
-def report(request: Request, into: Path, clock: Clock) -> Evaluation:
+def report(request: EvaluationRequest, into: Path, clock: Clock) -> Evaluation:
     """Evaluate, and write `patients.csv`, `comparisons.csv`, `tables.md`, `evaluation.json`, PNGs and `figures.pdf`.
 
     Raises:
@@ -88,7 +88,7 @@ def report(request: Request, into: Path, clock: Clock) -> Evaluation:
     methods = methods_of(request, terms)
     reference = request.reference or methods[0].name
     into.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    rows: list[PatientMeasures] = []
     counts = {method.name: figures.no_counts() for method in methods}
     with figures.Album(into) as album:
         for place, (pair, images, found) in enumerate(evaluate(terms.pairs, methods, RANGES[request.year], clock)):
@@ -123,7 +123,7 @@ def draw(
         album.add(on_the_way, "milestones")
 
 
-def points_of(request: Request, terms: Terms, into: Path, clock: Clock) -> list[sampler_settings.Point]:
+def points_of(request: EvaluationRequest, terms: Terms, into: Path, clock: Clock) -> list[sampler_settings.Point]:
     """Measure the sampler's settings, and write `sampling.csv`.
 
     Raises:
@@ -138,13 +138,13 @@ def points_of(request: Request, terms: Terms, into: Path, clock: Clock) -> list[
     return points
 
 
-def prepare(request: Request) -> tuple[list[Pair], list[Method]]:
+def prepare(request: EvaluationRequest) -> tuple[list[Pair], list[Method]]:
     """The patients, and the methods made from their texts; see `terms_of` and `methods_of`."""
     terms = terms_of(request)
     return list(terms.pairs), methods_of(request, terms)
 
 
-def terms_of(request: Request) -> Terms:
+def terms_of(request: EvaluationRequest) -> Terms:
     """Read the patients; those that are not measured only where a method learns from them.
 
     Raises:
@@ -163,7 +163,7 @@ def terms_of(request: Request) -> Terms:
     return Terms(pairs, training, request.device)
 
 
-def methods_of(request: Request, terms: Terms) -> list[Method]:
+def methods_of(request: EvaluationRequest, terms: Terms) -> list[Method]:
     """Make the methods of their texts.
 
     Raises:

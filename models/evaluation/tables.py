@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.evaluation import training_cost
-from models.evaluation.evaluate import MEASURES, Method, Row
+from models.evaluation.evaluate import MEASURES, Method, PatientMeasures
 from models.evaluation.sampler_settings import MEASURED, Point
 from models.evaluation.statistics import CONFIDENCE, DRAWS, Comparison, Summary, compare, holm, stars, summary
 from models.measures.similarity import FAT_HU, LUNG_HU, SOFT_HU, TISSUES
@@ -57,7 +57,7 @@ class Evaluation:
         groups: patient -> group, for tables by group; none where empty.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[PatientMeasures, ...]
     methods: tuple[str, ...]
     reference: str
     psnr_range: tuple[float, float]

@@ -57,7 +57,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Images:
+class CaseImages:
     """One case on the model's grid, axes (slice, row, column) along +S, +P, +L.
 
     Attributes:
@@ -121,7 +121,7 @@ def _median_between(inside: Inside, bounds: tuple[float, float]) -> float:
     return float(np.median(chosen)) if chosen.size else float("nan")
 
 
-def outline_agreement(images: Images) -> float:
+def outline_agreement(images: CaseImages) -> float:
     """Dice coefficient in per cent of the MR's outline and that of the HU; NaN where both are empty."""
     found = fill_slices(images.hu > CT_BODY_HU)
     both = int(images.body.sum()) + int(found.sum())
@@ -134,7 +134,7 @@ def uncertain_region(sd: NDArray[np.float32], body: Mask, voxel_ml: float) -> fl
     return float(np.bincount(labels.ravel())[1:].max()) * voxel_ml if count else 0.0
 
 
-def path_length(images: Images) -> float:
+def path_length(images: CaseImages) -> float:
     """Mean absolute difference, in per cent, of the water-equivalent lengths of 72 rays to those in water.
 
     The rays end in the deepest point of the body, in five axial planes; water fills the MR's outline.
@@ -166,7 +166,7 @@ class Measure:
         sound: whether sound cases have `low` values, `high` ones, or lie within a `band`.
     """
 
-    of: Callable[[Images], float | None]
+    of: Callable[[CaseImages], float | None]
     unit: str
     sound: Literal["low", "high", "band"]
 
@@ -210,13 +210,13 @@ MEASURES: Final[Mapping[str, Measure]] = {
 """Name -> measure; of the MR first, of the HU then."""
 
 
-def _of_sd(images: Images, statistic: Callable[[NDArray[np.float32]], np.floating]) -> float | None:
+def _of_sd(images: CaseImages, statistic: Callable[[NDArray[np.float32]], np.floating]) -> float | None:
     if images.sd is None:
         return None
     return float(statistic(images.sd[images.body])) if images.body.any() else float("nan")
 
 
-def measured(images: Images, names: Sequence[str] = tuple(MEASURES)) -> dict[str, float]:
+def measured(images: CaseImages, names: Sequence[str] = tuple(MEASURES)) -> dict[str, float]:
     """Name -> value, of the measures named that the case has at all; NaN where one cannot be measured."""
     values = {name: MEASURES[name].of(images) for name in names}
     return {name: value for name, value in values.items() if value is not None}

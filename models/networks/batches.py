@@ -20,12 +20,12 @@ from models.networks.autoencoder import Stride
 from models.networks.losses import TissueSegmenter
 
 Corner = tuple[int, int, int]
-Copies = Sequence[Pair]
+DeformedCopies = Sequence[Pair]
 """One patient: the pair as it is, and deformed."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingStage:
     """One stage of one training.
 
     Attributes:
@@ -42,7 +42,7 @@ class Lesson:
     recipe: Recipe
     name: str
     number: int
-    patients: Sequence[Copies]
+    patients: Sequence[DeformedCopies]
     stride: Stride
     device: torch.device
     partners: nn.ModuleDict
@@ -72,7 +72,7 @@ class Lesson:
             self._draw_one([copies for copies in self.patients if copies[0].name != name], generator) for name in taken
         ]
 
-    def _draw_one(self, patients: Sequence[Copies], generator: np.random.Generator) -> tuple[Pair, Corner]:
+    def _draw_one(self, patients: Sequence[DeformedCopies], generator: np.random.Generator) -> tuple[Pair, Corner]:
         copies = patients[int(generator.integers(len(patients)))]
         pair = copies[int(generator.integers(len(copies)))]
         return pair, pairs.draw_corner(pair.body, self.stage.patch, self.stride, generator)

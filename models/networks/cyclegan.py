@@ -20,10 +20,10 @@ from torch import nn
 from models.data.recipe import Recipe
 from models.networks import losses
 from models.networks.autoencoder import Stride, convolution, kernel_for
-from models.networks.batches import Lesson
-from models.networks.pix2pix import BETAS, Critic, ImagePool
+from models.networks.batches import TrainingStage
+from models.networks.pix2pix import BETAS, ImagePool, PatchDiscriminator
 from models.networks.regression import InFloat32, Regression
-from models.networks.translator import Losses, Turn
+from models.networks.translator import Losses, OptimiserStep
 
 
 class Block(nn.Module):
@@ -63,7 +63,7 @@ def _normal(channels: int) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
-class Shown:
+class DiscriminatorInputs:
     """What the critics are shown in a step: real images, and what the generators made of them."""
 
     mr: torch.Tensor
@@ -96,16 +96,16 @@ class CycleGan(Regression):
         return nn.ModuleDict(
             {
                 "back": generator(drawn["channels"], drawn["strides"], drawn["blocks"]),
-                "ct_critic": Critic(inputs=1),
-                "mr_critic": Critic(inputs=1),
+                "ct_critic": PatchDiscriminator(inputs=1),
+                "mr_critic": PatchDiscriminator(inputs=1),
                 "ct_pool": ImagePool(size),
                 "mr_pool": ImagePool(size),
             }
         )
 
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         """The two generators' turn, then the two critics'."""
-        partners, shown = lesson.partners, list[Shown]()
+        partners, shown = lesson.partners, list[DiscriminatorInputs]()
 
         def generate(step: int, over: float) -> Losses:
             patch = lesson.unpaired(step)
@@ -119,11 +119,13 @@ class CycleGan(Regression):
             return _telling(lesson, shown[0], step)
 
         return [
-            Turn("generators", [self.network, partners["back"]], generate, BETAS),
-            Turn("critics", [partners["ct_critic"], partners["mr_critic"]], judge, BETAS),
+            OptimiserStep("generators", [self.network, partners["back"]], generate, BETAS),
+            OptimiserStep("critics", [partners["ct_critic"], partners["mr_critic"]], judge, BETAS),
         ]
 
-    def _cycle(self, lesson: Lesson, mr: torch.Tensor, ct: torch.Tensor, over: float) -> tuple[Losses, Shown]:
+    def _cycle(
+        self, lesson: TrainingStage, mr: torch.Tensor, ct: torch.Tensor, over: float
+    ) -> tuple[Losses, DiscriminatorInputs]:
         """The generators' losses, and what they made."""
         weights, partners = lesson.recipe.losses, lesson.partners
         back, ct_critic, mr_critic = partners["back"], partners["ct_critic"], partners["mr_critic"]
@@ -141,10 +143,10 @@ class CycleGan(Regression):
             "cycle": weights.cycle * cycle,
             "identity": weights.cycle * weights.identity * identity,
         }
-        return found, Shown(mr, ct, fake_mr.detach(), fake_ct.detach())
+        return found, DiscriminatorInputs(mr, ct, fake_mr.detach(), fake_ct.detach())
 
 
-def _telling(lesson: Lesson, shown: Shown, step: int) -> Losses:
+def _telling(lesson: TrainingStage, shown: DiscriminatorInputs, step: int) -> Losses:
     """The critics' losses, on images of the pools."""
     partners, noise = lesson.partners, lesson.noise(step)
     ct_pool, mr_pool = partners["ct_pool"], partners["mr_pool"]

@@ -35,9 +35,9 @@ from models.data.pairs import Pair, Patch
 from models.data.recipe import BadRecipe, Recipe
 from models.networks import losses, schedules
 from models.networks.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
-from models.networks.batches import Lesson
-from models.networks.pix2pix import Critic
-from models.networks.translator import Losses, Translator, Turn
+from models.networks.batches import TrainingStage
+from models.networks.pix2pix import PatchDiscriminator
+from models.networks.translator import Losses, Translator, OptimiserStep
 
 TIMES: Final = 1000.0
 """MONAI's UNet embeds time steps of 0 to 1000; t runs from 0 to 1."""
@@ -45,7 +45,7 @@ CONDITIONINGS: Final = ("concat", "bridge", "paper")
 """How the denoiser learns of the MR."""
 
 
-class Condition(NamedTuple):
+class MrCondition(NamedTuple):
     """What the networks see of the MR: its encoding on the latent's grid, and its detail on the image's grid."""
 
     latent: torch.Tensor | None
@@ -113,32 +113,32 @@ class LatentDiffusion(Translator):
         mean, _ = self.autoencoder.encode(ct)
         return (mean - _by_channel(self.latent_mean)) / _by_channel(self.latent_sd)
 
-    def look(self, mr: torch.Tensor) -> Condition:
+    def look(self, mr: torch.Tensor) -> MrCondition:
         """Encode a normalised MR (N, 1, S, R, C); the paper does not."""
         if not len(self.mr_encoder):
-            return Condition(None, None)
+            return MrCondition(None, None)
         fine = self.mr_encoder[:2](mr)
-        return Condition(self.mr_encoder[2:](fine), None if self.detail is None else self.detail(fine))
+        return MrCondition(self.mr_encoder[2:](fine), None if self.detail is None else self.detail(fine))
 
-    def decode(self, z: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
+    def decode(self, z: torch.Tensor, condition: MrCondition | None = None) -> torch.Tensor:
         """CT in the networks' unit of a normalised latent, with the MR's detail where the decoder sees it."""
         latent = z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean)
         return self.autoencoder.decode(latent, condition and condition.detail)
 
-    def begin(self, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def begin(self, noise: torch.Tensor, condition: MrCondition) -> torch.Tensor:
         """z_1, where the path begins: noise (N, C, s, r, c); in a bridge sigma of it on the encoded MR."""
         if self.conditioning != "bridge":
             return noise
         assert condition.latent is not None
         return condition.latent.float() + self.sigma * noise
 
-    def say(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def say(self, z: torch.Tensor, t: torch.Tensor, condition: MrCondition) -> torch.Tensor:
         """What the UNet says of z_t of shape (N, C, s, r, c) at t of shape (N,): see `prediction`."""
         beside = [condition.latent] if self.conditioning == "concat" and condition.latent is not None else []
         said: torch.Tensor = self.denoiser(torch.cat([z, *beside], dim=1), timesteps=t * TIMES)
         return said
 
-    def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: MrCondition) -> torch.Tensor:
         """The clean latent seen from z_t of shape (N, C, s, r, c) at t of shape (N,), given the encoded MR."""
         return schedules.clean_of(self.prediction, z, self.say(z, t, condition), self.schedule.levels(t))
 
@@ -158,7 +158,7 @@ class LatentDiffusion(Translator):
         z = self.schedule.sample(lambda z, t: self.denoise(z, t, condition), start, steps, generator)
         return to_hu(self.decode(z, condition))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
 
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         """One optimiser a stage; a second one for the discriminator, where the autoencoder has an adversarial term."""
         by_stage = {"autoencoder": _autoencoder_turns, "denoiser": _denoiser_turns, "joint": _joint_turns}
         return by_stage[lesson.name](self, lesson)
@@ -182,10 +182,10 @@ class LatentDiffusion(Translator):
     @classmethod
     def partners(cls, recipe: Recipe) -> nn.ModuleDict:
         """A critic of CT, where the autoencoder has an adversarial term."""
-        return nn.ModuleDict({"critic": Critic(inputs=1)} if recipe.losses.adversarial else {})
+        return nn.ModuleDict({"critic": PatchDiscriminator(inputs=1)} if recipe.losses.adversarial else {})
 
     @torch.no_grad()
-    def close(self, lesson: Lesson) -> None:
+    def close(self, lesson: TrainingStage) -> None:
         """After the autoencoder, store the latent's mean and SD by channel over the whole training volumes."""
         if lesson.name != "autoencoder":
             return
@@ -276,7 +276,7 @@ def _normalise_by_voxel(network: nn.Module) -> None:
             _normalise_by_voxel(child)
 
 
-def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
+def _autoencoder_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list[OptimiserStep]:
     """L1, KL and perceptual loss of CT patches; with an adversarial term, the critic has a turn of its own."""
     weights, shown = lesson.recipe.losses, dict[str, torch.Tensor]()
 
@@ -295,7 +295,7 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
         }
 
     if "critic" not in lesson.partners:
-        return [Turn("autoencoder", [networks.autoencoder], lose)]
+        return [OptimiserStep("autoencoder", [networks.autoencoder], lose)]
     critic = lesson.partners["critic"]
 
     def lose_and_fool(step: int, over: float) -> Losses:
@@ -311,10 +311,13 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
             real, fake = critic(shown["real"]), critic(shown["fake"].detach())
         return {"telling": losses.telling(real, fake)}
 
-    return [Turn("autoencoder", [networks.autoencoder], lose_and_fool), Turn("critic", [critic], judge)]
+    return [
+        OptimiserStep("autoencoder", [networks.autoencoder], lose_and_fool),
+        OptimiserStep("critic", [critic], judge),
+    ]
 
 
-def _denoiser_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
+def _denoiser_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list[OptimiserStep]:
     """Squared error of what the UNet says, on latents that are encoded once and kept."""
     latents = _kept_latents(networks, lesson)
 
@@ -322,10 +325,10 @@ def _denoiser_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
         del over
         return {"flow": guess(networks, lesson, lesson.batch(step), latents(step), step).error}
 
-    return [Turn("denoiser", [networks.mr_encoder, networks.denoiser], lose)]
+    return [OptimiserStep("denoiser", [networks.mr_encoder, networks.denoiser], lose)]
 
 
-def _joint_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
+def _joint_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list[OptimiserStep]:
     """L1 of the decoded guess, and the flow loss, for all but the CT encoder."""
     weights, autoencoder = lesson.recipe.losses, networks.autoencoder
 
@@ -341,18 +344,18 @@ def _joint_turns(networks: LatentDiffusion, lesson: Lesson) -> list[Turn]:
 
     decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
     seeing = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]
-    return [Turn("joint", [*seeing, networks.denoiser, *decoding], lose)]
+    return [OptimiserStep("joint", [*seeing, networks.denoiser, *decoding], lose)]
 
 
 @torch.no_grad()
-def encode_whole(networks: LatentDiffusion, lesson: Lesson, pair: Pair) -> torch.Tensor:
+def encode_whole(networks: LatentDiffusion, lesson: TrainingStage, pair: Pair) -> torch.Tensor:
     """Latent (1, C, s, r, c) of a whole CT, padded to a multiple of the stride."""
     ct = pad_to_multiple(to_unit(torch.from_numpy(pair.hu.astype(np.float32)))[None, None], networks.stride)
     with lesson.autocast():
         return networks.encode(ct.to(lesson.device)).float()
 
 
-def _kept_latents(networks: LatentDiffusion, lesson: Lesson) -> Callable[[int], torch.Tensor]:
+def _kept_latents(networks: LatentDiffusion, lesson: TrainingStage) -> Callable[[int], torch.Tensor]:
     """step -> latents of the step's patches, cut from whole latents that are encoded when they are first asked for."""
     kept: dict[int, torch.Tensor] = {}
     size = [length // step for length, step in zip(lesson.stage.patch, networks.stride, strict=True)]
@@ -386,15 +389,17 @@ def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> tor
 
 
 @dataclass(frozen=True)
-class Guess:
+class OneStepEstimate:
     """What the UNet says of a noisy latent: its mean squared error, the clean latent, and what it saw of the MR."""
 
     error: torch.Tensor
     clean: torch.Tensor
-    condition: Condition
+    condition: MrCondition
 
 
-def guess(networks: LatentDiffusion, lesson: Lesson, patch: Patch, clean: torch.Tensor, step: int) -> Guess:
+def guess(
+    networks: LatentDiffusion, lesson: TrainingStage, patch: Patch, clean: torch.Tensor, step: int
+) -> OneStepEstimate:
     """Noise a clean latent at drawn times and ask the UNet about it: equation 5, weighted by the body."""
     generator, schedule = lesson.noise(step), networks.schedule
     noise = torch.randn(clean.shape, generator=generator).to(lesson.device)
@@ -408,4 +413,4 @@ def guess(networks: LatentDiffusion, lesson: Lesson, patch: Patch, clean: torch.
     wanted = schedules.said_of(networks.prediction, clean, begin, levels)
     weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
     error = (weight * (said - wanted).square()).sum() / (weight.sum() * clean.shape[1])
-    return Guess(error, schedules.clean_of(networks.prediction, z, said, levels), condition)
+    return OneStepEstimate(error, schedules.clean_of(networks.prediction, z, said, levels), condition)

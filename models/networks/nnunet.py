@@ -29,10 +29,10 @@ from torch import nn
 from models.data.pairs import Pair, Patch
 from models.data.recipe import Recipe
 from models.networks.autoencoder import Stride
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.losses import halving_weights
 from models.networks.regression import InFloat32, Regression
-from models.networks.translator import Losses, Turn
+from models.networks.translator import Losses, OptimiserStep
 
 LEAST_VOXELS: Final = 4
 """Voxels that remain along an axis at the bottleneck."""
@@ -228,7 +228,7 @@ class NnUNet(Regression):
         finest = network.output_block(network.skip_layers(mr))
         return [finest, *network.heads[: self.supervised - 1]]
 
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         """One turn: masked L1 at every supervised resolution."""
 
         def losses(step: int, over: float) -> Losses:
@@ -242,7 +242,7 @@ class NnUNet(Regression):
             names = ["l1", *(f"l1_level_{level}" for level in range(1, self.supervised))]
             return {**dict(zip(names, terms, strict=True)), **lesson.perceptual(found[0], patch.ct)}
 
-        return [Turn("network", [self.network], losses)]
+        return [OptimiserStep("network", [self.network], losses)]
 
 
 def coarser(patch: Patch, stride: Stride) -> Patch:

@@ -17,10 +17,10 @@ from torch import nn
 from models.data.recipe import Recipe
 from models.networks import losses
 from models.networks.autoencoder import Stride, kernel_for
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.nnunet import u_net
 from models.networks.regression import Regression
-from models.networks.translator import Losses, Turn
+from models.networks.translator import Losses, OptimiserStep
 
 BETAS = (0.5, 0.999)
 """Of Adam, for GANs."""
@@ -53,9 +53,9 @@ class Pix2Pix(Regression):
     def partners(cls, recipe: Recipe) -> nn.ModuleDict:
         """The critic, which sees MR and CT."""
         del recipe
-        return nn.ModuleDict({"critic": Critic(inputs=2)})
+        return nn.ModuleDict({"critic": PatchDiscriminator(inputs=2)})
 
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         """The generator's turn, then the critic's, on the same patches."""
         critic, weights = lesson.partners["critic"], lesson.recipe.losses
         shown: dict[str, torch.Tensor] = {}
@@ -81,7 +81,10 @@ class Pix2Pix(Regression):
                 fake = critic(torch.cat([shown["mr"], shown["fake"]], dim=1))
             return {"telling": losses.telling(real, fake)}
 
-        return [Turn("generator", [self.network], generate, BETAS), Turn("critic", [critic], judge, BETAS)]
+        return [
+            OptimiserStep("generator", [self.network], generate, BETAS),
+            OptimiserStep("critic", [critic], judge, BETAS),
+        ]
 
 
 CHANNELS: Final = (32, 64, 128)
@@ -92,7 +95,7 @@ POOL: Final = 20
 """Images kept; 50 in Zhu et al., whose images are smaller."""
 
 
-class Critic(nn.Sequential):
+class PatchDiscriminator(nn.Sequential):
     """PatchGAN (Isola et al. 2017): convolutions of kernel 4 where they halve, instance norms but for the first.
 
     Maps (N, inputs, S, R, C) to one score a patch, (N, 1, s, r, c); least squares make 1 of what is real and 0 of what

@@ -18,8 +18,8 @@ from torch import nn
 
 from models.data.intensity import to_hu
 from models.networks.autoencoder import Stride
-from models.networks.batches import Lesson
-from models.networks.translator import Losses, Translator, Turn
+from models.networks.batches import TrainingStage
+from models.networks.translator import Losses, OptimiserStep, Translator
 
 
 class InFloat32(nn.Module):
@@ -60,7 +60,7 @@ class Regression(Translator):
         del seed, steps
         return to_hu(translate_in_tiles(self, mr[None, None].to(self.device()), self.tile))[0, 0]
 
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         """One turn: masked L1 of the network's CT."""
 
         def losses(step: int, over: float) -> Losses:
@@ -69,7 +69,7 @@ class Regression(Translator):
                 ct = self(patch.mr)
             return {"l1": lesson.l1(ct, patch, over), **lesson.perceptual(ct, patch.ct)}
 
-        return [Turn("network", [self.network], losses)]
+        return [OptimiserStep("network", [self.network], losses)]
 
 
 OVERLAP: Final = 0.5

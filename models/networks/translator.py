@@ -24,14 +24,14 @@ from torch import nn
 from models.data.pairs import Pair
 from models.data.recipe import BadRecipe, Recipe
 from models.networks.autoencoder import Stride
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 
 Losses = dict[str, torch.Tensor]
 """Losses by name, already weighted; their sum is minimised."""
 
 
 @dataclass(frozen=True)
-class Turn:
+class OptimiserStep:
     """The turn of one optimiser in every step; a GAN has two, taken in their order.
 
     Attributes:
@@ -70,7 +70,7 @@ class Translator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         """What learns in the lesson's stage, and from which losses."""
 
     def translates(self, stage: str) -> bool:
@@ -78,7 +78,7 @@ class Translator(nn.Module, ABC):
         del stage
         return True
 
-    def close(self, lesson: Lesson) -> None:
+    def close(self, lesson: TrainingStage) -> None:
         """What is to be measured of the networks at the end of a stage, once they are their running average."""
 
     @classmethod

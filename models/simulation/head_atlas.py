@@ -28,7 +28,7 @@ Labels = NDArray[np.uint8]
 Image = NDArray[np.float32]
 
 
-class Tissue(IntEnum):
+class HeadTissue(IntEnum):
     """What a voxel holds."""
 
     AIR = 0
@@ -55,12 +55,12 @@ HEAD_MM: Final = 230.0
 """What is kept of a label map that reaches down to the chest, from the vertex."""
 CT_MM: Final = 1.5
 """Voxels of the real CT's label maps."""
-BY_HU: Final[Mapping[Tissue, float]] = {
-    Tissue.FAT: -250,
-    Tissue.MUSCLE: -25,
-    Tissue.DIPLOE: 180,
-    Tissue.TABLE: 650,
-    Tissue.TEETH: 1900,
+BY_HU: Final[Mapping[HeadTissue, float]] = {
+    HeadTissue.FAT: -250,
+    HeadTissue.MUSCLE: -25,
+    HeadTissue.DIPLOE: 180,
+    HeadTissue.TABLE: 650,
+    HeadTissue.TEETH: 1900,
 }
 """Lowest HU of the tissues that a CT tells apart."""
 
@@ -116,13 +116,13 @@ def _of_ct(name: str, image: SimpleITK.Image) -> Atlas:
     closed = ndimage.binary_closing(_largest(raw > -300), iterations=3)
     body = np.stack([ndimage.binary_fill_holes(one) for one in closed])
     hu = np.where(body, np.maximum(raw, AIR_HU), AIR_HU).astype(np.float32)
-    solid = body & (hu > BY_HU[Tissue.FAT])
-    labels = np.full(hu.shape, Tissue.AIR, np.uint8)
+    solid = body & (hu > BY_HU[HeadTissue.FAT])
+    labels = np.full(hu.shape, HeadTissue.AIR, np.uint8)
     smooth = _smooth_within(hu, solid)
     for tissue, lowest in BY_HU.items():
         labels[solid & (smooth > lowest)] = tissue
     brain, blurred = _brain(labels), ndimage.gaussian_filter(hu, 2.0)
-    for tissue, lowest in ((Tissue.CSF, -100), (Tissue.WHITE, 18), (Tissue.GREY, 33)):
+    for tissue, lowest in ((HeadTissue.CSF, -100), (HeadTissue.WHITE, 18), (HeadTissue.GREY, 33)):
         labels[brain & (blurred > lowest)] = tissue
     return Atlas(name, _sound(labels), (CT_MM,) * 3, hu=hu)
 
@@ -136,17 +136,17 @@ def _smooth_within(hu: Image, where: NDArray[np.bool_]) -> Image:
 def _sound(labels: Labels) -> Labels:
     """Labels by HU without what voxels that hold two things pretend: fat beside air, marrow at the edge of bone."""
     made = labels.copy()
-    beside = ndimage.binary_dilation(labels == Tissue.AIR)
-    made[beside & (labels == Tissue.FAT)] = Tissue.SOFT
-    bone = (labels == Tissue.TABLE) | (labels == Tissue.DIPLOE)
+    beside = ndimage.binary_dilation(labels == HeadTissue.AIR)
+    made[beside & (labels == HeadTissue.FAT)] = HeadTissue.SOFT
+    bone = (labels == HeadTissue.TABLE) | (labels == HeadTissue.DIPLOE)
     edge = ndimage.distance_transform_edt(bone, sampling=CT_MM) <= TABLE_MM
-    made[edge & (labels == Tissue.DIPLOE)] = Tissue.TABLE
+    made[edge & (labels == HeadTissue.DIPLOE)] = HeadTissue.TABLE
     return made
 
 
 def _brain(labels: Labels) -> NDArray[np.bool_]:
     """Soft tissue that hangs together with what the vault encloses, by more than the skull's foramina let through."""
-    soft = labels == Tissue.MUSCLE
+    soft = labels == HeadTissue.MUSCLE
     core = ndimage.binary_erosion(soft, iterations=round(6 / CT_MM))
     parts, _ = ndimage.label(core)
     inmost = int(np.argmax(np.bincount(parts[_vault(labels) & core], minlength=2)))
@@ -155,7 +155,7 @@ def _brain(labels: Labels) -> NDArray[np.bool_]:
 
 def _vault(labels: Labels) -> NDArray[np.bool_]:
     """What lies within the skull in the upper 60 mm of a head, where it is closed in every slice."""
-    bone = labels >= Tissue.TABLE
+    bone = labels >= HeadTissue.TABLE
     top = int(np.flatnonzero(bone.any(axis=(1, 2)))[-1])
     inside = np.zeros_like(bone)
     for number in range(max(top - round(60 / CT_MM), 0), top):
@@ -173,16 +173,24 @@ def _colin(folder: Path) -> Atlas:
     """Label map and T1 of one person, 1 mm."""
     labels, spacing_mm = read_nifti(folder / "colin27_v3_labels_in_ch2_space.nii.gz")
     t1 = read_nifti(folder / "ch2.nii.gz")[0].astype(np.float32)
-    soft, cavity = Tissue.SOFT, Tissue.AIR
-    key = {0: Tissue.AIR, 1: soft, 2: Tissue.TABLE, 3: Tissue.CSF, 4: Tissue.GREY, 5: Tissue.WHITE, 6: cavity}
+    soft, cavity = HeadTissue.SOFT, HeadTissue.AIR
+    key = {
+        0: HeadTissue.AIR,
+        1: soft,
+        2: HeadTissue.TABLE,
+        3: HeadTissue.CSF,
+        4: HeadTissue.GREY,
+        5: HeadTissue.WHITE,
+        6: cavity,
+    }
     made = _renamed(labels.astype(np.uint8), key)
-    made[_within_brain(made, spacing_mm) & (made == Tissue.TABLE)] = Tissue.CSF  # vessels and folds of the dura
+    made[_within_brain(made, spacing_mm) & (made == HeadTissue.TABLE)] = HeadTissue.CSF  # vessels and folds of the dura
     return Atlas("colin-t1", _refined(made, spacing_mm), spacing_mm, t1)
 
 
 def _within_brain(labels: Labels, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
     """What brain and fluid enclose, but for the outermost `DURA_MM`."""
-    brain = np.isin(labels, (Tissue.WHITE, Tissue.GREY, Tissue.CSF))
+    brain = np.isin(labels, (HeadTissue.WHITE, HeadTissue.GREY, HeadTissue.CSF))
     steps = round(DURA_MM / min(spacing_mm))
     hull = ndimage.binary_closing(np.pad(brain, steps), iterations=steps)
     filled = ndimage.binary_fill_holes(hull)[(slice(steps, -steps),) * 3]
@@ -196,12 +204,12 @@ def _mat(path: Path, variable: str, spacing_mm: float, turn: Callable[[Labels], 
     return Atlas(path.stem, _refined(_cropped(_renamed(labels, key), spacing_mm), steps), steps)
 
 
-Key = Mapping[int, Tissue]
+Key = Mapping[int, HeadTissue]
 
 
 def _renamed(labels: Labels, key: Key) -> Labels:
     """A label map in our tissues; what the key does not name is soft tissue."""
-    table = np.full(256, Tissue.SOFT, np.uint8)
+    table = np.full(256, HeadTissue.SOFT, np.uint8)
     for label, tissue in key.items():
         table[label] = tissue
     return np.asarray(table[labels])
@@ -209,24 +217,26 @@ def _renamed(labels: Labels, key: Key) -> Labels:
 
 def _cropped(labels: Labels, spacing_mm: float, margin: int = 8) -> Labels:
     """The head with some air around it, without the chest."""
-    top = int(np.flatnonzero((labels != Tissue.AIR).any(axis=(1, 2)))[-1])
+    top = int(np.flatnonzero((labels != HeadTissue.AIR).any(axis=(1, 2)))[-1])
     labels = labels[max(top - round(HEAD_MM / spacing_mm), 0) :]
-    box = ndimage.find_objects((labels != Tissue.AIR).astype(np.uint8))[0]
+    box = ndimage.find_objects((labels != HeadTissue.AIR).astype(np.uint8))[0]
     return np.pad(labels[box], ((0, margin), (margin, margin), (margin, margin)))
 
 
 def _refined(labels: Labels, spacing_mm: tuple[float, float, float]) -> Labels:
     """What the label map does not tell apart: fat below the skin, tables of the skull."""
     made = labels.copy()
-    if not (labels == Tissue.FAT).any():
-        inside = ndimage.distance_transform_edt(ndimage.binary_fill_holes(labels != Tissue.AIR), sampling=spacing_mm)
-        made[(labels == Tissue.SOFT) & (inside > 2.0) & (inside < 7.0)] = Tissue.FAT
-        made[(labels == Tissue.SOFT) & (inside >= 7.0)] = Tissue.MUSCLE
-    depth = ndimage.distance_transform_edt(np.isin(labels, (Tissue.TABLE, Tissue.DIPLOE)), sampling=spacing_mm)
-    made[(labels == Tissue.TABLE) & (depth > TABLE_MM)] = Tissue.DIPLOE
-    if (labels == Tissue.WHITE).any() and not (labels == Tissue.GREY).any():
-        depth = ndimage.distance_transform_edt(labels == Tissue.WHITE, sampling=spacing_mm)
-        made[(depth > 0) & (depth <= CORTEX_MM)] = Tissue.GREY
+    if not (labels == HeadTissue.FAT).any():
+        inside = ndimage.distance_transform_edt(
+            ndimage.binary_fill_holes(labels != HeadTissue.AIR), sampling=spacing_mm
+        )
+        made[(labels == HeadTissue.SOFT) & (inside > 2.0) & (inside < 7.0)] = HeadTissue.FAT
+        made[(labels == HeadTissue.SOFT) & (inside >= 7.0)] = HeadTissue.MUSCLE
+    depth = ndimage.distance_transform_edt(np.isin(labels, (HeadTissue.TABLE, HeadTissue.DIPLOE)), sampling=spacing_mm)
+    made[(labels == HeadTissue.TABLE) & (depth > TABLE_MM)] = HeadTissue.DIPLOE
+    if (labels == HeadTissue.WHITE).any() and not (labels == HeadTissue.GREY).any():
+        depth = ndimage.distance_transform_edt(labels == HeadTissue.WHITE, sampling=spacing_mm)
+        made[(depth > 0) & (depth <= CORTEX_MM)] = HeadTissue.GREY
     return made
 
 
@@ -243,21 +253,27 @@ def _of_angel(labels: Labels) -> Labels:
 _WHITE, _FLUID = (2, 7, 16, 28, 41, 46, 60, 85, 126, 128), (4, 5, 14, 15, 24, 43, 44, 122)
 _DEEP = (3, 8, 10, 11, 12, 13, 17, 18, 26, 42, 47, 49, 50, 51, 52, 53, 54, 58, 96, 97)
 _DCA: Final[Key] = {
-    0: Tissue.AIR,
-    98: Tissue.CSF,  # dura, dark too
-    130: Tissue.AIR,
-    **dict.fromkeys(_WHITE, Tissue.WHITE),
-    **dict.fromkeys(_DEEP, Tissue.GREY),
-    **dict.fromkeys(_FLUID, Tissue.CSF),
-    **dict.fromkeys((129, 146, 147), Tissue.TABLE),
-    **dict.fromkeys((140, 143, 145), Tissue.EYE),
-    **dict.fromkeys((120, 132), Tissue.MUSCLE),
-    **dict.fromkeys((131, 153), Tissue.FAT),
-    135: Tissue.TEETH,
-    142: Tissue.DIPLOE,
-    154: Tissue.MASTOID,
+    0: HeadTissue.AIR,
+    98: HeadTissue.CSF,  # dura, dark too
+    130: HeadTissue.AIR,
+    **dict.fromkeys(_WHITE, HeadTissue.WHITE),
+    **dict.fromkeys(_DEEP, HeadTissue.GREY),
+    **dict.fromkeys(_FLUID, HeadTissue.CSF),
+    **dict.fromkeys((129, 146, 147), HeadTissue.TABLE),
+    **dict.fromkeys((140, 143, 145), HeadTissue.EYE),
+    **dict.fromkeys((120, 132), HeadTissue.MUSCLE),
+    **dict.fromkeys((131, 153), HeadTissue.FAT),
+    135: HeadTissue.TEETH,
+    142: HeadTissue.DIPLOE,
+    154: HeadTissue.MASTOID,
 }
-_ANGEL: Final[Key] = {0: Tissue.AIR, 1: Tissue.WHITE, 2: Tissue.GREY, 3: Tissue.CSF, 4: Tissue.TABLE}
+_ANGEL: Final[Key] = {
+    0: HeadTissue.AIR,
+    1: HeadTissue.WHITE,
+    2: HeadTissue.GREY,
+    3: HeadTissue.CSF,
+    4: HeadTissue.TABLE,
+}
 KEYS: Final[Mapping[str, tuple[str, float, Callable[[Labels], Labels], Key]]] = {
     "MGH_DCA_head_model": ("MODEL", 1.0, _of_dca, _DCA),
     "Angel001": ("INDICES", 1.0, _of_angel, _ANGEL),

@@ -25,40 +25,40 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.data.intensity import AIR_HU
-from models.simulation.head_atlas import Atlas, Image, Tissue, read_atlases
+from models.simulation.head_atlas import Atlas, HeadTissue, Image, read_atlases
 
-HU: Final[Mapping[Tissue, tuple[float, float, float]]] = {
-    Tissue.AIR: (AIR_HU, 0, 0),
-    Tissue.SOFT: (40, 10, 12),
-    Tissue.FAT: (-95, 10, 12),
-    Tissue.MUSCLE: (55, 8, 12),
-    Tissue.WHITE: (29, 3, 4),
-    Tissue.GREY: (38, 3, 4),
-    Tissue.CSF: (8, 4, 3),
-    Tissue.TABLE: (1250, 200, 120),
-    Tissue.DIPLOE: (550, 150, 150),
-    Tissue.TEETH: (2100, 300, 200),
-    Tissue.EYE: (12, 5, 4),
-    Tissue.MASTOID: (-350, 150, 200),
+HU: Final[Mapping[HeadTissue, tuple[float, float, float]]] = {
+    HeadTissue.AIR: (AIR_HU, 0, 0),
+    HeadTissue.SOFT: (40, 10, 12),
+    HeadTissue.FAT: (-95, 10, 12),
+    HeadTissue.MUSCLE: (55, 8, 12),
+    HeadTissue.WHITE: (29, 3, 4),
+    HeadTissue.GREY: (38, 3, 4),
+    HeadTissue.CSF: (8, 4, 3),
+    HeadTissue.TABLE: (1250, 200, 120),
+    HeadTissue.DIPLOE: (550, 150, 150),
+    HeadTissue.TEETH: (2100, 300, 200),
+    HeadTissue.EYE: (12, 5, 4),
+    HeadTissue.MASTOID: (-350, 150, 200),
 }
 """Mean in HU, SD of it between people, and SD of its texture within one."""
 
-MR: Final[Mapping[Tissue, tuple[float, float]]] = {
-    Tissue.AIR: (0.0, 0.01),
-    Tissue.SOFT: (0.25, 0.65),
-    Tissue.FAT: (0.80, 1.10),
-    Tissue.MUSCLE: (0.22, 0.50),
-    Tissue.WHITE: (0.40, 0.90),
-    Tissue.GREY: (0.60, 0.97),
-    Tissue.CSF: (0.12, 0.65),
-    Tissue.TABLE: (0.02, 0.16),
-    Tissue.DIPLOE: (0.20, 0.95),
-    Tissue.TEETH: (0.01, 0.10),
-    Tissue.EYE: (0.12, 0.50),
-    Tissue.MASTOID: (0.03, 0.25),
+MR: Final[Mapping[HeadTissue, tuple[float, float]]] = {
+    HeadTissue.AIR: (0.0, 0.01),
+    HeadTissue.SOFT: (0.25, 0.65),
+    HeadTissue.FAT: (0.80, 1.10),
+    HeadTissue.MUSCLE: (0.22, 0.50),
+    HeadTissue.WHITE: (0.40, 0.90),
+    HeadTissue.GREY: (0.60, 0.97),
+    HeadTissue.CSF: (0.12, 0.65),
+    HeadTissue.TABLE: (0.02, 0.16),
+    HeadTissue.DIPLOE: (0.20, 0.95),
+    HeadTissue.TEETH: (0.01, 0.10),
+    HeadTissue.EYE: (0.12, 0.50),
+    HeadTissue.MASTOID: (0.03, 0.25),
 }
 """Least and largest signal in a T1-weighted MR, of which fat has about 1; of `OF_WHITE`, in parts of white matter's."""
-OF_WHITE: Final = (Tissue.GREY, Tissue.CSF, Tissue.EYE)
+OF_WHITE: Final = (HeadTissue.GREY, HeadTissue.CSF, HeadTissue.EYE)
 
 TEXTURE_MM: Final = 2.5
 """Size of a texture's grains."""
@@ -104,9 +104,9 @@ class Look:
 
 def draw_look(generator: np.random.Generator) -> Look:
     """A scanner and a person; four acquisitions of ten have thick slices, mostly sagittal ones."""
-    signal = {tissue: float(generator.uniform(*MR[tissue])) for tissue in Tissue}
-    signal |= {tissue: signal[tissue] * signal[Tissue.WHITE] for tissue in OF_WHITE}
-    hu = tuple(float(generator.normal(*HU[tissue][:2])) for tissue in Tissue)
+    signal = {tissue: float(generator.uniform(*MR[tissue])) for tissue in HeadTissue}
+    signal |= {tissue: signal[tissue] * signal[HeadTissue.WHITE] for tissue in OF_WHITE}
+    hu = tuple(float(generator.normal(*HU[tissue][:2])) for tissue in HeadTissue)
     return Look(
         signal=tuple(signal.values()),
         hu=hu,
@@ -143,14 +143,14 @@ def simulate(atlas: Atlas, look: Look) -> tuple[Image, Image]:
 
 def cut_at_the_neck(atlas: Atlas, kept_mm: float) -> Atlas:
     """What lies at most so far below the vertex."""
-    top = int(np.flatnonzero((atlas.labels != Tissue.AIR).any(axis=(1, 2)))[-1])
+    top = int(np.flatnonzero((atlas.labels != HeadTissue.AIR).any(axis=(1, 2)))[-1])
     first = max(top - round(kept_mm / atlas.spacing_mm[0]), 0)
     return replace(atlas, labels=atlas.labels[first:], hu=None if atlas.hu is None else atlas.hu[first:])
 
 
 def sensitivity(atlas: Atlas, look: Look) -> Image:
     """What a coil about the head receives, 1 at the skin: less in the depth, and less below the coil's end."""
-    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in atlas.labels != Tissue.AIR])
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in atlas.labels != HeadTissue.AIR])
     depth_mm = ndimage.distance_transform_edt(filled, sampling=atlas.spacing_mm).astype(np.float32)
     top = int(np.flatnonzero(filled.any(axis=(1, 2)))[-1])
     below_mm = (top - np.arange(filled.shape[0], dtype=np.float32)) * atlas.spacing_mm[0] - NECK_MM[0]
@@ -160,11 +160,11 @@ def sensitivity(atlas: Atlas, look: Look) -> Image:
 
 def _with_lobules(atlas: Atlas, share: float, generator: np.random.Generator) -> NDArray[np.uint8]:
     """Labels with lobules of fat in a share of the deep soft tissue: bright spots that are no marrow."""
-    depth_mm = ndimage.distance_transform_edt(atlas.labels != Tissue.AIR, sampling=atlas.spacing_mm)
-    where = np.isin(atlas.labels, (Tissue.SOFT, Tissue.MUSCLE)) & (depth_mm > LOBES_MM)
+    depth_mm = ndimage.distance_transform_edt(atlas.labels != HeadTissue.AIR, sampling=atlas.spacing_mm)
+    where = np.isin(atlas.labels, (HeadTissue.SOFT, HeadTissue.MUSCLE)) & (depth_mm > LOBES_MM)
     lobes = _grains(atlas, LOBE_MM, generator)
     fat = where & (lobes > np.quantile(lobes, 1 - share))
-    return np.where(fat, np.uint8(Tissue.FAT), atlas.labels)
+    return np.where(fat, np.uint8(HeadTissue.FAT), atlas.labels)
 
 
 def _grains(atlas: Atlas, size_mm: float, generator: np.random.Generator) -> Image:
@@ -176,7 +176,7 @@ def _grains(atlas: Atlas, size_mm: float, generator: np.random.Generator) -> Ima
 
 def _hu_of(atlas: Atlas, look: Look, grains: Image, generator: np.random.Generator) -> Image:
     """HU of the look's tissues, with texture, point spread and noise."""
-    spread = np.array([HU[tissue][2] for tissue in Tissue], np.float32)
+    spread = np.array([HU[tissue][2] for tissue in HeadTissue], np.float32)
     sharp: Image = np.array(look.hu, np.float32)[atlas.labels] + spread[atlas.labels] * grains
     noise: Image = CT_NOISE_HU * generator.standard_normal(grains.shape).astype(np.float32)
     return _smooth(sharp, atlas, BLUR_MM, BLUR_MM, BLUR_MM) + noise

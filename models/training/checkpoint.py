@@ -19,7 +19,7 @@ from models.networks.translator import Translator
 
 
 @dataclass
-class Progress:
+class StageProgress:
     """How far a stage is.
 
     Attributes:
@@ -53,7 +53,7 @@ class Training:
     average: Translator
     partners: nn.ModuleDict
     device: torch.device
-    done: dict[str, Progress] = field(default_factory=dict)
+    done: dict[str, StageProgress] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, recipe: Recipe, device: torch.device) -> Training:
@@ -73,7 +73,7 @@ class Training:
         """The checkpoint of a stage."""
         return self.recipe.run / f"{stage}.pt"
 
-    def save(self, stage: str, progress: Progress, optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
+    def save(self, stage: str, progress: StageProgress, optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
         """Write the checkpoint of a stage, whole or not at all."""
         state = {
             "progress": vars(progress),
@@ -86,16 +86,16 @@ class Training:
         torch.save(state, part)
         part.replace(self.path(stage))
 
-    def progress_of(self, stage: str) -> Progress:
+    def progress_of(self, stage: str) -> StageProgress:
         """How far a stage was run, or is by its checkpoint; nothing without one."""
         if stage in self.done or not self.path(stage).is_file():
-            return self.done.get(stage, Progress())
+            return self.done.get(stage, StageProgress())
         return _progress(torch.load(self.path(stage), map_location="cpu", weights_only=True, mmap=True))
 
-    def restore(self, stage: str, optimisers: Mapping[str, torch.optim.Optimizer] | None = None) -> Progress:
+    def restore(self, stage: str, optimisers: Mapping[str, torch.optim.Optimizer] | None = None) -> StageProgress:
         """Take up a stage where its checkpoint left it; progress of nothing without a checkpoint."""
         if not self.path(stage).is_file():
-            return Progress()
+            return StageProgress()
         state = torch.load(self.path(stage), map_location=self.device, weights_only=True)
         self.networks.load_state_dict(state["networks"])
         self.average.load_state_dict(state["average"])
@@ -105,9 +105,9 @@ class Training:
         return _progress(state)
 
 
-def _progress(state: Mapping[str, Any]) -> Progress:
+def _progress(state: Mapping[str, Any]) -> StageProgress:
     """Of a checkpoint; those of version 0.1 knew the step alone."""
-    return Progress(**state["progress"]) if "progress" in state else Progress(int(state["step"]))
+    return StageProgress(**state["progress"]) if "progress" in state else StageProgress(int(state["step"]))
 
 
 def card_of(recipe: Recipe) -> ModelCard:

@@ -23,7 +23,7 @@ from models.data.pairs import Pair
 from models.data.recipe import Recipe
 from models.inference.weights import Model
 from models.training import validation
-from models.training.checkpoint import Progress, Training, card_of
+from models.training.checkpoint import StageProgress, Training, card_of
 
 FILE: Final = "milestones.csv"
 
@@ -48,20 +48,20 @@ class Milestones:
         return self.training.recipe.run / FILE
 
     @cached_property
-    def before(self) -> list[Progress]:
+    def before(self) -> list[StageProgress]:
         """The stages before this one."""
         stages = list(self.training.recipe.stages)
         return [self.training.progress_of(name) for name in stages[: stages.index(self.stage)]]
 
-    def step(self, progress: Progress) -> int:
+    def step(self, progress: StageProgress) -> int:
         """Steps of all stages up to a moment of this one."""
         return sum(one.step for one in self.before) + progress.step
 
-    def forget_after(self, progress: Progress) -> None:
+    def forget_after(self, progress: StageProgress) -> None:
         """Take out what was measured beyond the moment at which the training is taken up again."""
         forget_after(self.path, self.step(progress))
 
-    def pass_by(self, progress: Progress) -> bool:
+    def pass_by(self, progress: StageProgress) -> bool:
         """Measure and write, where this step is a milestone; says whether it was one."""
         training, step = self.training, self.step(progress)
         if step not in training.recipe.milestones or not training.networks.translates(self.stage):

@@ -24,13 +24,13 @@ from models.inference import verify
 from models.inference.card import ModelCard
 from models.inference.weights import load_model, pick_device, save_model
 from models.measures import plausibility
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.losses import TissueSegmenter
 from models.networks.registry import method_of
-from models.networks.translator import Turn
+from models.networks.translator import OptimiserStep
 from models.training import cross_validation, uncertainty, validation
-from models.training.checkpoint import Progress, Training, card_of
+from models.training.checkpoint import StageProgress, Training, card_of
 from models.training.progress import Milestones, draw, forget_after, milestones_of, record
 from models.training.tissue_segmenter import read_segmenter, train_segmenter
 from models.training.uncertainty import example_of, taught
@@ -50,7 +50,7 @@ class Diverged(RuntimeError):
     """Losses or gradients were not finite for too many steps in a row; names the stage and the step."""
 
 
-class Stopwatch:
+class ProcessorMinutes:
     """Minutes spent: on a CPU, the processor's, summed over the threads; on a GPU, the clock's."""
 
     def __init__(self, device: torch.device, minutes: float) -> None:
@@ -62,7 +62,7 @@ class Stopwatch:
         return (self._now_s() - self._begin_s) / 60
 
 
-def fraction(progress: Progress, stage: Stage) -> float:
+def fraction(progress: StageProgress, stage: Stage) -> float:
     """How much of a stage is over: of its steps, or of its minutes where those run out first."""
     by_steps = progress.step / stage.steps if stage.steps else 1.0
     by_minutes = progress.minutes / stage.minutes if stage.minutes else 0.0
@@ -71,14 +71,14 @@ def fraction(progress: Progress, stage: Stage) -> float:
     return min(1.0, max(by_steps, by_minutes))
 
 
-def learning_rate(progress: Progress, stage: Stage) -> float:
+def learning_rate(progress: StageProgress, stage: Stage) -> float:
     """Linear rise over the first steps, and a cosine down to 2 % of the peak at the end of the stage."""
     rise = min(1.0, (progress.step + 1) / stage.warm_up)
     fall = 0.5 * (1 + math.cos(math.pi * fraction(progress, stage)))
     return stage.learning_rate * rise * (FLOOR + (1 - FLOOR) * fall)
 
 
-def optimisers_of(turns: Sequence[Turn], stage: Stage) -> dict[str, torch.optim.Optimizer]:
+def optimisers_of(turns: Sequence[OptimiserStep], stage: Stage) -> dict[str, torch.optim.Optimizer]:
     """AdamW for the modules of each turn."""
     return {
         turn.name: torch.optim.AdamW(_parameters(turn), lr=stage.learning_rate, betas=turn.betas, weight_decay=1e-4)
@@ -86,11 +86,11 @@ def optimisers_of(turns: Sequence[Turn], stage: Stage) -> dict[str, torch.optim.
     }
 
 
-def _parameters(turn: Turn) -> list[nn.Parameter]:
+def _parameters(turn: OptimiserStep) -> list[nn.Parameter]:
     return [parameter for module in turn.modules for parameter in module.parameters()]
 
 
-def fit(training: Training, lesson: Lesson, kept_back: Sequence[Pair] = ()) -> None:
+def fit(training: Training, lesson: TrainingStage, kept_back: Sequence[Pair] = ()) -> None:
     """Run one stage to its end; after it the networks are their running average.
 
     Args:
@@ -108,14 +108,14 @@ def fit(training: Training, lesson: Lesson, kept_back: Sequence[Pair] = ()) -> N
     milestones = Milestones(training, name, kept_back)
     milestones.forget_after(progress)
     forget_after(training.recipe.run / f"{name}.csv", progress.step)
-    watch, saved_at = Stopwatch(training.device, progress.minutes), progress.minutes
+    watch, saved_at = ProcessorMinutes(training.device, progress.minutes), progress.minutes
     seen: dict[str, list[float]] = {}
     while fraction(progress, stage) < 1:
         rate = learning_rate(progress, stage)
         take_step(training, turns, optimisers, progress, fraction(progress, stage), rate, seen)
         progress.minutes = watch.minutes()
         if milestones.pass_by(progress):
-            watch = Stopwatch(training.device, progress.minutes)
+            watch = ProcessorMinutes(training.device, progress.minutes)
         over = fraction(progress, stage) == 1
         if over or progress.step % LOG_STEPS == 0:
             log(training.recipe.run / f"{name}.csv", progress, rate, seen)
@@ -134,9 +134,9 @@ def picture_of(training: Training) -> Path:
 
 def take_step(
     training: Training,
-    turns: Sequence[Turn],
+    turns: Sequence[OptimiserStep],
     optimisers: Mapping[str, torch.optim.Optimizer],
-    progress: Progress,
+    progress: StageProgress,
     over: float,
     rate: float,
     seen: dict[str, list[float]],
@@ -157,8 +157,8 @@ def take_step(
 
 
 def take_turn(
-    turn: Turn,
-    turns: Sequence[Turn],
+    turn: OptimiserStep,
+    turns: Sequence[OptimiserStep],
     optimiser: torch.optim.Optimizer,
     at: tuple[int, float],
     seen: dict[str, list[float]],
@@ -191,7 +191,7 @@ def follow(average: nn.Module, networks: nn.Module, step: int) -> None:
         mean.lerp_(value, 1 - decay)
 
 
-def log(path: Path, progress: Progress, rate: float, seen: dict[str, list[float]]) -> None:
+def log(path: Path, progress: StageProgress, rate: float, seen: dict[str, list[float]]) -> None:
     """Record the mean of each loss since the last record, print it, and begin anew."""
     means = {key: sum(values) / len(values) for key, values in seen.items()}
     record(path, {"step": progress.step, "minutes": progress.minutes, "rate": rate, **means})
@@ -223,7 +223,7 @@ def train(recipe: Recipe, plain: Sequence[Pair], kept_back: Sequence[Pair], devi
     begun = [name for name in method.stages if training.path(name).is_file()]
     first = method.stages.index(begun[-1]) if begun else 0  # a checkpoint holds all that came before it
     lessons = [
-        Lesson(training.recipe, name, number, patients, training.networks.stride, device, training.partners)
+        TrainingStage(training.recipe, name, number, patients, training.networks.stride, device, training.partners)
         for number, name in enumerate(method.stages)
     ]
     segmenter = frozen_segmenter(lessons[0])
@@ -235,7 +235,7 @@ def train(recipe: Recipe, plain: Sequence[Pair], kept_back: Sequence[Pair], devi
     return training
 
 
-def frozen_segmenter(lesson: Lesson) -> TissueSegmenter | None:
+def frozen_segmenter(lesson: TrainingStage) -> TissueSegmenter | None:
     """The segmenter that a recipe's `perceptual` asks for: none, our own (trained now or before), or of a file.
 
     Raises:

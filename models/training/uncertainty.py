@@ -181,7 +181,7 @@ def curve_of(sd: NDArray[np.floating], error: NDArray[np.floating]) -> Curve:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PatientCalibration:
     """What was expected of one patient, and what came.
 
     Attributes:
@@ -206,7 +206,7 @@ class Agreement:
 
 
 @torch.inference_mode()
-def agreement_of(doubt: Doubt, sample: Sample) -> Agreement:
+def agreement_of(doubt: Doubt, sample: Sample) -> PatientCalibration:
     """How well a doubt foretells the errors of one patient."""
     sd, error = doubt.sd(sample.measures).numpy(), sample.error.numpy()
     varied = np.ptp(sd) > 0 and np.ptp(error) > 0
@@ -214,7 +214,9 @@ def agreement_of(doubt: Doubt, sample: Sample) -> Agreement:
     sizes = (sd.mean(), error.mean(), _root_mean_square(sd), _root_mean_square(error))
     mean_sd, mae, expected, found = (round(float(size), 1) for size in sizes)
     ence, novelty = curve_of(sd, error).ence, float(doubt.squared_distances(sample.measures).mean())
-    return Agreement(sample.name, round(rank, 3), mean_sd, mae, expected, found, round(ence, 3), round(novelty, 2))
+    return PatientCalibration(
+        sample.name, round(rank, 3), mean_sd, mae, expected, found, round(ence, 3), round(novelty, 2)
+    )
 
 
 @torch.inference_mode()
@@ -230,7 +232,7 @@ def factor_of(doubt: Doubt, samples: Sequence[Sample]) -> float:
 
 
 @torch.inference_mode()
-def judged(held: Sequence[Held]) -> tuple[list[Agreement], Curve]:
+def judged(held: Sequence[Held]) -> tuple[list[PatientCalibration], Curve]:
     """Each patient, and the curve of all together."""
     sd = np.concatenate([one.doubt.sd(one.sample.measures).numpy() for one in held])
     error = np.concatenate([one.sample.error.numpy() for one in held])
@@ -282,7 +284,9 @@ def taught_by(
     return doubt, figures_of(doubt, training, validation, curve)
 
 
-def figures_of(doubt: Doubt, training: Sequence[Agreement], validation: Sequence[Agreement], curve: Curve) -> Figures:
+def figures_of(
+    doubt: Doubt, training: Sequence[PatientCalibration], validation: Sequence[PatientCalibration], curve: Curve
+) -> Figures:
     """For the card: by patient, and the rank correlations over all patients, of the means and of the mean squares."""
     every = [*training, *validation]
     means = stats.spearmanr([one.mean_sd for one in every], [one.mae for one in every]).statistic

@@ -16,7 +16,7 @@ from models.data.pairs import Pair
 from models.inference import baselines
 from models.inference.weights import Model, Prediction
 from models.measures.mr_quality import quantiles
-from models.measures.plausibility import Images
+from models.measures.plausibility import CaseImages
 from models.measures.similarity import score
 from models.networks.latent_diffusion import LatentDiffusion, pad_to_multiple
 
@@ -92,10 +92,10 @@ def predicted(model: Model, steps: int | None, samples: int | None, pair: Pair) 
     return made_of(model, pair, steps, samples).hu
 
 
-def images_of(pair: Pair, made: Prediction, mr_quantiles: tuple[float, ...] = ()) -> Images:
+def images_of(pair: Pair, made: Prediction, mr_quantiles: tuple[float, ...] = ()) -> CaseImages:
     """A patient and what the product made of the MR, for its findings."""
     mr = pair.mr.astype(np.float32)
-    return Images(mr, made.hu, made.body, pair.spacing_mm, made.sd, made.novelty, mr_quantiles)
+    return CaseImages(mr, made.hu, made.body, pair.spacing_mm, made.sd, made.novelty, mr_quantiles)
 
 
 def mr_quantiles_of(patients: Sequence[Pair]) -> tuple[float, ...]:

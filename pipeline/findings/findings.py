@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.inference.card import ModelCard
-from models.measures.plausibility import MEASURES, Images, measured
+from models.measures.plausibility import MEASURES, CaseImages, measured
 from pipeline.findings.meanings import MEANINGS
 
 __all__ = ["MEANINGS", "Finding", "Limits", "Verdict", "anatomy", "inspect", "judged", "limits_of"]
@@ -71,7 +71,7 @@ def anatomy(body_part: str, card: ModelCard) -> Finding:
     return Finding("anatomy", body_part or "not named", "one of " + ", ".join(card.anatomy), "", verdict)
 
 
-def inspect(images: Images, limits: Limits) -> tuple[Finding, ...]:
+def inspect(images: CaseImages, limits: Limits) -> tuple[Finding, ...]:
     """All measures of the images for which there are limits, and which the model gives."""
     values = measured(images, [name for name in MEASURES if name in limits])
     return tuple(judged(name, value, MEASURES[name].unit, limits[name]) for name, value in values.items())

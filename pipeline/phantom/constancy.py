@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.inference.weights import Model
-from pipeline.convert import Options, convert
+from pipeline.convert import ConversionOptions, convert
 from pipeline.phantom.comparison import read_ct, truth
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import TISSUES, oblique_grid, thigh
@@ -90,7 +90,7 @@ class Difference:
     lost: tuple[str, ...] = ()
 
 
-def run_phantom(model: Model, folder: Path, options: Options) -> Measured:
+def run_phantom(model: Model, folder: Path, options: ConversionOptions) -> Measured:
     """The phantom through the whole chain, in an empty folder; without the limits of findings, which are patients'.
 
     Raises what `convert` raises: Unsuitable, OSError.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 from pydicom import DataElement, Dataset
 
-from pipeline.preflight.profile import Asked, Profile, load_profile
+from pipeline.preflight.profile import Profile, ProfileRule, load_profile
 from pipeline.preflight.rules import FILE_RULES, OF_THE_SERIES, SERIES_RULES, CTFile
 from pipeline.series.instance import DAMAGE
 
@@ -91,13 +91,13 @@ def preflight(paths: Iterable[Path], profile: Profile | None = None) -> list[Bre
     return breaches + (list(_of_series(files, asked)) if files else [])
 
 
-def _of_file(file: CTFile, asked: Sequence[Asked]) -> Iterator[Breach]:
+def _of_file(file: CTFile, asked: Sequence[ProfileRule]) -> Iterator[Breach]:
     for one in asked:
         if one.rule in OF_A_FILE:
             yield from (Breach(one.rule, file.path, said) for said in OF_A_FILE[one.rule](file, **one.parameters))
 
 
-def _of_series(files: Sequence[CTFile], asked: Sequence[Asked]) -> Iterator[Breach]:
+def _of_series(files: Sequence[CTFile], asked: Sequence[ProfileRule]) -> Iterator[Breach]:
     for one in asked:
         if one.rule in OF_A_SERIES:
             told = OF_A_SERIES[one.rule](files, **one.parameters)

@@ -70,7 +70,7 @@ class BadProfile(ValueError):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProfileRule:
     """A rule that a profile asks: its name, its parameters, and the evidence that a planning system needs it."""
 
     rule: str
@@ -96,7 +96,7 @@ class Profile:
 
     name: str
     purpose: str
-    asked: tuple[Asked, ...]
+    asked: tuple[ProfileRule, ...]
     like: str = ""
 
 
@@ -149,7 +149,7 @@ def _profile(name: str, values: object) -> Profile:
     return Profile(name, _text(name, "for", top.get("for")), tuple(asked.values()), like)
 
 
-def _asked(name: str, rule: str, given: object) -> Asked:
+def _asked(name: str, rule: str, given: object) -> ProfileRule:
     """A rule with exactly its parameters, and evidence."""
     where = f"rules.{rule}"
     values = _mapping(name, where, given)
@@ -161,7 +161,7 @@ def _asked(name: str, rule: str, given: object) -> Asked:
     parameters = {
         parameter: _value(name, f"{where}.{parameter}", kind, values[parameter]) for parameter, kind in wanted.items()
     }
-    return Asked(rule, parameters, _text(name, f"{where}.evidence", values.get("evidence")))
+    return ProfileRule(rule, parameters, _text(name, f"{where}.evidence", values.get("evidence")))
 
 
 def _value(name: str, where: str, kind: Parameter, value: object) -> object:

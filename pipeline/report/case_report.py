@@ -14,7 +14,7 @@ from typing import Any, Final
 from reportlab.platypus import Flowable, Paragraph
 
 from pipeline.findings.meanings import MEANINGS
-from pipeline.report.figures import Images, histogram, planes
+from pipeline.report.figures import CaseVolumes, histogram, planes
 from pipeline.report.pdf import BAD, CODE, GOOD, LABEL, TITLE, Cell, box, facts, gap, heading, pdf, picture, say, table
 
 UNITS: Final = {"[hnsf'U]": "HU", "1": ""}
@@ -76,7 +76,7 @@ class Case:
     rule: str = ""
     events: Sequence[Happened] = ()
     deliveries: Sequence[Sent] = ()
-    images: Images | None = None
+    images: CaseVolumes | None = None
     subject: str = ""
     research_label: bool = field(default=True)
 

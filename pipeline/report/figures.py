@@ -51,7 +51,7 @@ EDGES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 @dataclass(frozen=True)
-class Images:
+class CaseVolumes:
     """The volumes of a case: MR values, HU, and the standard deviation of the HU (None where the model gives none)."""
 
     mr: Volume
@@ -84,7 +84,7 @@ def centre_of(ct: Volume) -> tuple[int, int, int]:
     return k, j, i
 
 
-def views(images: Images) -> tuple[View, View, View]:
+def views(images: CaseVolumes) -> tuple[View, View, View]:
     """The axial, coronal and sagittal plane through the middle of the body."""
     ct = images.ct.to_patient_orientation("HPL")
     k, j, i = centre_of(ct)
@@ -96,7 +96,7 @@ def views(images: Images) -> tuple[View, View, View]:
     )
 
 
-def _view(name: str, images: Images, ct: Volume, pixel_mm: tuple[float, float]) -> View:
+def _view(name: str, images: CaseVolumes, ct: Volume, pixel_mm: tuple[float, float]) -> View:
     """`ct` is one plane thick along its first axis; the other volumes are resampled onto it."""
     upright = slice(None) if name == "axial" else slice(None, None, -1)
 
@@ -109,7 +109,7 @@ def _view(name: str, images: Images, ct: Volume, pixel_mm: tuple[float, float]) 
     return View(name, seen(images.mr), seen(ct), sd, pixel_mm)
 
 
-def planes(images: Images) -> Figure:
+def planes(images: CaseVolumes) -> Figure:
     """Three planes (rows) of MR, synthetic CT, both in one, and the uncertainty where there is one (columns)."""
     three = views(images)
     bright = max(float(np.percentile(np.concatenate([view.mr.ravel() for view in three]), 99.5)), 1.0)

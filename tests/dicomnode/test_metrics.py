@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
-from dicomnode.cases.overview import Line, Standing
+from dicomnode.cases.overview import LedgerOverview, QueueLength
 from dicomnode.web import health
 
 DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)
@@ -93,16 +93,16 @@ def test_the_last_tick_of_each_role_is_read_back(tmp_path: Path) -> None:
 
 NOW = health.Now(
     at=5000.0,
-    standing=Standing(
+    standing=LedgerOverview(
         jobs={("RECEIVED", True): 2, ("DELIVERED", False): 1},
-        queues={"person": Line(2, 1000.0), "settle": Line(0, None)},
-        destinations={"planning": Line(3, 4000.0)},
+        queues={"person": QueueLength(2, 1000.0), "settle": QueueLength(0, None)},
+        destinations={"planning": QueueLength(3, 4000.0)},
         last_instance_at=4900.0,
     ),
     disk_free_bytes=12345,
     disk_bytes=99999,
     workers={"synthesize": 2},
-    constancy=[health.Constancy("node/synthesize/0", "limb-t1-ldm", 4500.0, passed=True, deviation_hu=2.5)],
+    constancy=[health.LastConstancy("node/synthesize/0", "limb-t1-ldm", 4500.0, passed=True, deviation_hu=2.5)],
 )
 
 

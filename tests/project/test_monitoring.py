@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
-from dicomnode.cases.overview import Line, Standing
+from dicomnode.cases.overview import LedgerOverview, QueueLength
 from dicomnode.web import health
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -26,11 +26,11 @@ CASES = {one["name"]: one["alert_rule_test"] for one in yaml.safe_load(PROVED.re
 BY_PROMETHEUS = {"instance", "job"}
 NOW = health.Now(
     0.0,
-    Standing({("RECEIVED", True): 1}, {"person": Line(1, 0.0)}, {"planning": Line(1, 0.0)}, 0.0),
+    LedgerOverview({("RECEIVED", True): 1}, {"person": QueueLength(1, 0.0)}, {"planning": QueueLength(1, 0.0)}, 0.0),
     1,
     2,
     {"web": 1},
-    [health.Constancy("node/synthesize/0", "limb", 0.0, passed=True, deviation_hu=0.0)],
+    [health.LastConstancy("node/synthesize/0", "limb", 0.0, passed=True, deviation_hu=0.0)],
 )
 
 

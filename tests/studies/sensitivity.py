@@ -26,7 +26,7 @@ from damage import DAMAGES, Image
 from models.data.pairs import Pair, make_pair, read_nifti
 from models.data.patients import patients_of
 from models.inference.weights import Model, load_model
-from models.measures.plausibility import MEASURES, Images, measured
+from models.measures.plausibility import MEASURES, CaseImages, measured
 from pipeline.findings.findings import judged
 
 SOUND: Final = "none"
@@ -68,7 +68,9 @@ def damaged(name: str, patient: str, mr: Image, spacing_mm: tuple[float, float, 
     return DAMAGES[name](mr, spacing_mm, np.random.default_rng(number))
 
 
-def row_of(patient: str, damage: str, images: Images, truth: Pair, limits: Mapping[str, Mapping[str, float]]) -> Row:
+def row_of(
+    patient: str, damage: str, images: CaseImages, truth: Pair, limits: Mapping[str, Mapping[str, float]]
+) -> Row:
     """Measure one case."""
     values = measured(images, [name for name in MEASURES if name in limits])
     failed = tuple(name for name, value in values.items() if judged(name, value, "", limits[name]).verdict != "pass")
@@ -85,7 +87,7 @@ def rows_of(folder: Path, model: Model, patients: Sequence[str], damages: Sequen
             seen = damaged(damage, patient, central(mr).astype(np.float32), spacing_mm)
             made = model.predict(seen, 0)
             novelty, known = made.novelty, model.card.mr_quantiles
-            images = Images(seen, made.hu, made.body, spacing_mm, made.sd, novelty, known)
+            images = CaseImages(seen, made.hu, made.body, spacing_mm, made.sd, novelty, known)
             yield row_of(patient, damage, images, truth, model.card.findings)
 
 

@@ -24,7 +24,7 @@ from models.data.body import Mask
 from models.inference.weights import Model, load_model
 from models.measures.plausibility import MUSCLE_HU
 from models.measures.similarity import FAT_HU, SOFT_HU
-from pipeline.report.figures import Images, planes, png
+from pipeline.report.figures import CaseVolumes, planes, png
 from pipeline.series.series import only_series, read_series
 from pipeline.volume.synthesize import seed_of, synthesize
 from pipeline.volume.volume import read_volume
@@ -134,7 +134,7 @@ def look_at(folder: Path, model: Model, into: Path) -> Skull:
     slice_mm, row_mm, column_mm = (float(step) for step in made.body.spacing)
     skull = skull_of(made.on_model_grid.array, made.body.array > 0, (slice_mm, row_mm, column_mm))
     into.mkdir(parents=True, exist_ok=True)
-    (into / f"{folder.stem}.png").write_bytes(png(planes(Images(mr, made.hu))))
+    (into / f"{folder.stem}.png").write_bytes(png(planes(CaseVolumes(mr, made.hu))))
     (into / f"{folder.stem}.json").write_text(json.dumps(asdict(skull), indent=2) + "\n", encoding="utf-8")
     return skull
 

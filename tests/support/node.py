@@ -24,7 +24,7 @@ from dicomnode.cli import demo_archive
 from dicomnode.config import load as config
 from dicomnode.config.load import Config
 from dicomnode.config.peers import Destination
-from dicomnode.config.rules import Settings
+from dicomnode.config.rules import JobSettings
 from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.delivery.storage_scu import send
@@ -277,7 +277,7 @@ def ct_files(tiny_model: Path, thigh_series: list[Path], tmp_path_factory: pytes
     """A folder with a CT series."""
     folder = tmp_path_factory.mktemp("ct")
     series = Series.of([read_instance(path) for path in thigh_series])
-    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(Settings(), "cpu"))
+    convert(series, load_model(str(tiny_model), "cpu"), folder, options_of(JobSettings(), "cpu"))
     return folder
 
 

@@ -17,7 +17,7 @@ from dicomnode.config.peers import Tls
 from dicomnode.config.sections import Audit, Node, Receive
 from dicomnode.dimse.server import Connection
 from dicomnode.reception.storage_scp import Receiver
-from dicomnode.security.audit_trail import Trail
+from dicomnode.security.audit_trail import AuditTrail
 from dicomnode.spool.spool import Spool
 from pipeline.phantom import thigh
 from tests.support.authority import Authority, Pair
@@ -100,7 +100,7 @@ def starting(folder: Path) -> Iterator[Callable[..., Site]]:
     def start(limits: Receive = LIMITS, audit: Audit = UNSET, services: tuple[Any, ...] = (), **more: Any) -> Site:
         data = folder / f"data{len(begun)}"
         spool = Spool(data, limits.disk_reserve_bytes)
-        receiver = Receiver(Node(port=0, data=data), limits, spool, services, trail=Trail(audit, data), **more)
+        receiver = Receiver(Node(port=0, data=data), limits, spool, services, trail=AuditTrail(audit, data), **more)
         receiver.start()
         begun.append(receiver)
         return Site(receiver, data, spool)

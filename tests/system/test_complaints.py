@@ -31,7 +31,7 @@ from pynetdicom import AE, evt
 from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Commitment, Peer, Receive, Settle
 from dicomnode.ledger.rows import JobRow
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from dicomnode.spool.instance_file import sop_class_of_intact
 from dicomnode.spool.spool import Spool
 from pipeline.phantom.mr_series import write_mr_series
@@ -327,7 +327,7 @@ def test_complaint_5_sent_is_shown_although_the_receiver_failed(site: Site) -> N
 
 def attempts_of(site: Site, job: JobRow) -> list[str]:
     """What came of the attempts to deliver a job that did not bring everything, the first one first."""
-    return [one.words for one in site.running.ledger.events(job.job) if one.fact == Fact.POSTPONED]
+    return [one.words for one in site.running.ledger.events(job.job) if one.fact == JobEvent.POSTPONED]
 
 
 # 6

@@ -30,7 +30,7 @@ from dicomnode.config.load import Config, load
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import JobRow
-from dicomnode.ledger.states import Fact, State
+from dicomnode.ledger.states import JobEvent, State
 from pipeline.preflight.check import preflight
 from pipeline.series.series import Series, only_series, read_series
 from pipeline.volume.ct_grid import axial_geometry
@@ -337,9 +337,9 @@ def test_every_instance_has_a_receipt_of_each_destination(journey: Journey, site
 
 def test_a_destination_that_was_down_delayed_no_other(jobs: dict[str, JobRow], site: Site) -> None:
     events = site.ledger.events(jobs["ibsi_024"].job)
-    taken = [event.words for event in events if event.fact == Fact.TAKEN]
+    taken = [event.words for event in events if event.fact == JobEvent.TAKEN]
     assert taken == ["orthanc", "storescp"]
-    assert any(event.fact == Fact.POSTPONED and event.words.startswith("storescp") for event in events)
+    assert any(event.fact == JobEvent.POSTPONED and event.words.startswith("storescp") for event in events)
 
 
 def test_a_ct_is_refused_when_the_association_is_negotiated(

@@ -29,7 +29,7 @@ from dicomnode.config.load import Config
 from dicomnode.config.peers import Destination
 from dicomnode.config.sections import Hosts, Node, Receive, Settle
 from dicomnode.engine import queues
-from dicomnode.engine.hosts import Hosts as Others
+from dicomnode.engine.hosts import KnownHosts as Others
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.states import State

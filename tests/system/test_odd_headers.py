@@ -14,7 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
 from dicomnode.config.peers import Destination
-from dicomnode.config.rules import Settings
+from dicomnode.config.rules import JobSettings
 from dicomnode.config.sections import Node, Receive
 from dicomnode.delivery.storage_scu import send
 from dicomnode.reception.storage_scp import Receiver
@@ -38,7 +38,7 @@ Pass = Callable[..., tuple[Result, list[Path]]]
 """Changes a series, pushes and converts it (with other settings); -> the result, and the MR's files as they were kept.
 """
 
-DEFAULT = Settings()
+DEFAULT = JobSettings()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def small_series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def through(small_series: list[Path], model: Model, tmp_path: Path) -> Pass:
     """The way of a series through the node."""
 
-    def push_and_convert(change: Change, settings: Settings = DEFAULT) -> tuple[Result, list[Path]]:
+    def push_and_convert(change: Change, settings: JobSettings = DEFAULT) -> tuple[Result, list[Path]]:
         paths = [odd(path, tmp_path, change, number) for number, path in enumerate(small_series)]
         spool = Spool(tmp_path / "data", 0)
         receiver = Receiver(Node(port=0, data=spool.root), Receive(disk_reserve_bytes=0), spool)
@@ -245,7 +245,7 @@ def test_an_mr_that_was_once_compressed_with_loss_is_converted_where_configured_
         "LossyImageCompressionRatio": b"12.5",
         "LossyImageCompressionMethod": b"ISO_15444_1",
     }
-    result, _ = through(put(said), Settings(accept_lossy=True))
+    result, _ = through(put(said), JobSettings(accept_lossy=True))
     assert {keyword: value_of(result.ct[0], keyword) for keyword in said} == said
     image = pydicom.dcmread(result.ct[0])
     sentence = "the MR was compressed with loss (ISO_15444_1, ratio 12.5)"

@@ -15,7 +15,7 @@ import torch
 
 from dicomnode.cli import main
 from dicomnode.cli.explain import explain
-from dicomnode.config.load import Config, Convert, Rule
+from dicomnode.config.load import Config, Rule, RuleAction
 from dicomnode.config.peers import Destination
 from dicomnode.config.rule_conditions import When
 from dicomnode.ledger.ledger import IGNORED_BY_RULE
@@ -63,7 +63,7 @@ def test_one_series_goes_to_one_destination_by_one_model_and_another_is_ignored(
         Rule(
             "thigh T1",
             When.of({"CallingAE": "mr_*", "SeriesDescription": "t1*"}, "when"),
-            Convert(model=str(other_model), destinations=("planning",)),
+            RuleAction(model=str(other_model), destinations=("planning",)),
         ),
     )
     running = node(planning.destination, archive, rules=rules)

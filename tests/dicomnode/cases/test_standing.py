@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.cases.overview import Line, standing
+from dicomnode.cases.overview import QueueLength, standing
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Kind, Node
@@ -17,7 +17,7 @@ from dicomnode.ledger.notices import Notices, put
 from dicomnode.ledger.rows import Plan
 from dicomnode.receipt import Receipt
 
-NOBODY = Line(0, None)
+NOBODY = QueueLength(0, None)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from dicomnode.cli.explain import explain, sentences
-from dicomnode.config.load import Config, Convert, Rule
+from dicomnode.config.load import Config, Rule, RuleAction
 from dicomnode.config.rule_conditions import When
 from dicomnode.config.sections import Receive
 from pipeline.phantom.mr_series import write_mr_series
@@ -63,7 +63,7 @@ def test_what_would_be_warned_of_or_held_is_said(paths: list[Path]) -> None:
 
 def test_one_volume_of_several_is_told_with_what_is_set_aside(mr_item: Callable[[str], Path]) -> None:
     folder = mr_item("philips_fieldmap_2echo_magphase_multivolume_classic")
-    wanted = Convert(volume=Choice.of({"component": "MAGNITUDE", "echo": 2}))
+    wanted = RuleAction(volume=Choice.of({"component": "MAGNITUDE", "echo": 2}))
     rules = (Rule("fieldmap", When.of({"ProtocolName": "*field*"}, "when"), wanted),)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     [told], _ = explain(files, "", Config(rules=rules))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dicomnode.config.load import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.config.load import AS_CONFIGURED, Config, Rule, RuleAction, dump, load
 from dicomnode.config.peers import Caller, ClientTls, Destination
-from dicomnode.config.rules import Settings, settings_of
+from dicomnode.config.rules import JobSettings, settings_of
 from dicomnode.config.sections import Output, Receive, Settle
 from dicomnode.errors import ConfigError
 from pipeline.ct.write import Equipment, Labels
@@ -67,7 +67,7 @@ def test_every_key_of_a_destination_is_explained_with_its_default() -> None:
 
 def test_every_key_of_a_rule_is_shown_in_a_comment() -> None:
     text = SHIPPED.read_text()
-    for one in (*dataclasses.fields(Rule), *dataclasses.fields(Convert)):
+    for one in (*dataclasses.fields(Rule), *dataclasses.fields(RuleAction)):
         assert re.search(rf"^#\s+(?:- )?{one.name}:", text, re.MULTILINE), one.name
 
 
@@ -175,8 +175,8 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
     assert digest(dataclasses.replace(plain, stack=Tolerances(min_slices=7))) != digest(plain)
     assert digest(dataclasses.replace(plain, receive=Receive(accept_lossy=True))) != digest(plain)
     assert digest(dataclasses.replace(plain, settle=Settle(1.0), device="cpu")) == digest(plain)
-    assert settings_of(plain, Convert(volume=Choice.of({"echo": 2}))).digest != digest(plain)
-    assert settings_of(plain, Convert(model="another", destinations=())).digest == digest(plain)
+    assert settings_of(plain, RuleAction(volume=Choice.of({"echo": 2}))).digest != digest(plain)
+    assert settings_of(plain, RuleAction(model="another", destinations=())).digest == digest(plain)
 
 
 def test_limits_of_findings_are_read_and_written(tmp_path: Path) -> None:
@@ -212,5 +212,5 @@ def test_a_rule_may_have_a_gate_of_its_own_and_it_stays_with_the_job(tmp_path: P
     assert then is not None
     settings = settings_of(config, then)
     assert (settings.quality.gate, config.quality.gate) == ("always_hold", "auto")
-    assert Settings.read(settings.as_json()) == settings
+    assert JobSettings.read(settings.as_json()) == settings
     assert settings.digest != settings_of(config, AS_CONFIGURED).digest

@@ -18,10 +18,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from dicomnode.config.load import AS_CONFIGURED, Config, Convert, Rule, dump, load
+from dicomnode.config.load import AS_CONFIGURED, Config, Rule, RuleAction, dump, load
 from dicomnode.config.peers import Destination
 from dicomnode.config.rule_conditions import When
-from dicomnode.config.rules import OTHERWISE, Settings, choose, models_of, settings_of, unreachable
+from dicomnode.config.rules import OTHERWISE, JobSettings, choose, models_of, settings_of, unreachable
 from dicomnode.errors import ConfigError
 from pipeline.series.attributes import askable, values_by_image
 from pipeline.series.instance import Instance
@@ -55,7 +55,7 @@ def instance(number: int, header: dict[str, Any], sop_class: pydicom.uid.UID = M
     return Instance(sop_class, *uids, Path("x"), data_set)
 
 
-def rule(name: str, when: dict[str, Any], then: Convert | None = AS_CONFIGURED) -> Rule:
+def rule(name: str, when: dict[str, Any], then: RuleAction | None = AS_CONFIGURED) -> Rule:
     return Rule(name, When.of(when, "when"), then)
 
 
@@ -258,8 +258,8 @@ def test_rules_are_dumped_and_loaded_equal(config: Config, tmp_path: Path) -> No
 def test_settings_are_the_same_after_their_way_through_a_job_s_row(config: Config) -> None:
     for _, then in config.thens():
         made = settings_of(config, then)
-        assert Settings.read(made.as_json()) == made
-        assert Settings.read(made.as_json()).digest == made.digest
+        assert JobSettings.read(made.as_json()) == made
+        assert JobSettings.read(made.as_json()).digest == made.digest
 
 
 def test_every_tolerance_has_bounds_and_its_default_is_within_them() -> None:

@@ -21,7 +21,7 @@ from dicomnode.cases.files import REPORT
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.config.load import Config, dump
 from dicomnode.config.peers import Destination
-from dicomnode.config.rules import Settings
+from dicomnode.config.rules import JobSettings
 from dicomnode.config.sections import Node
 from dicomnode.engine import review
 from dicomnode.errors import WrongState
@@ -67,7 +67,7 @@ def test_a_conversion_makes_what_the_jobs_destinations_ask_for_and_says_what_it_
         ["a", "b"],
     )
     series = Series.of([read_instance(path) for path in thigh_series])
-    options = dataclasses.replace(options_of(Settings(), "cpu"), companions=asked)
+    options = dataclasses.replace(options_of(JobSettings(), "cpu"), companions=asked)
     result = convert(series, load_model(str(tiny_model), "cpu"), tmp_path, options)
     assert result.report["companions"] == {
         "rtstruct": "written",

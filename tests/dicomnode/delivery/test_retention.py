@@ -12,7 +12,7 @@ import pytest
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node as NodeSettings
 from dicomnode.config.sections import Retention
-from dicomnode.delivery.retention import Retention as Deleting
+from dicomnode.delivery.retention import RetentionSweep as Deleting
 from dicomnode.errors import WrongState
 from dicomnode.ledger import resending
 from dicomnode.ledger.database import database_url, transaction
@@ -20,7 +20,7 @@ from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State
 from dicomnode.receipt import Receipt
-from dicomnode.security.audit_trail import Trail
+from dicomnode.security.audit_trail import AuditTrail
 from dicomnode.spool.instance_file import Incoming
 from dicomnode.spool.spool import Spool
 
@@ -42,7 +42,7 @@ class Kept:
         self.ledger.create()
         self.spool = Spool(folder)
         self.deleting = Deleting(
-            self.config, self.ledger, self.spool, Trail(self.config.audit, folder, self.config.node.ae_title)
+            self.config, self.ledger, self.spool, AuditTrail(self.config.audit, folder, self.config.node.ae_title)
         )
 
     def receive(self, uids: list[str], content: bytes = b"pixels") -> None:

@@ -14,9 +14,9 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicomnode.config.sections import Node, Receive
-from dicomnode.dimse.messages import DataSet, Room
+from dicomnode.dimse.messages import DataSet, ReceiveBuffer
 from dicomnode.dimse.presentation_contexts import VERIFICATION
-from dicomnode.dimse.upper_layer import Stopwatch
+from dicomnode.dimse.upper_layer import ElapsedTimer
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 
@@ -117,7 +117,7 @@ def test_what_is_too_much_at_once_is_refused_for_the_moment(listening: Callable[
 
 
 def test_a_data_set_gives_back_its_room_however_it_ends() -> None:
-    room = Room(100)
+    room = ReceiveBuffer(100)
     kept = DataSet(80, room)
     kept.write(bytes(60))
     assert not room.take(41)
@@ -207,7 +207,7 @@ def test_one_sender_cannot_take_every_place(listening: Callable[..., Receiver]) 
 
 
 def test_a_step_of_the_clock_moves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    timer = Stopwatch(60.0)
+    timer = ElapsedTimer(60.0)
     timer.start()
     for step in (3600.0, -3600.0):
         now = time.time() + step

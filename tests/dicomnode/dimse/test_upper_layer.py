@@ -13,7 +13,7 @@ from pynetdicom.association import Association
 from dicomnode.config.sections import Node, Receive
 from dicomnode.dimse.messages import Messages
 from dicomnode.dimse.presentation_contexts import VERIFICATION
-from dicomnode.dimse.upper_layer import LONGEST_REST_S, SHORTEST_REST_S, Reactor, rest_s
+from dicomnode.dimse.upper_layer import LONGEST_REST_S, SHORTEST_REST_S, IdleAwareDUL, rest_s
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 
@@ -46,9 +46,9 @@ def test_a_silent_peer_is_looked_at_seldom_and_answered_at_once_when_it_speaks_a
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = {"reactor": 0, "messages": 0}
-    look, ask = Reactor._is_transport_event, Messages.get_msg
+    look, ask = IdleAwareDUL._is_transport_event, Messages.get_msg
 
-    def counted_look(self: Reactor) -> bool:
+    def counted_look(self: IdleAwareDUL) -> bool:
         looks["reactor"] += 1
         return look(self)
 
@@ -56,7 +56,7 @@ def test_a_silent_peer_is_looked_at_seldom_and_answered_at_once_when_it_speaks_a
         looks["messages"] += 1
         return ask(self, block)
 
-    monkeypatch.setattr(Reactor, "_is_transport_event", counted_look)
+    monkeypatch.setattr(IdleAwareDUL, "_is_transport_event", counted_look)
     monkeypatch.setattr(Messages, "get_msg", counted_ask)
     association = associated(receiver)
     time.sleep(2.0)

@@ -17,7 +17,7 @@ from dicomnode.config.sections import Settle as SettleSettings
 from dicomnode.delivery.storage_scu import send
 from dicomnode.engine import hosts
 from dicomnode.engine.executor import metrics_folder, name_of
-from dicomnode.engine.hosts import Hosts
+from dicomnode.engine.hosts import KnownHosts
 from dicomnode.engine.queues import (
     Queues,
     delivery_id,
@@ -34,7 +34,7 @@ from dicomnode.ledger.rows import JobRow, Plan
 from dicomnode.ledger.tables import processes
 from dicomnode.receipt import Receipt
 from dicomnode.reception.intake import Intake
-from dicomnode.reception.other_receivers import Others
+from dicomnode.reception.other_receivers import SharedReceivers
 from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Arrival, Spool
 from pipeline.phantom.mr_series import write_mr_series
@@ -87,7 +87,7 @@ def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -
     stop()  # its thread hangs on: a machine that was cut off
     aged(ledger, "a/deliver/0", 60)
 
-    other = Hosts(ledger, queues, LIMIT_S, "b/deliver/0")
+    other = KnownHosts(ledger, queues, LIMIT_S, "b/deliver/0")
     began = time.monotonic()
     while queues.begun_by():
         other.tick()
@@ -102,7 +102,7 @@ def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -
 
 def test_a_process_whose_own_connection_was_away_says_of_nobody_that_it_is_dead(ledger: Ledger) -> None:
     aged(ledger, "a/deliver/0", 60)
-    other = Hosts(ledger, Queues(ledger), LIMIT_S, "b/deliver/0")
+    other = KnownHosts(ledger, Queues(ledger), LIMIT_S, "b/deliver/0")
     for _ in range(3):
         other.tick()
         time.sleep(1.2 * LIMIT_S)
@@ -110,7 +110,7 @@ def test_a_process_whose_own_connection_was_away_says_of_nobody_that_it_is_dead(
 
 
 def test_a_person_takes_over_from_a_machine_that_is_silent_and_from_no_other(ledger: Ledger) -> None:
-    known = Hosts(ledger, Queues(ledger), LIMIT_S)
+    known = KnownHosts(ledger, Queues(ledger), LIMIT_S)
     with pytest.raises(UnknownHost, match=r"no machine 'a' works on this database.*known: none"):
         known.take_over("a")
     aged(ledger, "a/deliver/0", 0)
@@ -121,7 +121,7 @@ def test_a_person_takes_over_from_a_machine_that_is_silent_and_from_no_other(led
 
 
 def test_receivers_tell_each_other_what_arrives_and_only_one_looks_at_a_series(ledger: Ledger) -> None:
-    a, b = (Others(ledger.engine, f"{name}/receive/0", 30.0) for name in ("a", "b"))
+    a, b = (SharedReceivers(ledger.engine, f"{name}/receive/0", 30.0) for name in ("a", "b"))
     now = time.monotonic()
     arrival = Arrival("1.2", frozenset({"1"}), "MR", now - 5, now - 1, 2, 3, True, 0.5, now - 1, now - 4)
     assert a.exchange({"1.2": arrival}).told_at == float("inf")
@@ -153,7 +153,7 @@ def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
     for name in ("a", "b"):
         receiver = Receiver(config.node, config.receive, spool)
         receiver.start()
-        others = Others(ledger.engine, f"{name}/receive/0", LIMIT_S)
+        others = SharedReceivers(ledger.engine, f"{name}/receive/0", LIMIT_S)
         intakes.append((receiver, Intake(config, ledger, Queues(ledger), spool, receiver, others)))
     (a, dead), (b, other) = intakes
     other.tick()
@@ -168,7 +168,7 @@ def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
     until(ticked)
     b.stop(0)
     assert [len(one.sop_instance_uids) for one in ledger.jobs()] == [6]
-    assert [one.executor for one in Hosts(ledger, Queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
+    assert [one.executor for one in KnownHosts(ledger, Queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
 
 
 def test_the_commands_list_machines_and_take_over(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dicomnode.errors import LedgerUnreachable, UnknownJob, WrongState
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import Plan, job_key
-from dicomnode.ledger.states import TRANSITIONS, Fact, State, state_picture
+from dicomnode.ledger.states import TRANSITIONS, JobEvent, State, state_picture
 from dicomnode.ledger.tables import events, jobs, receipts
 from dicomnode.receipt import Receipt
 
@@ -243,5 +243,5 @@ def test_the_picture_shows_every_transition_of_the_table() -> None:
     picture = state_picture().splitlines()
     assert picture[0] == "stateDiagram-v2"
     assert len(picture) == 2 + len(TRANSITIONS) + 2
-    assert {step.fact for step in TRANSITIONS} == set(Fact) - {Fact.ARRIVED}
+    assert {step.fact for step in TRANSITIONS} == set(JobEvent) - {JobEvent.ARRIVED}
     assert all(line.count(":") <= 1 for line in picture)

@@ -22,7 +22,7 @@ from dicomnode.config.sections import Audit
 from dicomnode.errors import ConfigError, OutOfResources
 from dicomnode.metrics import REGISTRY
 from dicomnode.security.audit_message import TRANSFERS, xml
-from dicomnode.security.audit_trail import Event, Trail
+from dicomnode.security.audit_trail import AuditTrail, Event
 from tests.support.receiver import Pki, Site, eventually
 from tests.support.senders import answered, associated, encoded
 
@@ -35,7 +35,7 @@ def records(data: Path) -> list[dict[str, Any]]:
 
 
 def recorded(data: Path, event: Event, **named: Any) -> dict[str, Any]:
-    Trail(SITE, data).record(event, **({"by": "node"} | named))
+    AuditTrail(SITE, data).record(event, **({"by": "node"} | named))
     return records(data)[-1]
 
 
@@ -86,7 +86,9 @@ def test_what_failed_says_so_with_its_reason(tmp_path: Path) -> None:
 def test_patients_are_named_only_where_the_site_wants_it(tmp_path: Path) -> None:
     for patients, expected in ((False, []), (True, ["4711"])):
         data = tmp_path / str(patients)
-        Trail(Audit(patients=patients), data).record(Event.ACCESSED, by="web:jane", studies=["1.2"], patients=["4711"])
+        AuditTrail(Audit(patients=patients), data).record(
+            Event.ACCESSED, by="web:jane", studies=["1.2"], patients=["4711"]
+        )
         objects = records(data)[0]["ParticipantObjectIdentification"]
         assert [one["ParticipantObjectID"] for one in objects if one["ParticipantObjectTypeCode"] == "1"] == expected
 
@@ -146,7 +148,7 @@ def test_a_sender_is_on_record_before_its_first_image_is_acknowledged(
 
 def test_lines_of_many_writers_are_never_torn(tmp_path: Path) -> None:
     def write(number: int) -> None:
-        trail = Trail(SITE, tmp_path)
+        trail = AuditTrail(SITE, tmp_path)
         for count in range(20):
             trail.record(Event.ACCESSED, by=f"web:{number}", studies=[f"1.{count}"] * 50)
 
@@ -180,7 +182,7 @@ def test_a_trail_that_cannot_be_written_stops_reception_only_where_it_is_require
 
 
 def test_a_line_that_was_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
-    trail = Trail(SITE, tmp_path)
+    trail = AuditTrail(SITE, tmp_path)
     trail.record(Event.LOGIN, by="web:a")
     (file,) = tmp_path.glob("audit/*")
     with file.open("ab") as torn:
@@ -192,7 +194,7 @@ def test_a_line_that_was_cut_short_is_ended_before_the_next(tmp_path: Path) -> N
 
 def test_the_check_of_a_required_trail_recovers_by_itself(tmp_path: Path) -> None:
     (tmp_path / "audit").write_text("")
-    trail = Trail(Audit(required=True), tmp_path)
+    trail = AuditTrail(Audit(required=True), tmp_path)
     trail.record(Event.LOGIN, by="web:a")
     with pytest.raises(OutOfResources, match="audit trail"):
         trail.check()
@@ -210,7 +212,7 @@ def test_a_syslog_server_gets_each_record(tmp_path: Path, family: str) -> None:
         server.settimeout(10)
         server.bind(str(tmp_path / "log") if family == "unix" else ("127.0.0.1", 0))
         address = f"unix://{tmp_path}/log" if family == "unix" else f"udp://127.0.0.1:{server.getsockname()[1]}"
-        Trail(Audit(syslog=address), tmp_path).record(Event.RELEASED, by="cli:jane", job="j1", words="it is fine")
+        AuditTrail(Audit(syslog=address), tmp_path).record(Event.RELEASED, by="cli:jane", job="j1", words="it is fine")
         said = server.recv(65536)
     header, _, document = said.partition(b"\xef\xbb\xbf")
     assert header.split()[0] == b"<85>1"
@@ -251,7 +253,7 @@ def test_a_syslog_server_over_tls_gets_each_record_and_is_called_again_when_it_h
     own = Tls(certificate=pki.node.certificate, key=pki.node.key, ca=pki.hospital.ca)
     with tls_server(pki) as (port, got):
         settings = Audit(syslog=f"tls://127.0.0.1:{port}", syslog_tls=ClientTls().completed(own))
-        trail = Trail(settings, tmp_path)
+        trail = AuditTrail(settings, tmp_path)
         for number in range(3):
             trail.record(Event.LOGIN, by=f"web:{number}")
             trail.close()
@@ -264,7 +266,7 @@ def test_a_syslog_server_over_tls_gets_each_record_and_is_called_again_when_it_h
 def test_a_syslog_server_that_is_not_there_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicomnode.security.syslog.QUEUED", 5)
     before = failures("syslog")
-    trail = Trail(Audit(syslog=f"unix://{tmp_path}/nobody"), tmp_path)
+    trail = AuditTrail(Audit(syslog=f"unix://{tmp_path}/nobody"), tmp_path)
     for _ in range(10):
         trail.record(Event.LOGIN, by="web:jane")
     assert len(records(tmp_path)) == 10

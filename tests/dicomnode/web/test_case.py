@@ -258,7 +258,7 @@ def test_pictures_are_made_one_at_a_time_and_who_comes_ninth_is_told_to_ask_agai
         return Response("made")
 
     async def all_at_once() -> list[Response]:
-        turns = case_images.Turns()
+        turns = case_images.RenderQueue()
         return await asyncio.gather(*(turns.take(make) for _ in range(case_images.MOST_WAITING + 1)))
 
     answers = asyncio.run(all_at_once())

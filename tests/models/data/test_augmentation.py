@@ -14,7 +14,7 @@ from models.data import augmentation, pairs
 from models.data.augmentation import KNOTS, Acquisition, Warp
 from models.data.pairs import Pair, Patch
 from models.data.recipe import BadRecipe, read_recipe
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.latent_diffusion import LatentDiffusion
 
 RECIPE = Path(__file__).parents[3] / "config" / "train" / "limb-t1-nnunet.yaml"
@@ -140,7 +140,7 @@ def test_a_step_has_the_same_batch_whatever_came_before() -> None:
     recipe = read_recipe(RECIPE)
     stage = dataclasses.replace(recipe.stages["train"], patch=SIZE, deformation=1.0, acquisition=1.0)
     recipe = dataclasses.replace(recipe, stages={"train": stage})
-    lesson = Lesson(recipe, "train", 0, [[ball()]], (1, 1, 1), torch.device("cpu"), nn.ModuleDict())
+    lesson = TrainingStage(recipe, "train", 0, [[ball()]], (1, 1, 1), torch.device("cpu"), nn.ModuleDict())
     first = lesson.batch(7)
     lesson.batch(3)
     again, other = lesson.batch(7), lesson.batch(8)

@@ -32,7 +32,7 @@ from models.training.uncertainty import (
     sample_of,
     taught_by,
 )
-from pipeline.convert import Options, convert
+from pipeline.convert import ConversionOptions, convert
 from pipeline.phantom.thigh import thigh, write_mr_series
 from pipeline.series.series import only_series, read_series
 from pipeline.volume.synthesize import synthesize
@@ -222,7 +222,7 @@ def test_the_uncertainty_lies_beside_the_ct_files_on_their_grid(folder: Path, tm
     write_mr_series(thigh(VolumeGeometry(AFFINE, (12, 40, 44), "PATIENT"), seed=3).mr, tmp_path / "mr")
     (tmp_path / "out").mkdir()
     made = convert(
-        only_series(read_series(tmp_path / "mr")), load_model(str(folder), "cpu"), tmp_path / "out", Options()
+        only_series(read_series(tmp_path / "mr")), load_model(str(folder), "cpu"), tmp_path / "out", ConversionOptions()
     )
     sd = read_nifti(tmp_path / "out" / UNCERTAINTY)
     first = pydicom.dcmread(made.ct[0])

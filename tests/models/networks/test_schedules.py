@@ -16,7 +16,7 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from models.data.pairs import Patch
 from models.data.recipe import Stage, read_recipe
 from models.networks import latent_diffusion, schedules
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.latent_diffusion import LatentDiffusion
 
 SPOKEN = [(schedule, said) for schedule, path in schedules.SCHEDULES.items() for said in path.predictions]
@@ -168,7 +168,7 @@ def test_a_network_that_knows_the_clean_latent_has_no_loss(
     stage = Stage(steps=1, batch=2, learning_rate=0.1, pure_noise=0.0)
     recipe = read_recipe(project / "config/train/limb-t1-ldm.yaml")
     recipe = dataclasses.replace(recipe, stages={"denoiser": stage}, precision="float32")
-    lesson = Lesson(recipe, "denoiser", 1, [], (1, 2, 2), torch.device("cpu"), torch.nn.ModuleDict())
+    lesson = TrainingStage(recipe, "denoiser", 1, [], (1, 2, 2), torch.device("cpu"), torch.nn.ModuleDict())
     network, clean = networks_of(conditioning, prediction, schedule), torch.randn(2, 2, 4, 4, 4)
     patch = Patch(*torch.rand(3, 2, 1, 4, 8, 8))
     blank = latent_diffusion.guess(network, lesson, patch, clean, 0)

@@ -20,7 +20,7 @@ from models.data.recipe import BadRecipe, read_recipe
 from models.inference.card import BadCard, read_card
 from models.inference.weights import fill, load_model, weights_of
 from models.networks import losses
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.cyclegan import CycleGan
 from models.networks.nnunet import Fingerprint, Topology, plan_channels, plan_patch, topology
 from models.networks.pix2pix import Pix2Pix
@@ -114,7 +114,7 @@ def test_an_interrupted_method_ends_where_an_uninterrupted_one_ends(
             torch.testing.assert_close(resumed[part][key], value)
 
 
-def lesson_of(name: str, project: Path, patients: int = 3) -> Lesson:
+def lesson_of(name: str, project: Path, patients: int = 3) -> TrainingStage:
     """A lesson by the recipe of limb-t1-<name> on patients whose voxels say who they are."""
     recipe = read_recipe(project / f"config/train/limb-t1-{name}.yaml")
     shape = (6, 20, 20)
@@ -132,7 +132,7 @@ def lesson_of(name: str, project: Path, patients: int = 3) -> Lesson:
     ]
     stage = dataclasses.replace(recipe.stages["train"], patch=(4, 16, 16), batch=2, contrast=0.0)
     recipe = dataclasses.replace(recipe, stages={"train": stage})
-    return Lesson(recipe, "train", 0, copies, (1, 1, 1), torch.device("cpu"), torch.nn.ModuleDict())
+    return TrainingStage(recipe, "train", 0, copies, (1, 1, 1), torch.device("cpu"), torch.nn.ModuleDict())
 
 
 def test_unpaired_batches_never_hold_mr_and_ct_of_one_patient(project: Path) -> None:
@@ -175,7 +175,7 @@ def test_cyclegan_sees_no_pair_whatever_the_step(project: Path, monkeypatch: pyt
     lesson = lesson_of("cyclegan", project)
     recipe = dataclasses.replace(lesson.recipe, architecture=TINY["cyclegan"])
     lesson = dataclasses.replace(lesson, recipe=recipe, partners=CycleGan.partners(recipe))
-    monkeypatch.delattr(Lesson, "batch")
+    monkeypatch.delattr(TrainingStage, "batch")
     generators, critics = CycleGan(**TINY["cyclegan"]).turns(lesson)
     assert set(generators.losses(0, 0.0)) == {"fooling", "cycle", "identity"}
     assert set(critics.losses(0, 0.0)) == {"telling_ct", "telling_mr"}

@@ -14,7 +14,7 @@ from models.data.pairs import read_pairs
 from models.data.patients import patients_of
 from models.simulation import head_atlas as heads
 from models.simulation import simulate as simulated
-from models.simulation.head_atlas import Atlas, Tissue
+from models.simulation.head_atlas import Atlas, HeadTissue
 from models.simulation.simulate import HU, Look, draw_look, sensitivity, simulate
 
 SHAPE = (32, 40, 40)
@@ -25,7 +25,7 @@ def ball() -> Atlas:
     """Brain in a skull in fat, in air."""
     distance = np.sqrt(((np.indices(SHAPE) - np.array([[[[15.5]]], [[[19.5]]], [[[19.5]]]])) ** 2).sum(axis=0))
     names = [distance < 5, distance < 9, distance < 13]
-    labels = np.select(names, [Tissue.GREY, Tissue.TABLE, Tissue.FAT], Tissue.AIR).astype(np.uint8)
+    labels = np.select(names, [HeadTissue.GREY, HeadTissue.TABLE, HeadTissue.FAT], HeadTissue.AIR).astype(np.uint8)
     return Atlas("ball", labels, (1.0, 1.0, 1.0))
 
 
@@ -37,24 +37,24 @@ def test_a_look_gives_the_same_pair_twice_and_another_look_another_contrast(ball
     (mr, hu), (again, hu_again), (other, _) = (simulate(ball, one) for one in (look(1), look(1), look(2)))
     assert np.array_equal(mr, again)
     assert np.array_equal(hu, hu_again)
-    core = ball.labels == Tissue.GREY
+    core = ball.labels == HeadTissue.GREY
     assert abs(float(mr[core].mean() / other[core].mean()) - 1) > 0.02
 
 
 def test_tissues_have_the_hu_of_their_look_and_air_is_air(ball: Atlas) -> None:
     drawn = look(3)
     _, hu = simulate(ball, drawn)
-    assert float(hu[14:18, 18:22, 18:22].mean()) == pytest.approx(drawn.hu[Tissue.GREY], abs=6)
-    assert float(np.median(hu[:, 0])) == pytest.approx(HU[Tissue.AIR][0], abs=3)
+    assert float(hu[14:18, 18:22, 18:22].mean()) == pytest.approx(drawn.hu[HeadTissue.GREY], abs=6)
+    assert float(np.median(hu[:, 0])) == pytest.approx(HU[HeadTissue.AIR][0], abs=3)
     inner = np.zeros(SHAPE, bool)
     inner[15:17, 19:21, 12:14] = True  # the middle of the table, which the point spread leaves alone
-    assert float(hu[inner].mean()) == pytest.approx(drawn.hu[Tissue.TABLE], rel=0.25)
+    assert float(hu[inner].mean()) == pytest.approx(drawn.hu[HeadTissue.TABLE], rel=0.25)
 
 
 def test_bone_is_dark_and_fat_is_bright_in_every_look(ball: Atlas) -> None:
     for seed in range(5):
         mr, _ = simulate(ball, look(seed))
-        bone, fat = (float(np.median(mr[ball.labels == tissue])) for tissue in (Tissue.TABLE, Tissue.FAT))
+        bone, fat = (float(np.median(mr[ball.labels == tissue])) for tissue in (HeadTissue.TABLE, HeadTissue.FAT))
         assert bone < 0.7 * fat
 
 
@@ -63,7 +63,7 @@ def test_the_coil_receives_less_from_the_depth_and_from_below_its_end(ball: Atla
     received = sensitivity(ball, uneven)
     assert received[16, 20, 8] == pytest.approx(1, abs=0.1)
     assert received[16, 20, 20] < 0.7 * received[16, 20, 8]
-    tall = Atlas("tall", np.full((200, 9, 9), Tissue.SOFT, np.uint8), (1.0, 1.0, 1.0))
+    tall = Atlas("tall", np.full((200, 9, 9), HeadTissue.SOFT, np.uint8), (1.0, 1.0, 1.0))
     received = sensitivity(tall, replace(look(1), coil=0.0, neck=1.0))
     assert received[100, 4, 4] == 1
     assert received[0, 4, 4] == pytest.approx(np.exp(-69 / 80), rel=0.01)
@@ -82,7 +82,7 @@ def test_thick_slices_blur_the_mr_along_one_axis_and_leave_the_ct_alone(ball: At
 
 
 def test_lobules_of_fat_lie_in_the_depth_of_soft_tissue_in_both_images() -> None:
-    block = Atlas("block", np.pad(np.full((30, 30, 30), Tissue.MUSCLE, np.uint8), 4), (1.0, 1.0, 1.0))
+    block = Atlas("block", np.pad(np.full((30, 30, 30), HeadTissue.MUSCLE, np.uint8), 4), (1.0, 1.0, 1.0))
     drawn = replace(look(1), lobes=0.3, coil=0.0, neck=0.0, thick_mm=0.0)
     mr, hu = simulate(block, drawn)
     fat = hu[9:-9, 9:-9, 9:-9] < -40
@@ -93,20 +93,22 @@ def test_lobules_of_fat_lie_in_the_depth_of_soft_tissue_in_both_images() -> None
 
 def test_what_a_label_map_calls_skull_within_the_brain_is_none() -> None:
     distance = np.sqrt(((np.indices((60, 60, 60)) - 29.5) ** 2).sum(axis=0))
-    labels = np.select([distance < 20, distance < 24], [Tissue.GREY, Tissue.TABLE], Tissue.AIR).astype(np.uint8)
-    labels[30, 25:35, 30] = Tissue.TABLE
+    labels = np.select([distance < 20, distance < 24], [HeadTissue.GREY, HeadTissue.TABLE], HeadTissue.AIR).astype(
+        np.uint8
+    )
+    labels[30, 25:35, 30] = HeadTissue.TABLE
     within = heads._within_brain(labels, (1.0, 1.0, 1.0))
     assert within[30, 25:35, 30].all()
     assert not within[distance >= 20].any()
 
 
 def test_voxels_half_air_and_half_skin_are_no_fat_and_the_edge_of_bone_is_no_marrow() -> None:
-    labels = np.full((9, 9, 24), Tissue.AIR, np.uint8)
-    labels[..., 4:5], labels[..., 5:9], labels[..., 9:20] = Tissue.FAT, Tissue.MUSCLE, Tissue.DIPLOE
+    labels = np.full((9, 9, 24), HeadTissue.AIR, np.uint8)
+    labels[..., 4:5], labels[..., 5:9], labels[..., 9:20] = HeadTissue.FAT, HeadTissue.MUSCLE, HeadTissue.DIPLOE
     sound = heads._sound(labels)
-    assert (sound[..., 4] == Tissue.SOFT).all()
-    assert (sound[..., 9] == Tissue.TABLE).all()
-    assert (sound[..., 14] == Tissue.DIPLOE).all()
+    assert (sound[..., 4] == HeadTissue.SOFT).all()
+    assert (sound[..., 9] == HeadTissue.TABLE).all()
+    assert (sound[..., 14] == HeadTissue.DIPLOE).all()
 
 
 def test_a_real_mr_and_a_real_ct_are_kept_as_they_are(ball: Atlas) -> None:
@@ -117,10 +119,10 @@ def test_a_real_mr_and_a_real_ct_are_kept_as_they_are(ball: Atlas) -> None:
 
 
 def test_a_map_that_knows_only_skull_gets_tables_and_diploe_and_fat_below_the_skin(ball: Atlas) -> None:
-    plain = np.where(ball.labels == Tissue.FAT, Tissue.SOFT, ball.labels).astype(np.uint8)
+    plain = np.where(ball.labels == HeadTissue.FAT, HeadTissue.SOFT, ball.labels).astype(np.uint8)
     refined = heads._refined(plain, ball.spacing_mm)
-    assert set(np.unique(refined)) >= {Tissue.TABLE, Tissue.DIPLOE, Tissue.FAT}
-    assert (refined[plain == Tissue.AIR] == Tissue.AIR).all()
+    assert set(np.unique(refined)) >= {HeadTissue.TABLE, HeadTissue.DIPLOE, HeadTissue.FAT}
+    assert (refined[plain == HeadTissue.AIR] == HeadTissue.AIR).all()
 
 
 def test_pairs_are_written_as_recipes_read_them(ball: Atlas, tmp_path: Path) -> None:
@@ -133,12 +135,12 @@ def test_pairs_are_written_as_recipes_read_them(ball: Atlas, tmp_path: Path) -> 
 
 def test_the_heads_of_the_data_hold_brain_in_a_skull_in_air(sct_data: Path) -> None:
     for atlas in heads._real_ct(sct_data / "ct"):
-        share = np.bincount(atlas.labels.ravel(), minlength=12) / (atlas.labels != Tissue.AIR).sum()
-        brain = share[Tissue.WHITE] + share[Tissue.GREY] + share[Tissue.CSF]
+        share = np.bincount(atlas.labels.ravel(), minlength=12) / (atlas.labels != HeadTissue.AIR).sum()
+        brain = share[HeadTissue.WHITE] + share[HeadTissue.GREY] + share[HeadTissue.CSF]
         assert 0.2 < brain < 0.7
-        assert 0.1 < share[Tissue.TABLE] + share[Tissue.DIPLOE] < 0.35
+        assert 0.1 < share[HeadTissue.TABLE] + share[HeadTissue.DIPLOE] < 0.35
         assert atlas.hu is not None
-        assert float(np.median(atlas.hu[atlas.labels == Tissue.GREY])) == pytest.approx(38, abs=15)
+        assert float(np.median(atlas.hu[atlas.labels == HeadTissue.GREY])) == pytest.approx(38, abs=15)
 
 
 def test_the_command_needs_a_folder_of_data(tmp_path: Path) -> None:

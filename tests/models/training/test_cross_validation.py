@@ -95,9 +95,9 @@ def test_a_budget_is_dealt_by_the_stages_shares_and_ends_them_alone(project: Pat
     }
     assert found.run == recipe.run / "60-minutes"
     joint = found.stages["joint"]
-    assert train.fraction(checkpoint.Progress(step=10 * joint.steps, minutes=15), joint) == 0.5
-    assert train.fraction(checkpoint.Progress(step=1, minutes=30), joint) == 1
-    half = train.learning_rate(checkpoint.Progress(step=10 * joint.steps, minutes=15), joint)
+    assert train.fraction(checkpoint.StageProgress(step=10 * joint.steps, minutes=15), joint) == 0.5
+    assert train.fraction(checkpoint.StageProgress(step=1, minutes=30), joint) == 1
+    half = train.learning_rate(checkpoint.StageProgress(step=10 * joint.steps, minutes=15), joint)
     assert half == pytest.approx(joint.learning_rate * (0.02 + 0.98 * 0.5))
 
 
@@ -106,7 +106,7 @@ def test_a_stage_without_steps_gets_no_time_and_no_budget_is_refused(project: Pa
     stages = {**recipe.stages, "joint": dataclasses.replace(recipe.stages["joint"], steps=0)}
     found = budgeted(dataclasses.replace(recipe, stages=stages), 10)
     assert sum(stage.minutes for stage in found.stages.values()) == pytest.approx(10)
-    assert train.fraction(checkpoint.Progress(), found.stages["joint"]) == 1
+    assert train.fraction(checkpoint.StageProgress(), found.stages["joint"]) == 1
     with pytest.raises(BadRecipe, match="--minutes"):
         budgeted(recipe, 0)
 
@@ -221,7 +221,7 @@ def test_a_milestone_beyond_the_checkpoint_is_measured_again_after_an_interrupti
     monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
     monkeypatch.setattr(train, "LOG_STEPS", 1)
 
-    def cut(path: Path, progress: checkpoint.Progress, *_: Any) -> None:
+    def cut(path: Path, progress: checkpoint.StageProgress, *_: Any) -> None:
         if path.name == "train.csv" and progress.step == 3:
             raise KeyboardInterrupt
 

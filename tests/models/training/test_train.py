@@ -19,10 +19,10 @@ from models.inference.card import read_card
 from models.inference.verify import problems_of
 from models.inference.weights import load_model
 from models.networks import translator
-from models.networks.batches import Lesson
+from models.networks.batches import TrainingStage
 from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.registry import METHODS
-from models.networks.translator import Translator, Turn
+from models.networks.translator import Translator, OptimiserStep
 from models.training import checkpoint, train
 from models.training.progress import draw, forget_after, read, record
 
@@ -174,19 +174,19 @@ class Scale(Translator):
         del seed, steps
         return self.factor * mr
 
-    def turns(self, lesson: Lesson) -> list[Turn]:
+    def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
         assert lesson.patients == []
-        return [Turn("scale", [self], lambda step, _: {"loss": self.losses(step) * self.factor})]
+        return [OptimiserStep("scale", [self], lambda step, _: {"loss": self.losses(step) * self.factor})]
 
 
 def lesson_and_training(
     path: Path, losses: Callable[[int], torch.Tensor], stage: Stage
-) -> tuple[Lesson, checkpoint.Training]:
+) -> tuple[TrainingStage, checkpoint.Training]:
     recipe = dataclasses.replace(read_recipe(path), stages={"train": stage})
     recipe.run.mkdir()
     device, network = torch.device("cpu"), Scale(losses)
     training = checkpoint.Training(recipe, network, copy.deepcopy(network), torch.nn.ModuleDict(), device)
-    return Lesson(recipe, "train", 0, [], (1, 1, 1), device, training.partners), training
+    return TrainingStage(recipe, "train", 0, [], (1, 1, 1), device, training.partners), training
 
 
 def test_a_step_that_is_not_finite_is_left_out_and_counted(recipe_path: Path) -> None:
@@ -205,9 +205,11 @@ def test_a_gradient_that_is_not_finite_moves_nothing_even_where_the_loss_is(reci
     _, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
     assert isinstance(training.networks, Scale)
     training.networks.factor.data.zero_()  # sqrt(0) is 0, its slope is not finite
-    turn = Turn("scale", [training.networks], lambda *_: {"loss": training.networks.get_parameter("factor").sqrt()})
+    turn = OptimiserStep(
+        "scale", [training.networks], lambda *_: {"loss": training.networks.get_parameter("factor").sqrt()}
+    )
     optimisers = train.optimisers_of([turn], stage)
-    train.take_step(training, [turn], optimisers, progress := checkpoint.Progress(), 0.0, 0.1, {})
+    train.take_step(training, [turn], optimisers, progress := checkpoint.StageProgress(), 0.0, 0.1, {})
     assert progress.left_out == 1
     assert training.networks.factor == 0
 
@@ -231,9 +233,9 @@ def test_a_time_budget_ends_a_stage_and_bends_its_learning_rate(
     lesson, training = lesson_and_training(recipe_path, lambda _: torch.ones(()), stage)
     train.fit(training, lesson)
     assert training.done["train"].step == 10
-    half = checkpoint.Progress(step=5, minutes=0.5)
+    half = checkpoint.StageProgress(step=5, minutes=0.5)
     assert train.learning_rate(half, stage) == pytest.approx(0.1 * (0.02 + 0.98 * 0.5))
-    assert train.learning_rate(checkpoint.Progress(10, 1.0), stage) == pytest.approx(0.1 * 0.02)
+    assert train.learning_rate(checkpoint.StageProgress(10, 1.0), stage) == pytest.approx(0.1 * 0.02)
 
 
 def test_a_checkpoint_is_written_after_ten_minutes_however_few_the_steps(
@@ -256,7 +258,7 @@ def test_in_a_turn_only_its_own_networks_get_gradients() -> None:
     def both(*_: float) -> dict[str, torch.Tensor]:
         return {"loss": (mine(torch.ones(1)) + other(torch.ones(1))).sum()}
 
-    turns = [Turn("mine", [mine], both), Turn("other", [other], both)]
+    turns = [OptimiserStep("mine", [mine], both), OptimiserStep("other", [other], both)]
     train.take_turn(turns[0], turns, train.optimisers_of(turns, stage)["mine"], (0, 0.0), {})
     assert mine.weight.grad is not None
     assert other.weight.grad is None

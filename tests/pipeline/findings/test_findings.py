@@ -13,7 +13,7 @@ import pytest
 
 from models.data.body import outline, voids
 from models.inference.card import find, installed
-from models.measures.plausibility import MEASURES, Images, Scan, limits_of, measured
+from models.measures.plausibility import MEASURES, CaseImages, Scan, limits_of, measured
 from pipeline.findings.findings import MEANINGS, Finding, inspect, judged
 from pipeline.findings.header_findings import header_findings
 from pipeline.gate import ALWAYS_HELD, Gate, Hold, Implausible, also, hold_of, refuse
@@ -27,13 +27,13 @@ SPACING_MM = (3.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope="module")
-def sound() -> Images:
+def sound() -> CaseImages:
     """A thigh of the phantom and its true HU."""
     phantom = thigh(axial_grid())
-    return Images(phantom.mr.array, phantom.hu.array, phantom.labels.array > 0, SPACING_MM)
+    return CaseImages(phantom.mr.array, phantom.hu.array, phantom.labels.array > 0, SPACING_MM)
 
 
-def with_mr(images: Images, change: Callable[[np.ndarray], np.ndarray]) -> Images:
+def with_mr(images: CaseImages, change: Callable[[np.ndarray], np.ndarray]) -> CaseImages:
     return replace(images, mr=change(images.mr.copy()).astype(np.float32))
 
 
@@ -75,19 +75,19 @@ def shaded(mr: np.ndarray) -> np.ndarray:
     ],
 )
 def test_a_damage_is_seen_by_the_measure_that_is_named_after_it_and_a_sound_mr_is_not(
-    sound: Images, name: str, damage: Callable[[np.ndarray], np.ndarray], limit: float
+    sound: CaseImages, name: str, damage: Callable[[np.ndarray], np.ndarray], limit: float
 ) -> None:
     assert measured(sound, [name])[name] < limit < measured(with_mr(sound, damage), [name])[name]
 
 
-def test_a_body_cut_by_the_field_is_truncated(sound: Images) -> None:
+def test_a_body_cut_by_the_field_is_truncated(sound: CaseImages) -> None:
     cut = (slice(None), slice(None), slice(60, None))
     part = replace(sound, mr=sound.mr[cut], hu=sound.hu[cut], body=sound.body[cut])
     assert measured(sound, ["truncation"])["truncation"] == 0.0
     assert measured(part, ["truncation"])["truncation"] > 5.0
 
 
-def test_another_contrast_is_far_from_the_training_images(sound: Images) -> None:
+def test_another_contrast_is_far_from_the_training_images(sound: CaseImages) -> None:
     card = find("limb-t1-ldm")
     here = replace(sound, mr_quantiles=card.mr_quantiles)
     dark_fat = with_mr(here, lambda mr: np.where(mr > 500, 150.0, mr))
@@ -96,38 +96,38 @@ def test_another_contrast_is_far_from_the_training_images(sound: Images) -> None
     assert "mr_histogram" not in measured(sound)
 
 
-def test_a_scanner_s_unit_has_no_meaning(sound: Images) -> None:
+def test_a_scanner_s_unit_has_no_meaning(sound: CaseImages) -> None:
     larger = with_mr(sound, lambda mr: 3.0 * mr)
     for name, value in measured(sound, [name for name in MEASURES if MEANINGS[name].about == "input"]).items():
         assert measured(larger, [name])[name] == pytest.approx(value, rel=1e-3), name
 
 
-def test_voids_are_thicker_than_cortical_bone(sound: Images) -> None:
+def test_voids_are_thicker_than_cortical_bone(sound: CaseImages) -> None:
     assert not voids(sound.mr, sound.body, SPACING_MM).any()
     found = voids(metal(sound.mr.copy()), sound.body, SPACING_MM)
     assert found[30, 90, 90]
     assert found.sum() == pytest.approx(10 * 30 * 30, rel=0.1)
 
 
-def test_the_measures_of_hu_are_what_their_names_say(sound: Images) -> None:
+def test_the_measures_of_hu_are_what_their_names_say(sound: CaseImages) -> None:
     hu = np.full((2, 10, 10), 40.0, np.float32)
     hu[0, :2] = 800.0  # 20 of 200 voxels
     hu[1, :5] = -100.0
-    images = Images(np.ones_like(hu), hu, np.ones(hu.shape, bool), SPACING_MM)
+    images = CaseImages(np.ones_like(hu), hu, np.ones(hu.shape, bool), SPACING_MM)
     names = ("bone_fraction", "muscle_median", "fat_median", "air_fraction", "outline_agreement")
     assert measured(images, names) == pytest.approx(dict(zip(names, (10.0, 40.0, -100.0, 0.0, 100.0), strict=True)))
     lost = replace(sound, hu=np.where(sound.body, np.float32(-1000), sound.hu))
     assert measured(lost, ["outline_agreement"])["outline_agreement"] == 0.0
 
 
-def test_water_has_the_path_length_of_water_and_bone_has_more(sound: Images) -> None:
+def test_water_has_the_path_length_of_water_and_bone_has_more(sound: CaseImages) -> None:
     water = replace(sound, hu=np.where(sound.body, np.float32(0), np.float32(-1000)))
     assert measured(water, ["path_length"])["path_length"] == pytest.approx(0.0, abs=1e-6)
     bone = replace(sound, hu=np.where(sound.body, np.float32(350), np.float32(-1000)))
     assert measured(bone, ["path_length"])["path_length"] == pytest.approx(19.9, abs=1.0)
 
 
-def test_uncertainty_is_found_only_where_the_model_gives_it(sound: Images) -> None:
+def test_uncertainty_is_found_only_where_the_model_gives_it(sound: CaseImages) -> None:
     names = ("uncertainty_mean", "uncertainty_p95", "uncertain_region", "novelty")
     assert measured(sound, names) == {}
     sd = np.full(sound.hu.shape, 50.0, np.float32)
@@ -154,7 +154,7 @@ def test_a_value_passes_within_its_limits_is_reviewed_beyond_and_rejected_far_be
 
 def test_an_empty_body_does_not_pass() -> None:
     nothing = np.zeros((3, 8, 8), np.float32)
-    images = Images(nothing, nothing, nothing > 0, SPACING_MM)
+    images = CaseImages(nothing, nothing, nothing > 0, SPACING_MM)
     limits = {name: {"low": 0.0, "high": 1.0} for name in ("air_fraction", "soft_tissue_median", "truncation")}
     assert {finding.verdict for finding in inspect(images, limits)} == {"review"}
     with pytest.raises(Implausible, match="BODY_VOLUME: body_volume is 0 mL"):
@@ -268,12 +268,12 @@ def test_an_oblique_acquisition_is_judged_in_its_own_planes() -> None:
     seen = on_model_grid(mr, grid).array
     body = grid.with_array(outline(seen).astype(np.uint8))
     own = resample(body, mr.get_geometry(), fill=0, interpolation="nearest").array > 0
-    images = Images(seen, seen, body.array > 0, (4.0, 1.0, 1.0), acquired=Scan(mr.array, own, (4.0, 1.0, 1.0)))
+    images = CaseImages(seen, seen, body.array > 0, (4.0, 1.0, 1.0), acquired=Scan(mr.array, own, (4.0, 1.0, 1.0)))
     limits = {name: find("limb-t1-ldm").findings[name] for name in ("ghosting", "slice_jumps", "slice_shifts", "noise")}
     assert {one.name: one.verdict for one in inspect(images, limits)} == dict.fromkeys(limits, "pass")
 
 
-def test_slices_of_a_sagittal_series_are_not_asked_for_jumps_between_them(sound: Images) -> None:
+def test_slices_of_a_sagittal_series_are_not_asked_for_jumps_between_them(sound: CaseImages) -> None:
     """There the anatomy itself changes from slice to slice; limits were measured on axial series."""
     sagittal = replace(sound, acquired=Scan(sound.mr, sound.body, SPACING_MM, axial=False))
     limits = {name: {"low": 0.0, "high": 1.0} for name in ("slice_jumps", "slice_shifts")}

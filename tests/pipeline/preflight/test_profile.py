@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.preflight.profile import RULES, Asked, BadProfile, load_profile, shipped
+from pipeline.preflight.profile import RULES, BadProfile, ProfileRule, load_profile, shipped
 
 SLICES = "{slice_count: {most: 10, evidence: tried}}"
 
 
-def read(tmp_path: Path, text: str) -> tuple[Asked, ...]:
+def read(tmp_path: Path, text: str) -> tuple[ProfileRule, ...]:
     path = tmp_path / "own.yaml"
     path.write_text(text)
     load_profile.cache_clear()
@@ -24,7 +24,7 @@ def test_a_shipped_profile_says_for_whom_it_is_and_gives_evidence_for_every_rule
 
 
 def test_a_site_s_own_file_chooses_rules_and_limits(tmp_path: Path) -> None:
-    assert read(tmp_path, f"for: us\nrules: {SLICES}") == (Asked("slice_count", {"most": 10}, "tried"),)
+    assert read(tmp_path, f"for: us\nrules: {SLICES}") == (ProfileRule("slice_count", {"most": 10}, "tried"),)
 
 
 def test_a_profile_may_be_like_another_change_a_limit_and_leave_a_rule_out(tmp_path: Path) -> None:

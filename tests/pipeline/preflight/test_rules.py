@@ -15,7 +15,7 @@ from pipeline.ct.write import Labels, write_ct
 from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
 from pipeline.preflight.check import OF_A_FILE, OF_A_SERIES, Breach, Complaint, complaints, preflight
 from pipeline.preflight.conditional_attributes import CONDITIONS
-from pipeline.preflight.profile import RULES, Asked, Profile, load_profile, shipped
+from pipeline.preflight.profile import RULES, Profile, ProfileRule, load_profile, shipped
 from pipeline.preflight.rules import FILE_RULES, SERIES_RULES
 from pipeline.series.series import Series, read_instance
 from pipeline.standard import ct_image_modules
@@ -217,8 +217,8 @@ def test_only_an_image_type_that_says_original_passes_where_that_is_asked(good: 
 def test_limits_hold_to_the_last_slice_and_millimetre(good: Path, tmp_path: Path) -> None:
     paths = sorted(good.glob("*.dcm"))
     for rule, name, at_most in (("slice_count", "most", 5), ("length", "most_mm", 15.0)):
-        fits = Profile("own", "a test", (Asked(rule, {name: at_most}, "none"),))
-        exceeds = Profile("own", "a test", (Asked(rule, {name: at_most - 0.5}, "none"),))
+        fits = Profile("own", "a test", (ProfileRule(rule, {name: at_most}, "none"),))
+        exceeds = Profile("own", "a test", (ProfileRule(rule, {name: at_most - 0.5}, "none"),))
         assert preflight(paths, fits) == []
         assert [breach.rule for breach in preflight(paths, exceeds)] == [rule]
 

@@ -15,7 +15,7 @@ from pipeline.ct.provenance import RESEARCH_LABEL
 from pipeline.findings.meanings import MEANINGS
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh
 from pipeline.report.case_report import Case, Happened, Sent, pdf_of, verdict_of
-from pipeline.report.figures import Images, hu_histogram, planes, png, views
+from pipeline.report.figures import CaseVolumes, hu_histogram, planes, png, views
 from pipeline.report.pdf import written
 from pipeline.volume.ct_grid import axial_geometry
 
@@ -50,7 +50,9 @@ REPORT: dict[str, Any] = {
     "software_version": "0.1.0",
     "seconds": {"read": 0.3, "synthesize": 12.1},
 }
-CASE = Case("ab12" * 16, "SYNTHESIZED", REPORT, "1.2.840.1", "1.2.840.2", images=Images(MR, CT, SD), rule="thigh T1")
+CASE = Case(
+    "ab12" * 16, "SYNTHESIZED", REPORT, "1.2.840.1", "1.2.840.2", images=CaseVolumes(MR, CT, SD), rule="thigh T1"
+)
 WHO = "web:jane, 2026-11-23 01:02:03 UTC"
 LOOKED = Happened(AT, "released", "web:jane", "an implant: known <b>Ωμέγα</b>\nsecond line")
 
@@ -141,15 +143,15 @@ def marked(where: tuple[int, int, int]) -> Volume:
 
 def test_planes_show_the_patient_as_radiologists_expect() -> None:
     ct = marked((10, 15, 30))
-    axial, coronal, _ = views(Images(ct, ct))
+    axial, coronal, _ = views(CaseVolumes(ct, ct))
     assert np.argwhere(axial.hu > 500).tolist() == [[15, 30]], "left is on the right"
     assert np.argwhere(coronal.hu > 500).tolist() == [[20 - 1 - 10, 30]]
     ct = marked((15, 15, 20))
-    _, coronal, sagittal = views(Images(ct, ct))
+    _, coronal, sagittal = views(CaseVolumes(ct, ct))
     assert np.argwhere(coronal.hu > 500)[0][0] < 10, "superior is up"
     assert np.argwhere(sagittal.hu > 500)[0][0] < 10
     ct = marked((10, 5, 20))
-    axial, _, sagittal = views(Images(ct, ct))
+    axial, _, sagittal = views(CaseVolumes(ct, ct))
     assert np.argwhere(axial.hu > 500)[0][0] < 15, "anterior is up"
     assert np.argwhere(sagittal.hu > 500)[0][1] < 15, "anterior is on the left"
 
@@ -157,28 +159,28 @@ def test_planes_show_the_patient_as_radiologists_expect() -> None:
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 def test_planes_do_not_depend_on_how_the_volume_is_stored(axes: tuple[int, int, int]) -> None:
     turned = CT.permute_spatial_axes(list(axes)).flip_spatial([0, 2])
-    for plain, other in zip(views(Images(MR, CT, SD)), views(Images(MR, turned, SD)), strict=True):
+    for plain, other in zip(views(CaseVolumes(MR, CT, SD)), views(CaseVolumes(MR, turned, SD)), strict=True):
         assert np.array_equal(plain.hu, other.hu)
         assert np.allclose(plain.mr, other.mr, atol=1e-3)
         assert plain.pixel_mm == other.pixel_mm
 
 
 def test_mr_and_ct_of_a_plane_lie_on_each_other() -> None:
-    for view in views(Images(MR, CT)):
+    for view in views(CaseVolumes(MR, CT)):
         seen = view.mr > 100
         assert (seen & (view.hu > -500)).sum() > 0.97 * seen.sum()
 
 
 def test_the_picture_has_a_fourth_column_where_there_is_an_uncertainty() -> None:
-    with Image.open(io.BytesIO(png(planes(Images(MR, CT))))) as three:
+    with Image.open(io.BytesIO(png(planes(CaseVolumes(MR, CT))))) as three:
         narrow = three.size[0]
-    with Image.open(io.BytesIO(png(planes(Images(MR, CT, SD))))) as four:
+    with Image.open(io.BytesIO(png(planes(CaseVolumes(MR, CT, SD))))) as four:
         assert four.size[0] == round(narrow * 4 / 3)
 
 
 def test_an_image_of_air_alone_is_drawn() -> None:
     air = CT.with_array(np.full_like(CT.array, -1000.0))
-    assert png(planes(Images(MR.with_array(np.zeros_like(MR.array)), air)))
+    assert png(planes(CaseVolumes(MR.with_array(np.zeros_like(MR.array)), air)))
 
 
 def test_every_voxel_is_in_the_histogram() -> None:

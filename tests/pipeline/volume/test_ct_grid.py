@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from models.inference.weights import load_model
-from pipeline.convert import Options, convert
+from pipeline.convert import ConversionOptions, convert
 from pipeline.ct.write import write_ct
 from pipeline.errors import Unsuitable
 from pipeline.phantom.mr_series import Subject
@@ -238,7 +238,7 @@ def test_a_thigh_comes_in_the_planes_of_its_mr_and_the_body_alone(tmp_path: Path
     (tmp_path / "ct").mkdir()
     asked = OutputGrid(orientation="source", field="body", margin_mm=15.0)
     profiles = {"pacs": load_profile("archive"), "planning": load_profile("generic")}
-    options = Options(grid=asked, profiles=profiles)
+    options = ConversionOptions(grid=asked, profiles=profiles)
     result = convert(only_series(read_series(tmp_path / "mr")), limb, tmp_path / "ct", options)
     ct = highdicom.get_volume_from_series([pydicom.dcmread(path) for path in result.ct])
     assert ct.spatial_shape[0] == 10

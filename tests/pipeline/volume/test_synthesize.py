@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from models.inference.card import ModelCard
 from models.inference.weights import Model, load_model
-from pipeline.convert import Options, convert
+from pipeline.convert import ConversionOptions, convert
 from pipeline.errors import Unsuitable
 from pipeline.findings.findings import anatomy
 from pipeline.phantom.thigh import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_image_is_refused_and_leaves_nothing(limb: Model, tmp_
 
 
 def convert_phantom(
-    limb: Model, mr: Volume, folder: Path, body_part: str, options: Options
+    limb: Model, mr: Volume, folder: Path, body_part: str, options: ConversionOptions
 ) -> tuple[dict[str, Any], list[Path], str]:
     subject = Subject(body_part=body_part)
     write_mr_series(mr, folder / "mr", subject=subject)
@@ -151,7 +151,7 @@ def convert_phantom(
 def test_a_thigh_is_converted_without_a_hold_and_the_report_is_plain_json(
     limb: Model, mr: Volume, tmp_path: Path
 ) -> None:
-    report, files, held = convert_phantom(limb, mr, tmp_path, "THIGH", Options())
+    report, files, held = convert_phantom(limb, mr, tmp_path, "THIGH", ConversionOptions())
     assert held == ""
     assert len(files) == SHAPE[0]
     assert json.loads(json.dumps(report, allow_nan=False))["sampling"]["steps"] == limb.card.sampling["steps"]
@@ -170,7 +170,7 @@ def test_the_report_and_the_ct_say_which_volume_was_taken_and_what_was_set_aside
         image.EchoTime = 80
         image.save_as(path)
     (tmp_path / "ct").mkdir()
-    options = Options(choice=Choice.of({"echo": 1}), replaces="1.2.3")
+    options = ConversionOptions(choice=Choice.of({"echo": 1}), replaces="1.2.3")
     series = only_series(read_series(tmp_path / "mr"))
     result = convert(series, limb, tmp_path / "ct", options)
     taken, other = (f"echo {echo} (TE {time} ms, {SHAPE[0]} slices)" for echo, time in ((1, 12), (2, 80)))
@@ -185,14 +185,14 @@ def test_the_report_and_the_ct_say_which_volume_was_taken_and_what_was_set_aside
 
 
 def test_a_head_is_held_for_a_model_of_limbs(limb: Model, mr: Volume, tmp_path: Path) -> None:
-    _, _, held = convert_phantom(limb, mr, tmp_path, "HEAD", Options(anatomy_check="hold"))
+    _, _, held = convert_phantom(limb, mr, tmp_path, "HEAD", ConversionOptions(anatomy_check="hold"))
     assert "anatomy is HEAD, expected one of THIGH" in held
 
 
 def test_where_the_site_says_warn_the_mismatch_is_written_into_the_ct_and_the_report(
     limb: Model, mr: Volume, tmp_path: Path
 ) -> None:
-    report, files, held = convert_phantom(limb, mr, tmp_path, "HEAD", Options(anatomy_check="warn"))
+    report, files, held = convert_phantom(limb, mr, tmp_path, "HEAD", ConversionOptions(anatomy_check="warn"))
     assert held == ""
     assert "anatomy is HEAD" in report["warnings"][0]
     header = pydicom.dcmread(files[0], stop_before_pixels=True)
