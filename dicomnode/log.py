@@ -1,7 +1,8 @@
 """Structured logs: one JSON object a line on stderr, with job and series, never a patient's name or ID.
 
-Keys always there: `time` (UTC, ISO 8601), `level`, `event`. Further ones as the caller names them: `job`, `series`,
-`role`, `destination`, ... Callers pass UIDs and counts; header text of a patient is nobody's to log.
+Keys always there: `time` (UTC, ISO 8601), `level`, `event` (a code of `EVENTS`), `message` (its sentence), `role`. The
+caller names further ones: `job`, `series`, `destination`, ... Callers pass UIDs and counts, never header text of a
+patient.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import logging
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 LOGGER: Final = logging.getLogger("sct_node")
 
@@ -31,8 +33,105 @@ OVERANXIOUS: Final = ("pynetdicom.association",)
 """Loggers heard from error upward: this one warns of each answer to a report of ours over a sender's association."""
 
 
+EVENTS: Final[Mapping[str, str]] = {
+    "association_aborted": "An association was aborted.",
+    "association_accepted": "An association was accepted.",
+    "association_rejected": "An association was rejected.",
+    "association_released": "An association was released.",
+    "attempt_outdated": "The job went on while this attempt ran: its result is not used.",
+    "audit_record_not_sent": "An audit record could not be sent to syslog: it is tried again.",
+    "audit_record_not_written": "An audit record could not be written.",
+    "audit_records_left_out": "Audit records are left out of syslog: too many wait.",
+    "call_refused": "A connection or an association was refused.",
+    "certificate_expired": "A certificate has expired.",
+    "certificate_expires": "A certificate expires soon.",
+    "commitment_confirmed": "A destination confirms that it keeps what it took.",
+    "commitment_failed": "A report of storage commitment failed for a fault of the node: it is tried again.",
+    "commitment_not_asked": "A destination could not be asked for storage commitment: it is asked again.",
+    "commitment_report_given_up": "A report of storage commitment could not be sent for too long: it is given up.",
+    "commitment_report_postponed": "A report of storage commitment could not be sent: it is tried again later.",
+    "commitment_report_refused": "A report of storage commitment was refused.",
+    "commitment_reported": "The result of a storage commitment request was reported to the sender.",
+    "commitment_request_refused": "A request for storage commitment was refused.",
+    "commitment_requested": "A sender asked for storage commitment.",
+    "commitments_failed": "Requests for storage commitment could not be worked on: they are tried again.",
+    "commitments_wait_for_database": "Reports of storage commitment wait for the database.",
+    "companions_not_sent": "A destination does not take some of the companions.",
+    "constancy_failed": "The constancy check failed for a fault of the node.",
+    "constancy_measured": "A constancy check was made.",
+    "constancy_not_noted": "A constancy run could not be stored.",
+    "constancy_not_withdrawn": "A constancy notice could not be withdrawn.",
+    "constancy_reference_accepted": "A constancy run was accepted as reference.",
+    "database_awaited": "The process waits for the database.",
+    "database_upgraded": "The database was brought to this version.",
+    "deleted_series_received": "Images of a deleted series came again: they are kept, and no job is made of them.",
+    "delivery_failed": "A delivery failed for a fault of the node.",
+    "delivery_postponed": "The delivery failed and is tried again later.",
+    "delivery_requeued": "The workflow of an attempt ended without a result: the delivery was queued again.",
+    "delivery_stopped": "The delivery was stopped.",
+    "destination_asked": "A destination was asked by C-ECHO from the page.",
+    "destination_lost_instances": "Alarm: a destination does not keep what it took.",
+    "destination_undelivered": "Alarm: a destination has not taken a series for too long.",
+    "destination_unproven": "Alarm: a destination has not proved for too long that it keeps what it took.",
+    "dicom_listening": "The node listens for DICOM.",
+    "form_refused": "A form that is not of this page was refused.",
+    "hanging_attempt_not_noted": "The ledger could not be told of an attempt that hangs.",
+    "host_taken_over": "The work of a dead process was put back into the queues.",
+    "instance_conflict": "An instance came again with other bytes: both are kept.",
+    "instance_refused": "An instance was refused.",
+    "instance_stored": "An instance is on the disk.",
+    "instances_late": "Instances came after a job had taken their series.",
+    "job_held": "The job is held: a person must look at it.",
+    "job_superseded": "More instances came: another job takes over.",
+    "library_warning": "A library has logged a warning; its words are withheld, since they may quote a header.",
+    "message_not_understood": "A message could not be understood: its association ends.",
+    "metrics_not_served": "Metrics and health cannot be served.",
+    "metrics_served_elsewhere": "Another process serves metrics and health already.",
+    "negotiation_failed": "An association request could not be negotiated.",
+    "node_started": "The processes of the node are started.",
+    "node_stopped": "All processes of the node have stopped.",
+    "notice_not_written": "A notice could not be stored.",
+    "notices_failed": "Notices could not be sent for a fault of the node: they are tried again.",
+    "notices_given_up": "Notices could not be sent for too long: they are given up.",
+    "notices_postponed": "A channel did not take notices: they are tried again later.",
+    "notices_sent": "Notices were sent.",
+    "notices_wait_for_database": "Notices wait for the database.",
+    "page_closed": "The page is not served: nobody could sign in.",
+    "pdu_not_understood": "A PDU could not be understood: its connection ends.",
+    "pdu_too_long": "A peer announced a PDU that is too long: its connection was closed.",
+    "peer_too_slow": "A peer was too slow: its connection was closed.",
+    "proof_not_asked": "A request for storage commitment failed and is tried again.",
+    "proofs_wait_for_database": "Requests for storage commitment wait for the database.",
+    "receiver_adopted": "Another receiver died: its arriving series are looked for.",
+    "report_unreadable": "The report.json of a job cannot be read.",
+    "report_without_pictures": "The report of a job has no pictures: they cannot be made.",
+    "role_killed": "A process of the node did not tick any more and was killed.",
+    "role_restarted": "A process of the node ended and is started again.",
+    "role_started": "A process of the node has started.",
+    "role_stopped": "A process of the node has stopped.",
+    "series_deleted": "The files of a series that was delivered long ago are deleted.",
+    "series_delivered": "The destination has the whole series.",
+    "series_not_handed_over": "A complete series could not become a job: it is tried again.",
+    "series_received": "A complete series became a job; `action` says what a rule does with it.",
+    "series_rejected": "The series cannot become a synthetic CT.",
+    "series_synthesized": "The synthetic CT series is on the disk.",
+    "stored_file_damaged": "A stored file is not as it was received.",
+    "synthesis_failed": "A synthesis failed for a fault of the node.",
+    "synthesis_hangs": "A synthesis exceeded synthesize.timeout_s: its process ends.",
+    "synthesis_requeued": "A job had no workflow in the engine: it was put into the queue again.",
+    "tick_failed": "A tick of the process failed and is tried again.",
+    "tls_files_rejected": "The TLS files changed and cannot be used: the old ones stay in use.",
+    "tls_files_reloaded": "The TLS files were loaded again.",
+    "uid_conflict": "One SOP Instance UID stands for two things: all files are kept.",
+    "unhandled_error": "An error that nothing caught ended a thread or a process.",
+    "web_certificate_rejected": "The certificate of the page changed and cannot be used: the old one stays in use.",
+    "web_certificate_reloaded": "The certificate of the page was loaded again.",
+}
+"""Code of each event that the node logs -> what it means. Alert rules and RUNBOOK name the codes; a code stays."""
+
+
 class JsonLines(logging.Formatter):
-    """One JSON object a record; the fields given to `event` come after time, level and event."""
+    """One JSON object a record; the fields given to `event` come after those that are always there."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -43,13 +142,14 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": getattr(record, "code", "library_warning"),
+            "message": record.getMessage(),
             "role": self._role,
         }
         if record.name != LOGGER.name:
             line["logger"] = record.name
         if record.name.startswith(WITHHELD):
-            line |= {"event": "a library has something to say", "at": f"{record.module}:{record.lineno}"}
+            line |= {"message": EVENTS["library_warning"], "at": f"{record.module}:{record.lineno}"}
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0] is not None:
             line |= {"error": record.exc_info[0].__name__, "where": _where(record.exc_info[2])}
@@ -84,7 +184,7 @@ def start(role: str, level: str = "info") -> None:
 def _unhandled(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     """An error that nothing caught ends its thread or process, and says so as all others do."""
     if error is not None:
-        LOGGER.critical("unhandled error", exc_info=(kind, error, trace))
+        _log(logging.CRITICAL, "unhandled_error", {}, (kind, error, trace))
 
 
 def tame(library: str) -> None:
@@ -95,11 +195,15 @@ def tame(library: str) -> None:
     logger.setLevel(logging.WARNING)
 
 
-def event(name: str, /, level: str = "info", **named: object) -> None:
-    """Log that `name` (a few plain words) happened, with its `named` fields; no patient data in any of them."""
-    LOGGER.log(logging.getLevelNamesMapping()[level.upper()], name, extra={"fields": named})
+def event(code: str, /, level: str = "info", **fields: object) -> None:
+    """Log an event of `EVENTS` with its named fields; no patient data in any of them. KeyError for another code."""
+    _log(logging.getLevelNamesMapping()[level.upper()], code, fields)
 
 
-def fields(**named: object) -> dict[str, object]:
-    """The `extra` of a call to LOGGER: its fields in the line."""
-    return {"fields": named}
+def exception(code: str, /, level: str = "error", **fields: object) -> None:
+    """Log an event of `EVENTS` with the type and the place of the error that is being handled, without its words."""
+    _log(logging.getLevelNamesMapping()[level.upper()], code, fields, sys.exc_info())
+
+
+def _log(level: int, code: str, fields: Mapping[str, object], error: Any = None) -> None:
+    LOGGER.log(level, EVENTS[code], exc_info=error, extra={"code": code, "fields": dict(fields)})

@@ -72,7 +72,7 @@ class Known:
             except OSError:
                 return None
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                log.event("report unreadable", level="warning", job=job.job, reason=type(error).__name__)
+                log.event("report_unreadable", level="warning", job=job.job, reason=type(error).__name__)
                 return Facts(UNKNOWN)
         return self._of_an_image(job)
 

@@ -93,7 +93,7 @@ def _images(spool: Spool, row: JobRow) -> CaseVolumes | None:
         sd = read_nifti(folder / UNCERTAINTY) if (folder / UNCERTAINTY).is_file() else None
         return CaseVolumes(mr, ct_of(folder), sd)
     except (OSError, Unsuitable, ConfigError) as error:
-        log.event("no pictures for the report", level="warning", job=row.job, reason=type(error).__name__)
+        log.event("report_without_pictures", level="warning", job=row.job, reason=type(error).__name__)
         return None
 
 

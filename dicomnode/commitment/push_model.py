@@ -164,7 +164,7 @@ def _failure(files: Sequence[Path], sop_class: str, accepted: Collection[str]) -
     try:
         classes = {sop_class_of_intact(path) for path in files}
     except (Damaged, OSError) as error:
-        log.event("stored file is damaged", level="error", sop_instance=files[0].stem, reason=str(error))
+        log.event("stored_file_damaged", level="error", sop_instance=files[0].stem, reason=str(error))
         return PROCESSING_FAILURE
     return None if sop_class in classes else CLASS_CONFLICT
 

@@ -197,7 +197,7 @@ class Provider:
         if line is not None:
             line.tried.discard(request.transaction_uid)
         log.event(
-            "storage commitment asked for",
+            "commitment_requested",
             calling_ae=sender,
             transaction=request.transaction_uid,
             instances=len(request.references),
@@ -216,10 +216,10 @@ class Provider:
             try:
                 self.tick()
             except LedgerUnreachable as error:
-                log.event("commitments wait for the database", level="error", reason=str(error))
+                log.event("commitments_wait_for_database", level="error", reason=str(error))
                 time.sleep(10 * TICK_S)
             except Exception:
-                log.LOGGER.exception("commitments not looked at, tried again")
+                log.exception("commitments_failed")
                 time.sleep(10 * TICK_S)
 
     def tick(self) -> None:
@@ -266,7 +266,7 @@ class Provider:
         try:
             way()
         except Exception:
-            log.LOGGER.exception("commitment not reported, tried again", extra=log.fields(calling_ae=sender))
+            log.exception("commitment_failed", calling_ae=sender)
         finally:
             with self._lock:
                 self._busy.discard(sender)
@@ -330,7 +330,7 @@ class Provider:
         self._commitments.reported(row, failed)
         metrics.COMMITMENTS.labels(outcome="failures" if failed else "committed").inc()
         names = {"calling_ae": row.requestor, "transaction": row.transaction_uid, "instances": len(row.listed)}
-        log.event("storage commitment reported", level="warning" if failed else "info", failed=len(failed), **names)
+        log.event("commitment_reported", level="warning" if failed else "info", failed=len(failed), **names)
 
     def _postpone(self, row: CommitmentRow, sentence: str) -> None:
         """The attempt that `row` is came to nothing; the next comes later."""
@@ -338,14 +338,14 @@ class Provider:
         delay_s = back_off_s(row.attempt - 1, settings.retry_first_s, settings.retry_max_s, jitter())
         self._commitments.postponed(row, sentence, time.time() + delay_s)
         names = {"calling_ae": row.requestor, "transaction": row.transaction_uid}
-        log.event("commitment report postponed", level="warning", reason=sentence, **names)
+        log.event("commitment_report_postponed", level="warning", reason=sentence, **names)
 
     def _give_up(self, row: CommitmentRow) -> None:
         sentence = row.sentence or "no association over which it could be reported"
         if self._commitments.given_up(row, sentence):
             metrics.COMMITMENTS.labels(outcome="given_up").inc()
             names = {"calling_ae": row.requestor, "transaction": row.transaction_uid}
-            log.event("commitment report given up", level="error", reason=sentence, **names)
+            log.event("commitment_report_given_up", level="error", reason=sentence, **names)
 
 
 def _sender(association: Association) -> str:
@@ -389,7 +389,7 @@ def _refused(sender: str, error: Unacceptable | LedgerUnreachable) -> Dataset:
     comment = str(error) if isinstance(error, Unacceptable) else "The database does not answer"
     metrics.COMMITMENTS.labels(outcome="refused").inc()
     named = {"status": f"{status:04X}", "reason": str(error), "calling_ae": sender}
-    log.event("storage commitment request refused", level="warning", **named)
+    log.event("commitment_request_refused", level="warning", **named)
     return _status(status, comment)
 
 

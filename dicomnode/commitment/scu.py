@@ -74,7 +74,7 @@ def hear(event: Event, proofs: Proofs) -> tuple[Dataset, None]:
     outcome = "failures" if row.failed else "committed"
     metrics.PROOFS.labels(destination=row.destination, outcome=outcome).inc()
     log.event(
-        "destination alarm: it does not keep what it took" if row.failed else "storage commitment heard",
+        "destination_lost_instances" if row.failed else "commitment_confirmed",
         level="error" if row.failed else "info",
         job=row.job,
         destination=row.destination,
@@ -101,7 +101,7 @@ def _refused(event: Event, error: Unacceptable | LedgerUnreachable) -> Dataset:
     comment = str(error) if isinstance(error, Unacceptable) else "The database does not answer"
     sender = event.assoc.acceptor if event.assoc.is_requestor else event.assoc.requestor
     named = {"status": f"{status:04X}", "reason": str(error), "ae_title": sender.ae_title.strip()}
-    log.event("storage commitment report refused", level="warning", **named)
+    log.event("commitment_report_refused", level="warning", **named)
     return _status(status, comment)
 
 
@@ -164,7 +164,7 @@ class Asking:
             ):
                 metrics.ALARMS.labels(destination=row.destination, what="unproven").inc()
                 names = {"job": row.job, "destination": row.destination, "reason": why, "waited_s": round(waited_s)}
-                log.event("destination alarm: unproven for too long", level="error", **names)
+                log.event("destination_unproven", level="error", **names)
 
     def _begins(self, name: str) -> bool:
         """Whether a visit may begin: one at a time to each destination, and VISITS_AT_ONCE in all."""
@@ -180,9 +180,9 @@ class Asking:
             visited = Visit(destination, proof, self._proofs, self._config.node.ae_title, self._listed)
             visited.make(due)
         except LedgerUnreachable as error:
-            log.event("proofs wait for the database", level="error", reason=str(error))
+            log.event("proofs_wait_for_database", level="error", reason=str(error))
         except Exception:
-            log.LOGGER.exception("proof not asked for, tried again", extra=log.fields(destination=destination.name))
+            log.exception("proof_not_asked", destination=destination.name)
         finally:
             with self._lock:
                 self._busy.discard(destination.name)
@@ -268,7 +268,7 @@ class Visit:
         self.open.discard(row.transaction_uid)
         self.proofs.not_asked(row, sentence, time.time() + self._delay_s(row))
         names = {"job": row.job, "destination": row.destination, "reason": sentence}
-        log.event("storage commitment not asked for, tried again", level="warning", **names)
+        log.event("commitment_not_asked", level="warning", **names)
 
     def _hear(self, event: Event) -> tuple[Dataset, None]:
         """A report came over this association, perhaps of an earlier visit."""

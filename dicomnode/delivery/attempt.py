@@ -64,7 +64,7 @@ class Deliveries:
         try:
             self._attempt(row, delivery, offer)
         except WrongState as error:
-            log.event("delivery stopped", level="warning", job=job, destination=destination, reason=str(error))
+            log.event("delivery_stopped", level="warning", job=job, destination=destination, reason=str(error))
 
     def _attempt(self, row: JobRow, delivery: DeliveryRow, offer: Offer) -> None:
         """Send, and write the fact. Raises WrongState when the job was held, ended or sent anew meanwhile."""
@@ -78,7 +78,7 @@ class Deliveries:
         except (LedgerUnreachable, WrongState):
             raise
         except Exception as error:
-            log.LOGGER.exception("delivery failed", extra=log.fields(job=row.job, destination=delivery.destination))
+            log.exception("delivery_failed", job=row.job, destination=delivery.destination)
             self._failed(row, delivery, error)
         else:
             self._delivered(row, delivery, offer.uids)
@@ -100,9 +100,7 @@ class Deliveries:
             self._postpone(delivery, f"{delivery.destination}: the attempt's workflow is {ending}", delay_s=0.0)
         except WrongState:
             return  # it moved on meanwhile
-        log.event(
-            "delivery put back into the queue", level="warning", job=delivery.job, destination=delivery.destination
-        )
+        log.event("delivery_requeued", level="warning", job=delivery.job, destination=delivery.destination)
 
     def _due(self, job: str, destination: str, attempt: int) -> tuple[JobRow | None, DeliveryRow | None]:
         """The job and its delivery, if this very attempt is what is due."""
@@ -146,7 +144,7 @@ class Deliveries:
         self._ledger.postponed(delivery.job, delivery.destination, delivery.attempt, sentence, due_at, following, begun)
         metrics.DELIVERY_ATTEMPTS.labels(destination=delivery.destination, outcome="postponed").inc()
         names = {"job": delivery.job, "destination": delivery.destination, "attempt": delivery.attempt}
-        log.event("delivery postponed", level="warning", reason=sentence, next_in_s=round(delay_s, 1), **names)
+        log.event("delivery_postponed", level="warning", reason=sentence, next_in_s=round(delay_s, 1), **names)
         self._alarm(dataclasses.replace(delivery, sentence=sentence))
 
     def _alarm(self, delivery: DeliveryRow) -> None:
@@ -161,7 +159,7 @@ class Deliveries:
         if self._ledger.alarmed(delivery.job, delivery.destination, words):
             metrics.ALARMS.labels(destination=delivery.destination, what="undelivered").inc()
             names = {"job": delivery.job, "destination": delivery.destination, "waited_s": round(waited_s)}
-            log.event("destination alarm: undelivered for too long", level="error", reason=why, **names)
+            log.event("destination_undelivered", level="error", reason=why, **names)
 
     def _failed(self, row: JobRow, delivery: DeliveryRow, error: Exception) -> None:
         """Our fault: tried again like a refusal, and after so many failures held with the traceback."""
@@ -181,7 +179,7 @@ class Deliveries:
         if source is not None and delivery.resent_from is None:
             journey_s = time.time() - source.last_at.timestamp()
             metrics.SCANNER_TO_DESTINATION_SECONDS.labels(destination=destination).observe(journey_s)
-        log.event("series delivered", job=row.job, series=row.series_instance_uid, destination=destination)
+        log.event("series_delivered", job=row.job, series=row.series_instance_uid, destination=destination)
         if last:
             metrics.JOBS.labels(state=State.DELIVERED).inc()
 

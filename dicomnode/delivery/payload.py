@@ -68,7 +68,7 @@ def load_of(ledger: Ledger, spool: Spool, row: JobRow, destination: Destination)
     places = {kind: _place(folder, kind) for kind in COMPANIONS if kind in destination.companions}
     missing = [kind for kind, path in places.items() if not path.exists()]
     if missing:
-        log.event("companions not sent", job=row.job, destination=destination.name, missing=", ".join(missing))
+        log.event("companions_not_sent", job=row.job, destination=destination.name, missing=", ".join(missing))
     companions = tuple(path for kind, path in places.items() if kind not in missing)
     return Load(ct, companions)
 

@@ -96,7 +96,7 @@ class RetentionSweep:
             return  # sent once more meanwhile
         both, count = [uid for uid in (source, row.ct_series_uid) if uid], len(row.sop_instance_uids)
         self._trail.record(Event.DELETED, by="node", job=row.job, series=both, instances=count, words=words)
-        log.event("deleted", job=row.job, series=source, what=what)
+        log.event("series_deleted", job=row.job, series=source, what=what)
         if result:
             self._spool.discard_result(row.job)
         if series:

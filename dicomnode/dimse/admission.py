@@ -158,7 +158,7 @@ class AssociationAdmission:
             return
         times = {"times_before": before} if before else {}
         named = {"calling_ae": calling} if calling else {}
-        log.event("call refused", level="warning", reason=reason, address=address, why=why, **named, **times)
+        log.event("call_refused", level="warning", reason=reason, address=address, why=why, **named, **times)
         if self._trail is not None:
             words = f"{before} times more in the minutes before" if before else ""
             by = f"ae:{calling}" if calling else "unknown"

@@ -139,8 +139,7 @@ class Messages(DIMSEServiceProvider):
             self._check(self.message)
             super().receive_primitive(primitive)
         except Exception:  # pydicom and pynetdicom raise whatever the garbage leads them into
-            address = log.fields(address=self.assoc.requestor.address)
-            log.LOGGER.warning("message ends its association", exc_info=True, extra=address)
+            log.exception("message_not_understood", level="warning", address=self.assoc.requestor.address)
             metrics.LIMITS.labels(limit="message").inc()
             self.message = None
             self.dul.event_queue.put("Evt19")

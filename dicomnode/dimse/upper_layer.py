@@ -107,7 +107,7 @@ class LimitedAssociationSocket(AssociationSocket):
                 content += piece
         except TimeoutError:
             metrics.LIMITS.labels(limit="slow").inc()
-            log.event("peer too slow, connection closed", level="warning", address=self.assoc.requestor.address)
+            log.event("peer_too_slow", level="warning", address=self.assoc.requestor.address)
             raise
         finally:
             self.socket.settimeout(self._limits.idle_timeout_s)
@@ -117,7 +117,7 @@ class LimitedAssociationSocket(AssociationSocket):
         """Tell the peer that its PDU is too long, and read no more from it."""
         metrics.LIMITS.labels(limit="pdu").inc()
         told = {"length": length, "longest": self._longest(), "address": self.assoc.requestor.address}
-        log.event("PDU too long, connection closed", level="warning", **told)
+        log.event("pdu_too_long", level="warning", **told)
         abort = A_ABORT_RQ()
         abort.source, abort.reason_diagnostic = 0x02, 0x06
         self.send(abort.encode())
@@ -197,7 +197,8 @@ class SafeStateMachine(StateMachine):
         try:
             super().do_action(event)
         except Exception:  # pynetdicom raises whatever the garbage leads it into
-            log.LOGGER.warning("a PDU ends its connection", exc_info=True, extra=_whose(self.dul.assoc))
+            log.exception("pdu_not_understood", level="warning", address=self.dul.assoc.requestor.address)
+            metrics.LIMITS.labels(limit="message").inc()
             self._break_off()
 
     def _break_off(self) -> None:
@@ -222,12 +223,7 @@ class SafeACSE(ACSE):
         try:
             super()._negotiate_as_acceptor()
         except Exception:  # pynetdicom raises whatever the garbage leads it into
-            log.LOGGER.warning("a request cannot be negotiated", exc_info=True, extra=_whose(self.assoc))
+            log.exception("negotiation_failed", level="warning", address=self.assoc.requestor.address)
+            metrics.LIMITS.labels(limit="message").inc()
             self.send_abort(0x02)
             self.assoc.kill()
-
-
-def _whose(association: Association) -> dict[str, object]:
-    """Count what ends an association; the fields of its line in the log."""
-    metrics.LIMITS.labels(limit="message").inc()
-    return log.fields(address=association.requestor.address)

@@ -125,7 +125,7 @@ class KnownHosts:
             gone = processes.c.executor.in_(executors) & (processes.c.role != "receive")
             connection.execute(sa.delete(processes).where(gone))
         if attempts:
-            log.event("work taken over", level="warning", executors=sorted(executors), attempts=attempts)
+            log.event("host_taken_over", level="warning", executors=sorted(executors), attempts=attempts)
         return attempts
 
 

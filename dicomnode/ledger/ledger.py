@@ -62,7 +62,7 @@ class Ledger:
         with reaching():
             before = migrate(self.engine)
         if before is not None:
-            log.event("database brought to this version", revision_before=before)
+            log.event("database_upgraded", revision_before=before)
 
     def reach(self) -> None:
         """Raise LedgerUnreachable when the database does not answer."""

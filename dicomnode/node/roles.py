@@ -112,7 +112,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     executor = Executor(config, role, number)
     metrics.keep_in(metrics_folder(config), name)
     metrics.begin(role, [one.name for one in config.destinations])
-    log.event("role started", pid=os.getpid())
+    log.event("role_started", pid=os.getpid())
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:
         trail.record(Event.APPLICATION_STARTED, by="node", words=name)
@@ -122,7 +122,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     if not supervised:
         trail.record(Event.APPLICATION_STOPPED, by="node", words=name)
     trail.close()
-    log.event("role stopped")
+    log.event("role_stopped")
     sys.stderr.flush()
     os._exit(0)
 
@@ -165,7 +165,7 @@ def _open(config: Config, executor: Executor, stop: threading.Event) -> Ledger |
         try:
             return ready(config)
         except LedgerUnreachable as error:
-            log.event("waiting for the database", level="error", reason=str(error))
+            log.event("database_awaited", level="error", reason=str(error))
         _alive(executor)
         stop.wait(5.0)
     return None
@@ -196,7 +196,7 @@ def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
         trail=trail,
     )
     receiver.start()
-    log.event("listening for DICOM", ae_title=config.node.ae_title, bind=config.node.bind, port=config.node.port)
+    log.event("dicom_listening", ae_title=config.node.ae_title, bind=config.node.bind, port=config.node.port)
     ledger = _open(config, executor, stop)
     if ledger is not None:
         commitment.start()
@@ -299,10 +299,10 @@ def _each_tick(executor: Executor, stop: threading.Event, *works: Callable[[], o
             try:
                 work()
             except LedgerUnreachable as error:
-                log.event("waiting for the database", level="error", reason=str(error))
+                log.event("database_awaited", level="error", reason=str(error))
                 break
             except Exception:
-                log.LOGGER.exception("tick failed, tried again")
+                log.exception("tick_failed")
 
 
 def _alive(executor: Executor) -> None:

@@ -72,14 +72,14 @@ def serve(config: Config) -> None:
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)
     children = [_started(role, number, config, path) for role, number in _wanted(config)]
-    log.event("node started", data=str(config.node.data), destinations=len(config.destinations))
+    log.event("node_started", data=str(config.node.data), destinations=len(config.destinations))
     while not stop.wait(0.2):
         for child in children:
             _watch(child, config, path)
     _end(children)
     trail.record(Event.APPLICATION_STOPPED, by="node")
     trail.close()
-    log.event("node stopped")
+    log.event("node_stopped")
     lock.close()
 
 
@@ -170,7 +170,7 @@ def _kill_if_hanging(child: Child, config: Config) -> None:
     """SIGKILL for a child that ticks no more; it is found ended at the next look."""
     silent_s = child.pulse.silent_s()
     if silent_s > config.node.hang_timeout_s:
-        log.event("role hangs, killed", level="error", hanging=child.role, silent_s=round(silent_s))
+        log.event("role_killed", level="error", hanging=child.role, silent_s=round(silent_s))
         child.process.kill()
         child.process.wait()
         _tell(config, "ROLE_HANGS", f"the {child.role} process showed no sign of life for {silent_s:.0f} s")
@@ -188,7 +188,7 @@ def _note(config: Config, code: str, words: str) -> None:
         with transaction(ledger.engine) as connection:
             notices.put(connection, Kind.FAILURE, code, words)
     except LedgerUnreachable as error:
-        log.event("notice not written", level="error", code=code, reason=str(error))
+        log.event("notice_not_written", level="error", code=code, reason=str(error))
     finally:
         ledger.close()
 
@@ -205,7 +205,7 @@ def _watch(child: Child, config: Config, config_path: Path) -> None:
         delay_s = queues.back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
         child.restart_at = time.monotonic() + delay_s
         metrics.ROLE_RESTARTS.labels(role=child.role).inc()
-        log.event("role ended, started again", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))
+        log.event("role_restarted", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))
         if child.failures == TOLD_AT:
             _tell(config, "ROLE_KEEPS_ENDING", f"the {child.role} process ended {TOLD_AT} times, last with code {code}")
     elif time.monotonic() >= child.restart_at:

@@ -73,9 +73,9 @@ class Notifier:
             if rows:
                 self._send(name, channel, rows)
         except LedgerUnreachable as error:
-            log.event("notices wait for the database", level="error", reason=str(error))
+            log.event("notices_wait_for_database", level="error", reason=str(error))
         except Exception:
-            log.LOGGER.exception("notices not sent, tried again", extra=log.fields(channel=name))
+            log.exception("notices_failed", channel=name)
         finally:
             with self._lock:
                 self._busy.discard(name)
@@ -88,7 +88,7 @@ class Notifier:
         else:
             self._notices.sent(rows)
             metrics.NOTICES.labels(channel=name, outcome="sent").inc(len(rows))
-            log.event("notices sent", channel=name, notices=len(rows))
+            log.event("notices_sent", channel=name, notices=len(rows))
 
     def _not_taken(self, name: str, rows: Sequence[NoticeRow], sentence: str) -> None:
         """Those that are too old are given up, the others are tried again together."""
@@ -98,15 +98,19 @@ class Notifier:
         if old:
             self._notices.given_up(old, sentence)
             metrics.NOTICES.labels(channel=name, outcome="given_up").inc(len(old))
-            log.event("notices given up", level="error", channel=name, notices=len(old), reason=sentence)
+            log.event("notices_given_up", level="error", channel=name, notices=len(old), reason=sentence)
         if young:
             tried = max(row.attempt for row in young)
             delay_s = back_off_s(tried, self._settings.retry_first_s, self._settings.retry_max_s, jitter())
             self._notices.postponed(young, sentence, time.time() + delay_s)
             metrics.NOTICES.labels(channel=name, outcome="postponed").inc(len(young))
-            text = "notices not taken, tried again"
             log.event(
-                text, level="warning", channel=name, notices=len(young), reason=sentence, next_in_s=round(delay_s)
+                "notices_postponed",
+                level="warning",
+                channel=name,
+                notices=len(young),
+                reason=sentence,
+                next_in_s=round(delay_s),
             )
 
     def _told(self, row: NoticeRow) -> NoticeContent:

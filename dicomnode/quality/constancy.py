@@ -90,7 +90,7 @@ def accept(model: Model, config: Config, by: str) -> Outcome:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)
-    log.event("constancy reference accepted", model=card.name, device=model.device_name)
+    log.event("constancy_reference_accepted", model=card.name, device=model.device_name)
     sentence = f"accepted as the reference by {by}"
     seconds = round(time.monotonic() - began, 3)
     return Outcome(True, sentence, 0.0, 0.0, measured.as_json(), model.device_name, seconds)
@@ -159,7 +159,7 @@ class Daily:
             try:
                 constancy_runs.withdraw(self._engine, self._executor)
             except LedgerUnreachable as error:
-                log.event("constancy not withdrawn", level="warning", reason=str(error))
+                log.event("constancy_not_withdrawn", level="warning", reason=str(error))
 
     def _look_back(self) -> None:
         """When the last run was begun, by this process or an earlier one of this worker; that one's have failed."""
@@ -187,7 +187,7 @@ class Daily:
             try:
                 outcome = self._aside(name, functools.partial(self._checked, number))
             except Exception as error:
-                log.LOGGER.exception("constancy check failed", extra=log.fields(model=name))
+                log.exception("constancy_failed", model=name)
                 outcome = Outcome(False, f"the check itself failed, {type(error).__name__}: {error}")
             self._ended(name, number, outcome)
 
@@ -197,11 +197,11 @@ class Daily:
 
     def _ended(self, name: str, number: int, outcome: Outcome) -> None:
         level = "info" if outcome.passed else "error"
-        log.event("constancy", level=level, model=name, passed=outcome.passed, reason=outcome.sentence)
+        log.event("constancy_measured", level=level, model=name, passed=outcome.passed, reason=outcome.sentence)
         try:
             constancy_runs.end(self._engine, number, outcome)
         except LedgerUnreachable as error:
-            log.event("constancy not noted", level="warning", reason=str(error))
+            log.event("constancy_not_noted", level="warning", reason=str(error))
 
     def _end_what_hangs(self) -> None:
         """End this process when a run takes longer than `synthesize.timeout_s`."""

@@ -85,9 +85,9 @@ class Intake:
             except LedgerUnreachable:
                 raise
             except Exception:
-                log.LOGGER.exception("series not handed over, tried again", extra=log.fields(series=arrival.series_uid))
+                log.exception("series_not_handed_over", series=arrival.series_uid)
         if told.dead:
-            log.event("series of a dead receiver are looked for", level="warning", receivers=sorted(told.dead))
+            log.event("receiver_adopted", level="warning", receivers=sorted(told.dead))
             self.adopt()
             self._receivers.bury(told.dead)
 
@@ -124,7 +124,7 @@ class Intake:
     def _keep_apart(self, arrival: Arrival, job: JobRow) -> None:
         """Images of a series whose job had others that are deleted by now: they are kept, and make no smaller CT."""
         told = {"series": arrival.series_uid, "job": job.job, "instances": len(arrival.sop_uids)}
-        log.event("images of a deleted series are kept, no job is made of them", level="warning", **told)
+        log.event("deleted_series_received", level="warning", **told)
         self._let_go(arrival)
 
     def _settled(self, arrival: Arrival, paths: Sequence[Path]) -> Reason | None:
@@ -150,7 +150,7 @@ class Intake:
         uids = [one.sop_instance_uid for one in found.new]
         others = sorted({one.other_series for one in found.new if one.other_series})
         told = {"instances": len(uids), "sop_instances": uids[:NAMED], "other_series": others[:NAMED], "series": uid}
-        log.event("a SOP Instance UID stands for two things: all are kept", level="error", job=found.held, **told)
+        log.event("uid_conflict", level="error", job=found.held, **told)
         metrics.INSTANCE_CONFLICTS.labels(sop_class="other").inc(sum(one.other_series is not None for one in found.new))
         if found.held is not None:
             metrics.HELD.labels(reason=CODE).inc()
@@ -171,7 +171,7 @@ class Intake:
             return 0.0
         late_s = _wall(arrival.first_at) - before.last_at.timestamp()
         told = {"series": arrival.series_uid, "job": job.job, "state": str(job.state), "late_s": round(late_s, 1)}
-        log.event("late instances: a job had taken the series", level="error", calling_ae=arrival.calling_ae, **told)
+        log.event("instances_late", level="error", calling_ae=arrival.calling_ae, **told)
         metrics.LATE_SERIES.labels(state=job.state).inc()
         habitual = arrival.associations > 0 and late_s <= self._config.settle.quiet_s
         return max(late_s, 0.0) if habitual else 0.0
@@ -190,15 +190,22 @@ class Intake:
             metrics.SERIES_SETTLED.labels(reason=reason).inc()
             metrics.RULES.labels(rule=decision.rule, action=decision.action).inc()
             metrics.JOBS.labels(state=State.RECEIVED if decision.converts else State.REJECTED).inc()
-            told = f"series received, to {decision.action}"
-            log.event(told, series=uid, job=job, instances=len(names), reason=reason, rule=decision.rule)
+            log.event(
+                "series_received",
+                series=uid,
+                job=job,
+                instances=len(names),
+                reason=reason,
+                rule=decision.rule,
+                action=decision.action,
+            )
             self._tell_of(self._ledger.job(job))
 
     def _tell_of(self, row: JobRow) -> None:
         """Say what else a new job means: one that it supersedes, and that it is held."""
         if row.held is not None:
             metrics.HELD.labels(reason=row.reason_code).inc()
-            log.event("job held", level="error", job=row.job, series=row.series_instance_uid, reason=row.reason_code)
+            log.event("job_held", level="error", job=row.job, series=row.series_instance_uid, reason=row.reason_code)
         if row.supersedes is None:
             return
         old = self._ledger.job(row.supersedes)
@@ -206,7 +213,7 @@ class Intake:
             metrics.JOBS.labels(state=State.REJECTED).inc()
             metrics.REJECTED.labels(reason=SUPERSEDED).inc()
         told = {"job": old.job, "series": old.series_instance_uid, "by": row.job, "replaces": row.replaces}
-        log.event("job superseded", level="error", state=str(old.state), reason=old.reason_code, **told)
+        log.event("job_superseded", level="error", state=str(old.state), reason=old.reason_code, **told)
 
     def _let_go(self, arrival: Arrival) -> None:
         """The ledger has it; when more came meanwhile, the next tick sees it."""

@@ -99,10 +99,10 @@ class Receiver:
             (evt.EVT_REQUESTED, self._door.requested),
             (evt.EVT_C_ECHO, _answer_echo),
             (evt.EVT_C_STORE, self._answer_store),
-            (evt.EVT_ACCEPTED, _log_association, ["association accepted"]),
-            (evt.EVT_REJECTED, _log_association, ["association rejected"]),
-            (evt.EVT_RELEASED, _log_association, ["association released"]),
-            (evt.EVT_ABORTED, _log_association, ["association aborted"]),
+            (evt.EVT_ACCEPTED, _log_association, ["association_accepted"]),
+            (evt.EVT_REJECTED, _log_association, ["association_rejected"]),
+            (evt.EVT_RELEASED, _log_association, ["association_released"]),
+            (evt.EVT_ABORTED, _log_association, ["association_aborted"]),
             (evt.EVT_CONN_CLOSE, _end_without_request),
             (evt.EVT_RELEASED, self._tally.ended),
             (evt.EVT_ABORTED, self._tally.ended),
@@ -200,7 +200,7 @@ def _refused(event: Event, error: NodeError) -> Dataset:
     code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     metrics.STORE_RESPONSES.labels(status=f"{code:04X}").inc()
     sender = calling_ae(event.assoc)
-    log.event("instance refused", level="warning", status=f"{code:04X}", reason=str(error), calling_ae=sender)
+    log.event("instance_refused", level="warning", status=f"{code:04X}", reason=str(error), calling_ae=sender)
     return _status(code, str(error))
 
 
@@ -212,9 +212,9 @@ def _count_stored(event: Event, stored: Stored) -> None:
     names = {"series": stored.series_uid, "sop_instance": stored.sop_instance_uid}
     if stored.conflict and not stored.duplicate:
         metrics.INSTANCE_CONFLICTS.labels(sop_class=sop_class).inc()
-        log.event("same UID with other bytes: both kept", level="error", **names)
+        log.event("instance_conflict", level="error", **names)
     else:
-        log.event("instance stored", level="debug", duplicate=stored.duplicate, **names)
+        log.event("instance_stored", level="debug", duplicate=stored.duplicate, **names)
 
 
 def _answer_echo(_event: Event) -> int:

@@ -103,7 +103,7 @@ class AuditTrail:
         """The trail cannot be written."""
         self._broken = True
         metrics.AUDIT_FAILURES.labels(where="file").inc()
-        log.event("audit record not written", level="error", reason=error.strerror or "the disk fails")
+        log.event("audit_record_not_written", level="error", reason=error.strerror or "the disk fails")
 
 
 def _append(folder: Path, path: Path, entry: bytes) -> None:

@@ -56,7 +56,7 @@ class Syslog:
             self._waiting.put_nowait(message)
         except queue.Full:
             metrics.AUDIT_FAILURES.labels(where="syslog").inc()
-            self._complain("audit records are left out of syslog: too many wait")
+            self._complain("audit_records_left_out")
 
     def flush(self, limit_s: float) -> None:
         """Wait until all is sent, no longer than `limit_s`."""
@@ -73,7 +73,7 @@ class Syslog:
                     self._send(message)
                     break
                 except (OSError, ConfigError) as error:
-                    self._complain("audit record not sent to syslog, tried again", str(error))
+                    self._complain("audit_record_not_sent", str(error))
                     time.sleep(RETRY_S)
             self._waiting.task_done()
 

@@ -285,10 +285,10 @@ class Inwards:
             self._context = server_context(self._settings)
         except (ConfigError, OSError) as error:
             metrics.TLS_RELOADS.labels(outcome="failed").inc()
-            log.event("TLS files changed and are no good: the old ones stay in use", level="error", reason=str(error))
+            log.event("tls_files_rejected", level="error", reason=str(error))
         else:
             metrics.TLS_RELOADS.labels(outcome="loaded").inc()
-            log.event("TLS files loaded again")
+            log.event("tls_files_reloaded")
 
 
 def names_of(connection: socket.socket | None) -> frozenset[str] | None:
@@ -378,7 +378,7 @@ def warn(kind: str, file: Path, warn_days: int) -> None:
     metrics.TLS_EXPIRY.labels(certificate=kind).set(ends)
     if ends - now < warn_days * DAY_S:
         level = "warning" if ends > now else "error"
-        what = "certificate expires soon" if ends > now else "certificate has expired"
+        what = "certificate_expires" if ends > now else "certificate_expired"
         log.event(what, level=level, file=file.name, days=round((ends - now) / DAY_S, 1))
 
 

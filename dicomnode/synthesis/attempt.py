@@ -166,7 +166,7 @@ class Conversions:
             with self._at_work.on(row):
                 self._attempt(row)
         except WrongState as error:
-            log.event("job went on without this attempt", level="warning", job=job, attempt=attempt, reason=str(error))
+            log.event("attempt_outdated", level="warning", job=job, attempt=attempt, reason=str(error))
 
     def _attempt(self, row: JobRow) -> None:
         """Convert, and write the fact. Raises WrongState when the job was superseded, held or ended meanwhile."""
@@ -179,9 +179,7 @@ class Conversions:
         except (LedgerUnreachable, WrongState):
             raise
         except Exception as error:
-            log.LOGGER.exception(
-                "synthesis failed", extra=log.fields(job=row.job, series=row.series_instance_uid, attempt=row.attempt)
-            )
+            log.exception("synthesis_failed", job=row.job, series=row.series_instance_uid, attempt=row.attempt)
             self._failed(row, f"{type(error).__name__}: {error}", traceback.format_exc())
         else:
             self._synthesized(row, made)
@@ -193,11 +191,11 @@ class Conversions:
         if row is None:
             return
         sentence = f"the attempt took longer than {limit_s:g} s (synthesize.timeout_s); its process was ended"
-        log.event("synthesis hangs, process ended", level="error", job=row.job, attempt=row.attempt, limit_s=limit_s)
+        log.event("synthesis_hangs", level="error", job=row.job, attempt=row.attempt, limit_s=limit_s)
         try:
             self._failed(row, sentence, "")
         except (WrongState, LedgerUnreachable) as error:
-            log.event("hanging attempt not noted", level="warning", job=row.job, reason=str(error))
+            log.event("hanging_attempt_not_noted", level="warning", job=row.job, reason=str(error))
         os._exit(HUNG)
 
     def reconcile(self) -> None:
@@ -213,7 +211,7 @@ class Conversions:
 
     def _again(self, row: JobRow, ending: str) -> None:
         """A job whose workflow is gone; one that took its process down each time waits for a person."""
-        log.event("synthesis without a workflow", level="warning", job=row.job, workflow=ending)
+        log.event("synthesis_requeued", level="warning", job=row.job, workflow=ending)
         if ending == "died":
             self._hold(row, "PROCESS_DIED", "its process ended at each attempt, as when memory runs out")
         else:
@@ -284,7 +282,7 @@ class Conversions:
         metrics.JOBS.labels(state=State.SYNTHESIZED).inc()
         if made.hold is not None:
             metrics.HELD.labels(reason=made.hold[0]).inc()
-        log.event("series synthesized", job=row.job, series=row.series_instance_uid, held=made.hold is not None)
+        log.event("series_synthesized", job=row.job, series=row.series_instance_uid, held=made.hold is not None)
 
     def _reject(self, row: JobRow, error: Unsuitable | Implausible) -> None:
         self._ledger.unsuitable(row.job, error.code, error.sentence)
@@ -292,12 +290,12 @@ class Conversions:
         metrics.REJECTED.labels(reason=error.code).inc()
         for finding in error.findings if isinstance(error, Implausible) else ():
             judged(finding.name, finding.verdict)
-        log.event("series rejected", job=row.job, series=row.series_instance_uid, reason=error.code)
+        log.event("series_rejected", job=row.job, series=row.series_instance_uid, reason=error.code)
 
     def _hold(self, row: JobRow, code: str, sentence: str, detail: str = "") -> None:
         self._ledger.held(row.job, code, sentence, detail)
         metrics.HELD.labels(reason=code).inc()
-        log.event("job held", level="warning", job=row.job, series=row.series_instance_uid, reason=code)
+        log.event("job_held", level="warning", job=row.job, series=row.series_instance_uid, reason=code)
 
     def _failed(self, row: JobRow, sentence: str, detail: str) -> None:
         """Tried again after a while, or held when that was the last try."""

@@ -124,7 +124,7 @@ def _unknown(request: Request, error: Exception) -> Response:
 
 
 def _forged(request: Request, error: Exception) -> Response:
-    log.event("form refused", level="warning", path=request.url.path)
+    log.event("form_refused", level="warning", path=request.url.path)
     return pages_of(request).problem(request, "Refused", str(error), 403)
 
 

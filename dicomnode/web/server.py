@@ -113,9 +113,9 @@ class Certificate:
             self._loaded()
             self._files.load(self.context)
         except ConfigError as error:
-            log.event("web certificate changed and is no good: the old one stays", level="error", reason=str(error))
+            log.event("web_certificate_rejected", level="error", reason=str(error))
         else:
-            log.event("web certificate loaded again")
+            log.event("web_certificate_reloaded")
 
     def _loaded(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -187,9 +187,9 @@ def _bound(bind: str, port: int) -> socket.socket | None:
     except OSError as error:
         made.close()
         if error.errno == errno.EADDRINUSE:
-            log.event("metrics and health are served by another process", level="debug", port=port)
+            log.event("metrics_served_elsewhere", level="debug", port=port)
         else:
-            log.event("metrics and health cannot be served", level="error", bind=bind, port=port, reason=error.strerror)
+            log.event("metrics_not_served", level="error", bind=bind, port=port, reason=error.strerror)
         return None
     return made
 

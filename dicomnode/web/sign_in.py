@@ -82,7 +82,7 @@ class PageUsers:
     def closed(self, request: Request, why: str) -> Response:
         """What everybody gets while nobody can sign in; the log says why, once."""
         if why != self._said:
-            log.event("the page is closed", level="error", reason=why)
+            log.event("page_closed", level="error", reason=why)
             self._said = why
         text = "Nobody can sign in at the moment; the node's log says why."
         return pages_of(request).problem(request, "The page is closed", text, 503)

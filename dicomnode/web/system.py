@@ -255,6 +255,6 @@ async def _echo(request: Request) -> Response:
     asked = [one for one in config.destinations if one.name == form.get("destination")]
     if not asked:
         raise HTTPException(404)
-    log.event("destination asked", destination=asked[0].name, by=visitor_of(request).by)
+    log.event("destination_asked", destination=asked[0].name, by=visitor_of(request).by)
     await run_in_threadpool(request.app.state.echoes.ask, asked[0])
     return RedirectResponse(f"/system#to-{asked[0].name}", 303)

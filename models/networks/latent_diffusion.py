@@ -37,7 +37,7 @@ from models.networks import losses, schedules
 from models.networks.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
 from models.networks.batches import TrainingStage
 from models.networks.pix2pix import PatchDiscriminator
-from models.networks.translator import Losses, Translator, OptimiserStep
+from models.networks.translator import Losses, OptimiserStep, Translator
 
 TIMES: Final = 1000.0
 """MONAI's UNet embeds time steps of 0 to 1000; t runs from 0 to 1."""

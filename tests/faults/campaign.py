@@ -53,18 +53,18 @@ MOMENTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("receive", "association accepted"),
         ("receive", "instance stored"),
         ("receive", "series received, to"),
-        ("receive", "role started"),
+        ("receive", "role_started"),
     ),
     "synthesize": (
         ("receive", "series received, to"),
         ("synthesize", "series synthesized"),
-        ("synthesize", "role started"),
+        ("synthesize", "role_started"),
     ),
     "deliver": (
         ("planning", "Association Received"),
         ("planning", "Received Store Request"),
         ("deliver", "series delivered"),
-        ("deliver", "delivery postponed"),
+        ("deliver", "delivery_postponed"),
     ),
 }
 """Role -> whose words about what are a moment to kill it."""

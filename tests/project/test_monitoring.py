@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
 from dicomnode.cases.overview import LedgerOverview, QueueLength
+from dicomnode.log import EVENTS
 from dicomnode.web import health
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -151,6 +152,13 @@ def test_the_runbook_says_of_each_alert_what_to_do() -> None:
         for name in line.split(", ")
     }
     assert named == {rule["alert"] for rule in RULES}
+
+
+def test_the_runbook_names_events_of_the_log_by_codes_that_exist() -> None:
+    text = (DEPLOY / "RUNBOOK.md").read_text()
+    named = set(re.findall(r"\blog(?: says|'s) `([^`]+)`", text)) | set(re.findall(r"says why.*?\(`(\w+)`\)", text))
+    assert len(named) >= 8
+    assert named - set(EVENTS) == set()
 
 
 def test_what_alerts_look_at_begins_at_zero_so_that_the_first_time_counts(tmp_path: Path) -> None:

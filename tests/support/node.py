@@ -93,7 +93,7 @@ class Running:
 
     def answers(self) -> bool:
         """Whether the receiver of this start listens."""
-        return "listening for DICOM" in self.logs[-1].read_text()
+        return "dicom_listening" in self.logs[-1].read_text()
 
     @property
     def itself(self) -> Destination:

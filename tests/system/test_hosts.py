@@ -284,7 +284,7 @@ def test_the_job_of_a_machine_that_is_cut_off_is_finished_by_another_and_nothing
         ip("link", "set", f"s{os.getpid()}{cut}", "down")
         other = next(name for name in networks if name != cut)
         done = site.until(lambda: [one for one in site.ledger.jobs() if one.state is State.DELIVERED], "delivered")
-        assert "work taken over" in site.machines[other].log()
+        assert "host_taken_over" in site.machines[other].log()
         ip("link", "set", f"s{os.getpid()}{cut}", "up")
         site.until(lambda: {one.host for one in site.known() if one.silent_s < 6} >= set(networks), "it is back")
 

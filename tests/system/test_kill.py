@@ -64,7 +64,7 @@ def test_a_node_killed_once_in_every_state_delivers_one_series_with_the_uids_it_
 
         running.start()
         running.push(thigh_series)
-        running.until(lambda: "association released" in running.logs[-1].read_text(), "the second push was taken")
+        running.until(lambda: "association_released" in running.logs[-1].read_text(), "the second push was taken")
         running.until(lambda: running.ticks("receive") >= 2, "and looked at")
 
     assert [one.job for one in running.ledger.jobs()] == [key]
@@ -91,8 +91,8 @@ def test_roles_that_are_killed_are_started_again(node: Node, thigh_series: list[
     running.start()
     for pid in children_of(running.process.pid):
         os.kill(pid, signal.SIGKILL)
-    running.until(lambda: running.log().count("listening for DICOM") == 2, "the receiver listens again")
-    assert running.log().count("role ended, started again") == 4
+    running.until(lambda: running.log().count("dicom_listening") == 2, "the receiver listens again")
+    assert running.log().count("role_restarted") == 4
     running.push(thigh_series)
     running.job(State.SYNTHESIZED)
 

@@ -44,7 +44,7 @@ def test_on_postgresql_series_are_received_synthesized_and_delivered_while_the_d
         running.push(thigh_series)
         time.sleep(4.0)
     assert running.stop() == 0
-    assert "role ended" not in running.log()
+    assert "role_restarted" not in running.log()
     assert len(running.ledger.jobs()) == len(states) == 2
     made = [path.stem for path in (running.config.node.data / "out").glob("*/*.dcm")]
     assert len(planning.instances()) == len(made) == len(thigh_series) + len(while_it_is_away)

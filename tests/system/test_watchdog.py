@@ -71,7 +71,7 @@ def test_a_process_that_ticks_no_more_is_killed_and_started_again_and_people_are
     serve = running.process.pid
     stopped = _process_of(serve, "deliver")
     os.kill(stopped, signal.SIGSTOP)
-    running.until(lambda: "role hangs, killed" in running.log(), "the supervisor notices")
+    running.until(lambda: "role_killed" in running.log(), "the supervisor notices")
     running.until(lambda: _process_of(serve, "deliver") not in (0, stopped), "it is started again")
     told = Notices(running.ledger.engine)
     assert running.until(lambda: told.last(1), "people are to be told")[0].code == "ROLE_HANGS"

@@ -307,14 +307,14 @@ def test_a_certificate_that_ends_soon_is_warned_of_once_a_day(
     settings = pki.tls(certificate=soon.certificate, key=soon.key)
     for _ in range(3):
         tls.server_context(settings)
-    assert [record.message for record in caplog.records] == ["certificate expires soon"]
+    assert [vars(record)["code"] for record in caplog.records] == ["certificate_expires"]
     ends = REGISTRY.get_sample_value("sct_node_tls_certificate_expires_timestamp_seconds", {"certificate": "own"})
     assert ends == pytest.approx(time.time() + 3 * tls.DAY_S, abs=60)
     caplog.clear()
     later = time.time() + 4 * tls.DAY_S
     monkeypatch.setattr(time, "time", lambda: later)
     tls.inwards(settings).warn()
-    assert [record.message for record in caplog.records] == ["certificate has expired"]
+    assert [vars(record)["code"] for record in caplog.records] == ["certificate_expired"]
 
 
 def test_a_client_of_the_node_speaks_to_its_own_tls_port(secured: Site, pki: Pki) -> None:

@@ -130,8 +130,8 @@ def test_an_address_that_is_not_this_machine_s_is_an_error_in_the_log(caplog: py
     stop = threading.Event()
     thread = server.run_beside(health.app(Config()), "192.0.2.1", 8081, stop)
     deadline = time.monotonic() + 30
-    while "metrics and health cannot be served" not in caplog.text and time.monotonic() < deadline:
+    while "Metrics and health cannot be served" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.05)
     stop.set()
     thread.join()
-    assert "metrics and health cannot be served" in caplog.text
+    assert "Metrics and health cannot be served" in caplog.text

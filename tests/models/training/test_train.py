@@ -22,7 +22,7 @@ from models.networks import translator
 from models.networks.batches import TrainingStage
 from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.registry import METHODS
-from models.networks.translator import Translator, OptimiserStep
+from models.networks.translator import OptimiserStep, Translator
 from models.training import checkpoint, train
 from models.training.progress import draw, forget_after, read, record
 
