@@ -147,7 +147,7 @@ ablation: $(ABLATED:%=ablation-%)
 ablation-%: $(VENV)/installed
 	$(BIN)/sct-node train config/train/limb-t1-ldm.yaml --minutes $(ABLATION_MINUTES) --set run=runs/ablation/$* \
 	    --set left_out=[$(KEPT_BACK)] --set validation=[$(UNTRAINED)] \
-	    --set evaluate=[] --set milestones=[] --set doubt=null $(SET_$*:%=--set %)
+	    --set evaluate=[] --set milestones=[] --set uncertainty=null $(SET_$*:%=--set %)
 
 senders: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/senders.py $(ARGS)

@@ -82,7 +82,7 @@ def test_figures_of_sampler_and_choices_are_what_was_measured() -> None:
 
 
 def test_figures_of_the_expected_error_are_those_of_the_cards() -> None:
-    cards = [find(name).figures["doubt"] for name in ("limb-t1-ldm", "limb-t1-nnunet")]
+    cards = [find(name).figures["uncertainty"] for name in ("limb-t1-ldm", "limb-t1-nnunet")]
     ranks = [f"{card['spearman_voxels']['kept_back']:.2f}" for card in cards]
     deviations = [f"{100 * card['curve']['ence']:.0f} %" for card in cards]
     words = " ".join(MODELS.split())
