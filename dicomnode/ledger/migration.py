@@ -14,7 +14,6 @@ same; a test compares.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from alembic.script import ScriptDirectory
 
 from dicomnode.errors import NewLedger, OldLedger
 from dicomnode.ledger.tables import jobs, metadata
+from pipeline.durable_files import move_into_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +133,4 @@ def _keep_a_copy(engine: sa.Engine, found: str) -> None:
         here.backup(there)
     here.close()
     there.close()
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.rename(target)
+    move_into_place(part, target)
