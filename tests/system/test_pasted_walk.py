@@ -1,4 +1,4 @@
-"""The blocks of README's walk, pasted into a shell at a terminal (a pty) as they are printed.
+"""README's walk, pasted into a shell at a terminal (a pty) as it is printed.
 
 The shell has a network of its own where the kernel allows it (Linux namespaces), since README names fixed ports.
 """
@@ -38,12 +38,13 @@ CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
 
-def blocks() -> list[str]:
-    """The indented blocks of README's section `A walk`, without their indentation."""
+def walk() -> tuple[str, str]:
+    """The block of README's section `A walk` without its indentation, and the line that ends what it started."""
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     section = readme.split("\n## A walk")[1].split("\n## ")[0]
-    found = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
-    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
+    [block] = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
+    [end] = re.findall(r"`(kill [^`]*)` ends the walk", section)
+    return re.sub(r"^    ", "", block, flags=re.MULTILINE), f"{end}\n"
 
 
 def enter_terminal() -> None:
@@ -133,7 +134,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
 
 @pytest.mark.timeout(900)
 def test_the_walk_that_readme_shows_can_be_pasted_and_delivers_the_case(shell: Shell) -> None:
-    start, end = blocks()
+    start, end = walk()
     shell.paste(start)
     shell.until((shell.folder / "walk" / "node.sqlite").exists, "the node makes its database")
     ledger = Ledger(database_url(config.load(shell.folder / "walk.yaml")))
