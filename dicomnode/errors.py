@@ -3,6 +3,7 @@
     NodeError
     ├── ConfigError         the configuration is wrong: nothing starts; names the dotted path and what to do
     ├── PortTaken           another process listens there: nothing starts; names address and port
+    ├── NotReady            the node is not ready in the time that a person gave it: the command says what is missing
     ├── RoleTaken           this role already runs on this data folder: nothing starts
     ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
     │   └── TooLarge        the data set is larger than allowed: the sender gets 0xA701
@@ -63,6 +64,10 @@ class PortTaken(NodeError):
         super().__init__(f"{key}: {bind}:{port} is in use by another process; stop that process or choose another port")
         self.key = key
         self.port = port
+
+
+class NotReady(NodeError):
+    """The node is not ready within the time that was given to it."""
 
 
 class RoleTaken(NodeError):
