@@ -9,8 +9,8 @@
 
 All in one transaction, one process at a time: SQLite's write lock, or an advisory lock of PostgreSQL. So a process that
 dies in the middle leaves the database as it was, and a database that is refused keeps every byte. A SQLite database is
-copied beside itself before a revision runs, as `node.sqlite.before-REVISION`. Revisions only add: while several machines
-are upgraded one after another, processes of the version before go on working. The revisions and
+copied beside itself before a revision runs, as `node.sqlite.before-REVISION`. Revisions only add: while several
+machines are upgraded one after another, processes of the version before go on working. The revisions and
 `dicomnode.ledger.tables` describe the same tables; a test compares them.
 """
 
