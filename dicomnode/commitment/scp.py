@@ -45,7 +45,7 @@ from dicomnode.commitment.push_model import (
 from dicomnode.commitment.visits import Visits
 from dicomnode.config.peers import Destination
 from dicomnode.dimse.admission import matches
-from dicomnode.dimse.client import AssociationLost, answer, associated
+from dicomnode.dimse.client import AssociationLost, answer, associated, send_while_paused
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
@@ -116,7 +116,6 @@ class OpenAssociation:
     def send_report(self, event_type: int, information: Dataset, timeout_s: float) -> int:
         """Send an N-EVENT-REPORT request (PS3.7 10.3.1) and wait for its answer; -> the answer's status.
 
-        It is sent while the association's reactor stands still, so that no answer of its own comes between the pieces.
         Raises AssociationLost when the sender goes, or does not answer.
         """
         syntax = self.context.transfer_syntax[0]
@@ -129,18 +128,8 @@ class OpenAssociation:
         message.EventTypeID = event_type
         message.EventInformation = io.BytesIO(encoded)
         answered = self.asked[number] = queue.SimpleQueue()
-        reactor = self.association._reactor_checkpoint  # noqa: SLF001, as pynetdicom's own send_* do
         try:
-            reactor.clear()
-            try:
-                deadline = time.monotonic() + 1.0
-                while not self.association._is_paused and time.monotonic() < deadline:  # noqa: SLF001
-                    time.sleep(0.0005)
-                if not self.open or self.association.acse.is_aborted():
-                    raise AssociationLost("ended its association")
-                self.association.dimse.send_msg(message, self.context.context_id or 0)
-            finally:
-                reactor.set()
+            send_while_paused(self.association, message, self.context.context_id or 0)
             deadline = time.monotonic() + timeout_s
             while self.open and time.monotonic() < deadline:
                 with contextlib.suppress(queue.Empty):

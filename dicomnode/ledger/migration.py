@@ -16,7 +16,6 @@ machines are upgraded one after another, processes of the version before go on w
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from alembic.script import ScriptDirectory
 
 from dicomnode.errors import NewLedger, OldLedger
 from dicomnode.ledger.tables import jobs
+from pipeline.durable_files import move_into_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +120,4 @@ def keep_a_copy(source: Path, revision: str) -> None:
         here.backup(there)
     here.close()
     there.close()
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.rename(target)
+    move_into_place(part, target)
