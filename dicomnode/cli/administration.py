@@ -50,7 +50,7 @@ def _others(config: Config) -> Iterator[KnownHosts]:
         raise UnknownHost("the database is sqlite: there is one machine, and what it had begun goes on when it is back")
     ledger = existing(config)
     try:
-        yield KnownHosts(ledger, queues.Queues(ledger), config.hosts.dead_after_s)
+        yield KnownHosts(ledger, queues.open_queues(ledger), config.hosts.dead_after_s)
     finally:
         ledger.close()
 

@@ -28,7 +28,7 @@ from dicomnode.cases.files import report_of
 from dicomnode.cases.wording import answers, delivery_sentence, proof_sentence, reason
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.errors import NodeError
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import Event
@@ -232,7 +232,7 @@ def _decided(request: Request, decision: DecisionButton, form: dict[str, str]) -
     try:
         reason = _reason(request, form)
         more = {"use": form["use"]} if form.get("use") in ("first", "last") and decision.name == "release" else {}
-        queues = Queues(ledger)
+        queues = open_queues(ledger)
         going_on = decision.done(ledger, queues, job.job, by=visitor_of(request).by, reason=reason, **more)
     except NodeError as error:
         record(request, decision.event, failed=str(error), **told)

@@ -271,6 +271,20 @@ def test_a_library_is_called_only_where_it_is_at_home(library: str) -> None:
     assert {user for user in users if not any(f"{user}.".startswith(f"{home}.") for home in homes)} == set()
 
 
+def reaching_the_database(trees: Trees) -> set[str]:
+    """Modules that begin a connection or a transaction of a database engine themselves."""
+    calls = ((module, node.func) for module, tree in trees.items() for node in ast.walk(tree) if type(node) is ast.Call)
+    attributes = ((module, func) for module, func in calls if isinstance(func, ast.Attribute))
+    opening = ("begin", "connect", "raw_connection")
+    return {module for module, func in attributes if func.attr in opening and "engine" in ast.unparse(func.value)}
+
+
+def test_every_module_reaches_the_database_as_the_ledger_does() -> None:
+    homes = {"dicomnode.ledger.database", "dicomnode.ledger.migration"}
+    assert reaching_the_database(TREES) == homes
+    assert reaching_the_database(with_module("dicomnode.new", "self._engine.begin()")) == homes | {"dicomnode.new"}
+
+
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
 def test_a_process_that_needs_no_torch_does_not_load_it(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
