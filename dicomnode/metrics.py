@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from pipeline.durable_files import write_whole
+
 if TYPE_CHECKING:
     pass
 
@@ -278,10 +280,10 @@ def keep_in(folder: Path, role: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
         path = folder / f"{kind}_{role}.db"
-        target = path if path.exists() else path.with_suffix(".making")  # an empty *.db is an error to its readers
-        with target.open("ab") as file:
+        if not path.exists():  # an empty *.db is an error to its readers
+            write_whole(path, bytes(FILE_BYTES))
+        with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
-        target.replace(path)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     values.ValueClass = values.MultiProcessValue(lambda: role)
 

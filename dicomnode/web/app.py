@@ -70,7 +70,7 @@ def app(config: Config) -> ASGIApp:
         Mount("/static", Scripts(packages=[("dicomnode.web", "static")])),
     ]
     before = [
-        Middleware(middleware.KnownHosts, names=config.web.names),
+        Middleware(middleware.AllowedHosts, names=config.web.names),
         Middleware(middleware.SameOrigin),
         Middleware(middleware.Bounded),
         Middleware(sign_in.PageAccess, entry=entry),

@@ -66,7 +66,7 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class KnownHosts:
+class AllowedHosts:
     """Refuses a request that calls the page by a name which is not its own."""
 
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:

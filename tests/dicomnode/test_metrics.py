@@ -59,11 +59,12 @@ def test_the_folder_can_be_read_while_a_role_makes_its_files(tmp_path: Path) -> 
     import os
     from pathlib import Path
     from dicomnode import metrics
+    from dicomnode.web import health
 
     folder, allocate = Path({str(tmp_path)!r}), os.posix_fallocate
 
     def watched(*arguments):
-        metrics.exposition(folder, metrics.Now(0.0, None, 0, 0))
+        health.exposition(folder, health.Now(0.0, None, 0, 0))
         allocate(*arguments)
         print("looked")
 

@@ -19,7 +19,7 @@ from dicomnode.errors import BadPassword, ConfigError, UsersUnreadable
 from dicomnode.ledger.states import State
 from dicomnode.security.users import Role, Users, check_reachable
 from dicomnode.web import app
-from dicomnode.web.sessions import ADDRESS_MAX_S, FORGET_S, FREE, KEPT, OF_ONE_USER, USER_MAX_S, Sessions, Throttle
+from dicomnode.web.sign_in import ADDRESS_MAX_S, FORGET_S, FREE, KEPT, OF_ONE_USER, USER_MAX_S, Sessions, Throttle
 
 Ask = Callable[..., Any]
 PASSWORD = "correct horse battery"
