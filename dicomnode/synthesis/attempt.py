@@ -43,7 +43,7 @@ from dicomnode.ledger.states import State
 from dicomnode.synthesis import drift
 from models.inference.card import BadCard, UnknownModel, find
 from models.inference.weights import Model, WrongDigest, load_model
-from pipeline.convert import ConversionOptions, Result, convert
+from pipeline.conversion import ConversionOptions, Result, convert
 from pipeline.errors import Unsuitable
 from pipeline.findings.findings import limits_of
 from pipeline.gate import Implausible

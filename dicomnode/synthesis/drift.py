@@ -25,7 +25,7 @@ from pipeline.gate import Gate, also
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.convert import Result
+    from pipeline.conversion import Result
 
 NAME: Final = "hu_drift"
 LEAST_CASES: Final = 5
