@@ -335,7 +335,7 @@ class Cases:
         """The pair as it may be shown; a new one only while there is room."""
         pair = (scanner, protocol)
         if pair not in self._named:
-            seen = metrics.seen(self._folder, "sct_node_cases", ("scanner", "protocol")) - {OTHER}
+            seen = metrics.label_values(self._folder, "sct_node_cases", ("scanner", "protocol")) - {OTHER}
             self._named |= {(known[0], known[1]) for known in seen}
             if pair not in self._named and len(self._named) >= PAIRS:
                 return OTHER
