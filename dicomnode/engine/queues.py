@@ -237,4 +237,4 @@ def stop() -> None:
 
 def _hush() -> None:
     """The engine brings its own console handler; its words go the way of all logs, from warning upward."""
-    log.tame("dbos")
+    log.log_warnings_only("dbos")
