@@ -33,6 +33,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Sample
 
+from pipeline.durable_files import write_whole
+
 STAGE_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 JOURNEY_BUCKETS_S: Final = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 3600, 14400, 86400)
 
@@ -238,10 +240,10 @@ def keep_in(folder: Path, role: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
         path = folder / f"{kind}_{role}.db"
-        target = path if path.exists() else path.with_suffix(".making")  # an empty *.db is an error to its readers
-        with target.open("ab") as file:
+        if not path.exists():  # an empty *.db is an error to its readers
+            write_whole(path, bytes(FILE_BYTES))
+        with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
-        target.replace(path)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     values.ValueClass = values.MultiProcessValue(lambda: role)
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from models.inference.card import ModelCard, card_path, read_card
+from pipeline.durable_files import move_into_place
 
 INFERENCE: Final = {
     "imports": [
@@ -67,7 +68,7 @@ def write_bundle(model: str, into: Path) -> Path:
     part = into.with_name(f".part-{into.name}")
     try:
         _write(card, path, part)
-        part.rename(into)
+        move_into_place(part, into)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return into

@@ -45,7 +45,7 @@ def case_of(ledger: Ledger, spool: Spool, row: JobRow, *, pictures: bool = True,
         reason=reason(row),
         calling_ae=row.calling_ae,
         rule=row.rule or "",
-        events=[Happened(one.at, str(one.fact), one.by or "", one.words) for one in _told(events)],
+        events=[Happened(one.at, str(one.event), one.by or "", one.words) for one in _told(events)],
         deliveries=_deliveries(ledger, row),
         images=_images(spool, row) if pictures else None,
         subject=_subject(spool, row) if named else "",
@@ -58,7 +58,7 @@ def _told(events: Sequence[EventRow]) -> Sequence[EventRow]:
     return [
         one
         for one, after in zip(events, following, strict=True)
-        if after is None or one.fact != "postponed" or after.fact != "postponed"
+        if after is None or one.event != "postponed" or after.event != "postponed"
     ]
 
 

@@ -209,6 +209,6 @@ def _tell(connection: sa.Connection, row: ProofRow, failed: Collection[str]) -> 
     taken, kept = connection.execute(query).one()
     if failed:
         words = f"{row.destination} does not keep {len(failed)} of {taken} instances"
-        step(connection, JobEvent.UNCOMMITTED, row.job, words)
+        step(connection, JobEvent.COMMITMENT_FAILED, row.job, words)
     elif kept == taken and kept >= (job.ct_instances or 0):
         step(connection, JobEvent.COMMITTED, row.job, f"{row.destination} keeps all {kept} instances")

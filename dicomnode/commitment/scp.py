@@ -40,7 +40,7 @@ from dicomnode.commitment.push_model import (
 )
 from dicomnode.config.peers import Destination
 from dicomnode.dimse.admission import matches
-from dicomnode.dimse.client import AssociationLost, answer, associated
+from dicomnode.dimse.client import AssociationLost, answer, associated, send_while_paused
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.engine.queues import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
@@ -102,7 +102,8 @@ class OpenAssociation:
         number = next(_MESSAGE_IDS)
         answered = self.asked[number] = queue.SimpleQueue()
         try:
-            self._put(self._message(number, event_type, information))
+            request = self._message(number, event_type, information)
+            send_while_paused(self.association, request, self.context.context_id or 0)
             deadline = time.monotonic() + timeout_s
             while self.open and time.monotonic() < deadline:
                 try:
@@ -125,20 +126,6 @@ class OpenAssociation:
         message.EventTypeID = event_type
         message.EventInformation = io.BytesIO(encoded)
         return message
-
-    def _put(self, message: N_EVENT_REPORT) -> None:
-        """Send while the association's reactor stands still, so that no answer of its own comes between the pieces."""
-        reactor = self.association._reactor_checkpoint  # noqa: SLF001, as pynetdicom's own send_* do
-        reactor.clear()
-        try:
-            deadline = time.monotonic() + 1.0
-            while not self.association._is_paused and time.monotonic() < deadline:  # noqa: SLF001
-                time.sleep(0.0005)
-            if not self.open or self.association.acse.is_aborted():
-                raise AssociationLost("ended its association")
-            self.association.dimse.send_msg(message, self.context.context_id or 0)
-        finally:
-            reactor.set()
 
 
 class Provider:

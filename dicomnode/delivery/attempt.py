@@ -119,7 +119,7 @@ class Deliveries:
             raise UnknownDestination(f"the configuration has no destination {name!r} any more")
         load = load_of(self._ledger, self._spool, row, destination)
         offer.uids = frozenset(parcel(path).sop_instance_uid for path in load.paths)
-        already = self._ledger.taken(row.job, name)
+        already = self._ledger.accepted_uids(row.job, name)
         transfer = Transfer(self._trail, row.job, destination, load, len(offer.uids - already))
         offer.begins = transfer.begins
         with metrics.STAGE_SECONDS.labels(stage="deliver").time(), transfer:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -24,6 +25,9 @@ from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.receipt import ACCEPTED
 from dicomnode.security.tls import TlsConnection, client_arguments
 from dicomnode.spool.instance_file import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+if TYPE_CHECKING:
+    from pynetdicom.dimse_primitives import DimsePrimitiveType
 
 
 def echo(destination: Destination, calling_ae: str) -> None:
@@ -147,6 +151,26 @@ def answer(destination: Destination, request: Callable[[], Dataset]) -> Dataset:
     if time.monotonic() - begun >= destination.timeout_s:
         raise AssociationLost(f"gave no answer within {destination.timeout_s:g} s")
     raise AssociationLost("ended the association")
+
+
+def send_while_paused(association: Association, request: DimsePrimitiveType, context_id: int) -> None:
+    """Send a request over an association that a peer asked for, while its reactor stands still.
+
+    No answer of the reactor's then comes between the P-DATA fragments of the request (PS3.8 E.1), and the reactor
+    goes on to serve the peer afterwards. Raises AssociationLost when the association has ended.
+    """
+    reactor = association._reactor_checkpoint  # noqa: SLF001, as pynetdicom's own send_* do
+    reactor.clear()
+    try:
+        deadline = time.monotonic() + 1.0
+        while not association._is_paused and time.monotonic() < deadline:  # noqa: SLF001
+            time.sleep(0.0005)
+        there = association.is_established and association.is_alive()
+        if not there or association.acse.is_aborted():
+            raise AssociationLost("ended its association")
+        association.dimse.send_msg(request, context_id)
+    finally:
+        reactor.set()
 
 
 def _named(destination: Destination) -> str:

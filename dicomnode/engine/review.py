@@ -41,13 +41,13 @@ def release(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str, u
     then. -> the job that goes on. Raises UnknownJob; WrongState when it is not held, or `use` is missing or needless.
     """
     row = _held(ledger, job)
-    going_on = _going_on(ledger, queues, row)
+    continues = _continues(ledger, queues, row)
     if use is None:
-        ledger.released(row.job, reason, going_on, by)
+        ledger.released(row.job, reason, continues, by)
         return ledger.job(row.job)
 
     decided = Conflicts(ledger.engine).decide(
-        row.job, use, reason, going_on, anew=lambda job: queues.synthesize(job, 1), by=by
+        row.job, use, reason, continues, begins=lambda job: queues.synthesize(job, 1), by=by
     )
     return ledger.job(decided)
 
@@ -60,7 +60,7 @@ def reject(ledger: Ledger, _queues: Queues, job: str, *, by: str, reason: str) -
     row = _held(ledger, job)
     if row.state is State.DELIVERED:
         raise WrongState(f"job {row.job[:12]} is with its destinations already; release it, once you have looked")
-    ledger.refused(row.job, reason, by)
+    ledger.rejected_by_person(row.job, reason, by)
     return ledger.job(row.job)
 
 
@@ -79,7 +79,7 @@ def retry(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str) -> 
         ledger.retried(row.job, row.attempt, reason, queues.synthesize(row.job, row.attempt + 1), by)
     else:
         with transaction(ledger.engine) as connection:
-            resending.hurry(connection, row.job, reason, by, _entry(queues, row.job))
+            resending.retry_now(connection, row.job, reason, by, _entry(queues, row.job))
     return ledger.job(row.job)
 
 
@@ -105,7 +105,7 @@ def resend(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str, to
     """
     row = ledger.job(job)
     with transaction(ledger.engine) as connection:
-        resending.anew(connection, row.job, to, reason, by, _entry(queues, row.job))
+        resending.send_again(connection, row.job, to, reason, by, _entry(queues, row.job))
     return ledger.job(row.job)
 
 
@@ -114,7 +114,7 @@ def _entry(queues: Queues, job: str) -> resending.Entry:
     return lambda destination, attempt: queues.deliver(job, destination, attempt)
 
 
-def _going_on(ledger: Ledger, queues: Queues, row: JobRow) -> Then:
+def _continues(ledger: Ledger, queues: Queues, row: JobRow) -> Then:
     """The queue entries of a job that is held no longer."""
     if row.state is State.RECEIVED:
         return queues.synthesize(row.job, row.attempt + 1)

@@ -285,7 +285,7 @@ class Conversions:
         log.event("series_synthesized", job=row.job, series=row.series_instance_uid, held=made.hold is not None)
 
     def _reject(self, row: JobRow, error: Unsuitable | Implausible) -> None:
-        self._ledger.unsuitable(row.job, error.code, error.sentence)
+        self._ledger.rejected(row.job, error.code, error.sentence)
         metrics.JOBS.labels(state=State.REJECTED).inc()
         metrics.REJECTED.labels(reason=error.code).inc()
         for finding in error.findings if isinstance(error, Implausible) else ():

@@ -67,7 +67,7 @@ def app(config: Config) -> ASGIApp:
         Mount("/static", Scripts(packages=[("dicomnode.web", "static")])),
     ]
     checks = [
-        Middleware(middleware.KnownHosts, names=config.web.names),
+        Middleware(middleware.AllowedHosts, names=config.web.names),
         Middleware(middleware.SameOrigin),
         Middleware(middleware.BodyLimit),
         Middleware(sign_in.PageAccess, page_users=page_users),

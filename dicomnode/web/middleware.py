@@ -2,7 +2,7 @@
 
 middleware        refuses                                                              against
 SecurityHeaders   nothing: it adds headers that restrict what a browser may do         scripts, frames, stored copies
-KnownHosts        400 unless Host is an address, this machine or in `web.names`        DNS rebinding (RFC 9110 7.2)
+AllowedHosts      400 unless Host is an address, this machine or in `web.names`        DNS rebinding (RFC 9110 7.2)
 SameOrigin        403 for a method that changes something and another Origin           request forgery (RFC 6454 7)
 BodyLimit         413 for a body over `BODY_BYTES`, 408 for one slower than `BODY_S`   exhausted memory, slow callers
 """
@@ -73,7 +73,7 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class KnownHosts:
+class AllowedHosts:
     """Refuses a request whose Host header is not a name of this page, or appears twice (RFC 9112 3.2)."""
 
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:

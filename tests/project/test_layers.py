@@ -18,7 +18,7 @@ PACKAGES = ("models", "pipeline", "dicomnode")
 LAYERS = {
     "models": ["data", "measures networks simulation", "inference", "training evaluation"],
     "pipeline": [
-        "errors standard",
+        "durable_files errors standard",
         "series",
         "findings",
         "ct",

@@ -53,7 +53,7 @@ def test_a_synthesis_that_hangs_is_ended_and_the_next_attempt_delivers_what_it_s
     weights.unlink()
     weights.write_bytes(content)
     row = running.job(State.SYNTHESIZED)
-    words = [event.words for event in running.ledger.events(row.job) if event.fact == "failed"]
+    words = [event.words for event in running.ledger.events(row.job) if event.event == "failed"]
     assert words
     assert all("longer than 10 s (synthesize.timeout_s)" in one for one in words)
 

@@ -235,7 +235,7 @@ def test_the_same_images_again_are_no_work(site: Site, thigh_series: list[Path])
     assert site.receiver.arrivals() == {}
     site.tick_for(0.5)
     assert site.ledger.jobs() == [job]
-    assert [one.fact for one in site.ledger.events(job.job)] == ["settled"]
+    assert [one.event for one in site.ledger.events(job.job)] == ["settled"]
     assert not site.spool.conflicts(job.series_instance_uid)
 
 

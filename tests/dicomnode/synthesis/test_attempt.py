@@ -286,7 +286,7 @@ def test_an_attempt_that_is_not_due_does_nothing(bench: Callable[..., Bench], th
     assert b.ledger.job(job).state is State.RECEIVED
     b.attempt(job)
     b.conversions.attempt(job, 1)
-    assert [one.fact for one in b.ledger.events(job)] == ["settled", "synthesized"]
+    assert [one.event for one in b.ledger.events(job)] == ["settled", "synthesized"]
 
 
 def test_a_job_without_a_workflow_is_put_back_into_the_queue(

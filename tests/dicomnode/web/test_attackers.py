@@ -164,7 +164,7 @@ def test_what_strangers_write_is_shown_as_text_and_steers_nothing(house: Any, ca
     for n, evil in enumerate(EVIL):
         house.ledger.arrived(f"1.9.{n}", evil[:16], 3, time.time())
         job = came(house.ledger, f"1.8.{n}")
-        house.ledger.unsuitable(job, "GAP", f"SeriesDescription {evil}")
+        house.ledger.rejected(job, "GAP", f"SeriesDescription {evil}")
         for path in ("/", f"/jobs/{job}"):
             answer = person.get(path)
             assert answer.status == 200
