@@ -68,7 +68,7 @@ def serve(config: Config) -> None:
     check_ports(config)
     tls.check(config)
     metrics.keep_in(executor.metrics_folder(config), "serve")
-    metrics.begin("serve", ())
+    metrics.start_at_zero("serve", ())
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)

@@ -139,7 +139,7 @@ def runbook_rows(section: str, code: str) -> dict[str, str]:
 def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
     assert list(reason_codes.REJECTED) == list(REASONS)
     assert runbook_rows("Why a series is rejected", "[A-Z_]+") == dict(reason_codes.REJECTED)
-    own = {code: f"{one.means} | {one.do}" for code, one in reason_codes.OWN.items()}
+    own = {code: f"{one.meaning} | {one.action}" for code, one in reason_codes.NODE_CODES.items()}
     assert runbook_rows("The node's own reason codes", "[A-Z_]+") == own
     assert runbook_rows("Why a CT is held before sending", "[a-z_ ]+") == {
         "rule": "the key that cures it",

@@ -49,4 +49,4 @@ def test_a_reason_s_sentence_stands_there_with_its_numbers_left_open(site: Any, 
 
 
 def test_words_in_backticks_are_code_and_nothing_else_is_markup() -> None:
-    assert rendering.ticks("see `a<b` & <i>c</i>") == "see <code>a&lt;b</code> &amp; &lt;i&gt;c&lt;/i&gt;"
+    assert rendering.with_code("see `a<b` & <i>c</i>") == "see <code>a&lt;b</code> &amp; &lt;i&gt;c&lt;/i&gt;"
