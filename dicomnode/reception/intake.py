@@ -13,7 +13,7 @@ series, before the ledger notes them, and a SOP Instance UID with two contents, 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicomnode import log, metrics
 from dicomnode.commitment.requests import Commitments
@@ -187,7 +187,7 @@ class Intake:
         metrics.SERIES_SETTLED.labels(reason=reason).inc()
         metrics.RULES.labels(rule=decision.rule, action=decision.action).inc()
         metrics.JOBS.labels(state=State.RECEIVED if decision.converts else State.REJECTED).inc()
-        named: dict[str, object] = {"instances": len(names), "rule": decision.rule, "action": decision.action}
+        named: dict[str, Any] = {"instances": len(names), "rule": decision.rule, "action": decision.action}
         log.event("series_received", series=arrival.series_uid, job=job, reason=reason, **named)
         row = self._ledger.job(job)
         if row.held is not None:
