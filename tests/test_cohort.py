@@ -14,7 +14,7 @@ import yaml
 
 from models import cohort, train
 from models.cross_validation import Fold, within
-from models.pairs import BadPair
+from models.pairs import UNKNOWN_HU, BadPair
 from models.recipe import BadRecipe, read_recipe
 from models.tissue import read_segmenter
 from models.weights import load_model
@@ -79,6 +79,22 @@ def test_images_are_resampled_to_the_models_spacing_and_the_mask_is_the_body(syn
     assert pair.hu[5, 6, 6] > 500  # the bone is in the middle still
     area_mm2 = pair.body.sum(axis=(1, 2)).mean() * 2.4 * 2.4
     assert area_mm2 == pytest.approx(24**2, rel=0.15)
+
+
+def test_what_is_resampled_of_unknown_ct_is_unknown_and_nothing_between(synthrad: Path) -> None:
+    """Rows of -2048 HU to the middle of the bone; a mean of both would be soft tissue."""
+    patient = cohort.patients_of(synthrad / "synthrad", "synthrad")[0]
+    whole = cohort.read_pair(patient, (2.2, 2.4, 2.4), (-1024, 3071))
+    hu = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(patient.ct)))
+    hu[:, :16] = UNKNOWN_HU
+    write(patient.ct, hu)
+    pair = cohort.read_pair(patient, (2.2, 2.4, 2.4), (-1024, 3071))
+    assert pair.known is not None
+    assert not pair.known[:, :6].any()
+    assert pair.known[:, 8:].all()
+    assert whole.known is None
+    assert np.array_equal(pair.hu[pair.known], whole.hu[pair.known])
+    assert np.array_equal(pair.body, whole.body & pair.known)
 
 
 def test_a_pair_at_the_models_spacing_is_not_resampled(synthrad: Path) -> None:
