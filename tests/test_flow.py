@@ -227,6 +227,20 @@ def test_the_mr_is_encoded_once_and_of_several_places_the_first_is_pure_noise_an
     assert made.clean.shape == clean.shape
 
 
+def test_the_latent_of_misregistered_skin_counts_by_the_square_of_its_weight(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, clean = networks_of("concat", "clean", "rectified"), torch.randn(2, 2, 4, 4, 4)
+    weight = torch.ones(2, 1, 4, 8, 8)
+    weight[..., 4:] = 0.2
+    wrong = torch.zeros_like(clean)
+    wrong[..., 2:] = 3.0
+    monkeypatch.setattr(network, "say", lambda *_: clean + wrong)
+    patch = Patch(*torch.rand(2, 2, 1, 4, 8, 8), weight)
+    found = latent_diffusion.guess(network, lesson_of(project, 1, pure_noise=0.0), patch, clean, 0)
+    assert found.error.item() == pytest.approx(9 * 0.04 / 1.04)
+
+
 def test_an_architecture_that_says_nothing_of_it_is_computed_as_before_there_was_a_choice() -> None:
     """Cards of 0.1.0: the UNet says the clean latent, Euler steps along (z_t - z0) / t; to the last bit."""
     network = networks_of("concat", "clean", "rectified")
