@@ -236,7 +236,8 @@ def test_the_latent_of_misregistered_skin_counts_by_the_square_of_its_weight(
     wrong = torch.zeros_like(clean)
     wrong[..., 2:] = 3.0
     monkeypatch.setattr(network, "say", lambda *_: clean + wrong)
-    patch = Patch(*torch.rand(2, 2, 1, 4, 8, 8), weight)
+    mr, ct = torch.rand(2, 2, 1, 4, 8, 8)
+    patch = Patch(mr, ct, weight)
     found = latent_diffusion.guess(network, lesson_of(project, 1, pure_noise=0.0), patch, clean, 0)
     assert found.error.item() == pytest.approx(9 * 0.04 / 1.04)
 
