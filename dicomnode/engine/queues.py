@@ -147,7 +147,7 @@ def open_queues(ledger: Ledger) -> Queues:
 def prepare(ledger: Ledger) -> None:
     """Make the engine's tables where they are missing, in the ledger's database."""
     url = ledger.engine.url.render_as_string(hide_password=False)
-    log.tame("dbos")
+    log.log_warnings_only("dbos")
     DBOS.migrate(url)
 
 
@@ -194,7 +194,7 @@ def _launch(ledger: Ledger, executor: str, queue: str, function: Callable[..., N
             "log_level": "WARNING",
         }
     )
-    log.tame("dbos")  # DBOS brings a console handler of its own
+    log.log_warnings_only("dbos")  # DBOS brings a console handler of its own
     DBOS.listen_queues([queue])
     DBOS.launch()
 

@@ -112,7 +112,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     tls.check(config)
     executor = Executor(config, role, number)
     metrics.keep_in(metrics_folder(config), name)
-    metrics.begin(role, [one.name for one in config.destinations])
+    metrics.start_at_zero(role, [one.name for one in config.destinations])
     log.event("role_started", pid=os.getpid())
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:

@@ -68,7 +68,7 @@ def serve(config: Config) -> None:
     check_ports(config)
     tls.check(config)
     metrics.keep_in(executor.metrics_folder(config), "serve")
-    metrics.begin("serve", ())
+    metrics.start_at_zero("serve", ())
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = _serving_file(config)
@@ -116,7 +116,7 @@ def _free(config: Config, role: str, number: int, deadline: float) -> bool:
     return True
 
 
-def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
+def listening_ports(config: Config) -> Iterator[tuple[str, str, int]]:
     """Every TCP port that the node listens on: its key, address and number."""
     if config.tls.plain:
         yield "node.port", config.node.bind, config.node.port
@@ -128,7 +128,7 @@ def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
 
 def check_ports(config: Config) -> None:
     """Raise PortTaken, or ConfigError for an address that is not this machine's, before anything is started."""
-    for key, bind, port in _wanted_ports(config):
+    for key, bind, port in listening_ports(config):
         address = key.replace("port", "bind")
         try:
             _try_port(bind, port)

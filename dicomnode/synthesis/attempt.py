@@ -43,7 +43,7 @@ from dicomnode.ledger.states import State
 from dicomnode.synthesis.drift import compared
 from models.inference.card import BadCard, UnknownModel, find
 from models.inference.weights import Model, WrongDigest, load_model
-from pipeline.convert import ConversionOptions, Result, convert
+from pipeline.conversion import ConversionOptions, Result, convert
 from pipeline.errors import Unsuitable
 from pipeline.findings.findings import limits_of
 from pipeline.gate import Implausible
@@ -313,7 +313,7 @@ class Cases:
         """Return the pair as the metrics may show it: a new one only while fewer than PAIRS are known."""
         pair = (scanner, protocol)
         if pair not in self._named:
-            seen = metrics.seen(self._folder, "sct_node_cases", ("scanner", "protocol")) - {OTHER}
+            seen = metrics.label_values(self._folder, "sct_node_cases", ("scanner", "protocol")) - {OTHER}
             self._named |= {(known[0], known[1]) for known in seen}
             if pair not in self._named and len(self._named) >= PAIRS:
                 return OTHER

@@ -14,7 +14,7 @@ from dicomnode.errors import NodeError
 from dicomnode.ledger.ledger import IGNORED_BY_RULE
 from dicomnode.synthesis.attempt import options_of, profiles_of, write_report
 from models.inference.weights import load_model
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.errors import Unsuitable
 from pipeline.series.series import only_series, read_series
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from dicomnode.config.sections import Quality
     from dicomnode.ledger.rows import JobRow
-    from pipeline.convert import Result
+    from pipeline.conversion import Result
     from pipeline.findings.findings import Limits
 
 NAME: Final = "hu_drift"

@@ -25,7 +25,7 @@ LAYERS = {
         "preflight volume",
         "gate report",
         "companions",
-        "convert monai_bundle dose_plans",
+        "conversion monai_bundle dose_plans",
         "phantom",
     ],
     "dicomnode": [
@@ -59,7 +59,7 @@ FORBIDDEN = {
 }
 """Package -> what no module of it imports."""
 
-CLOCK_IN = {"models.training.train", "pipeline.ct", "pipeline.dose_plans", "pipeline.convert"}
+CLOCK_IN = {"models.training.train", "pipeline.ct", "pipeline.dose_plans", "pipeline.conversion"}
 """Modules and folders that may ask the time although their package may not."""
 
 ONLY_IN = {

@@ -39,7 +39,7 @@ from dicomnode.ledger.states import State
 from dicomnode.spool.spool import Spool
 from dicomnode.synthesis.attempt import options_of
 from models.inference.weights import load_model
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import axial_grid, thigh
 from pipeline.series.series import Series, read_instance

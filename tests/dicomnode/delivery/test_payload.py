@@ -31,7 +31,7 @@ from dicomnode.synthesis.attempt import companions_of, options_of
 from models.inference.weights import load_model
 from pipeline.companions.kinds import COMPANIONS
 from pipeline.companions.write import Content, write_companions
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.report.viewer_volumes import ct_of
 from pipeline.series.series import Series, read_instance
 

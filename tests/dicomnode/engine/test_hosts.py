@@ -116,14 +116,14 @@ def test_receivers_tell_each_other_what_arrives_and_only_one_looks_at_a_series(l
     a, b = (SharedReceivers(ledger.engine, f"{name}/receive/0", 30.0) for name in ("a", "b"))
     now = time.monotonic()
     arrival = Arrival("1.2", frozenset({"1"}), "MR", now - 5, now - 1, 2, 3, True, 0.5, now - 1, now - 4)
-    assert a.exchange({"1.2": arrival}).told_at == float("inf")
+    assert a.exchange({"1.2": arrival}).exchanged_at == float("inf")
     told = b.exchange({})
     (seen,) = told.arrivals["1.2"]
     assert (seen.calling_ae, seen.open_associations, seen.associations, seen.interrupted) == ("MR", 2, 3, True)
     times = ((seen.first_at, 5), (seen.last_at, 1), (seen.awaited_since or 0, 1), (seen.begun_at or 0, 4))
     assert all(abs(at - (now - ago)) < 0.1 for at, ago in times)
-    assert now <= told.told_at <= time.monotonic()
-    with a.turn("1.2") as first, b.turn("1.2") as second, b.turn("1.3") as another:
+    assert now <= told.exchanged_at <= time.monotonic()
+    with a.claim("1.2") as first, b.claim("1.2") as second, b.claim("1.3") as another:
         assert (first, second, another) == (True, False, True)
     a.exchange({})
     assert b.exchange({}).arrivals == {}
