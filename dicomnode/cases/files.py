@@ -1,5 +1,6 @@
 """Facts about a job from its files, for the list of cases: scanner, protocol and findings.
 
+    file                            what is known: scanner (PS3.3 C.7.5.1), protocol (PS3.3 C.7.3.1), findings
     out/<job>/report.json exists    all of them, and they never change again
     only in/<series>/ exists        scanner and protocol, from the header of one image
     neither                         none: the files were deleted

@@ -13,9 +13,9 @@ from the ledger.
     longer than `synthesize.timeout_s`         the worker ends; tried again, and held, as what follows
     anything else                              tried again, and held with its traceback after `synthesize.tries`
 
-Metrics count the findings of jobs by scanner and protocol. Their names come from the images, so their number is bounded
-here: the first `PAIRS` pairs that this machine counts keep their names, over restarts; whatever comes later is `other`.
-A name is shortened to `LONGEST`.
+Metrics count the findings of jobs by scanner (PS3.3 C.7.5.1) and Protocol Name (PS3.3 C.7.3.1). Both come from the
+images, so their number is bounded here: the first `PAIRS` pairs that this machine counts keep their names, over
+restarts; whatever comes later is `other`. A name is shortened to `LONGEST`.
 """
 
 from __future__ import annotations
