@@ -187,8 +187,8 @@ class Intake:
         metrics.SERIES_SETTLED.labels(reason=reason).inc()
         metrics.RULES.labels(rule=decision.rule, action=decision.action).inc()
         metrics.JOBS.labels(state=State.RECEIVED if decision.converts else State.REJECTED).inc()
-        named: dict[str, object] = {"instances": len(names), "rule": decision.rule, "action": decision.action}
-        log.event("series_received", series=arrival.series_uid, job=job, reason=reason, **named)
+        why = {"reason": reason, "rule": decision.rule, "action": decision.action}
+        log.event("series_received", series=arrival.series_uid, job=job, instances=len(names), **why)
         row = self._ledger.job(job)
         if row.held is not None:
             metrics.HELD.labels(reason=row.reason_code).inc()
