@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from dicomnode.config.load import Config
     from dicomnode.config.rules import Decision
-    from dicomnode.engine.queues import Queues
+    from dicomnode.engine.contract import Queues
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.reception.other_receivers import Receivers
     from dicomnode.reception.settle import Reason, Stack
