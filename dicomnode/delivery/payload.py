@@ -1,4 +1,4 @@
-"""What a destination gets of a job: the CT series, then the companions that it asks for.
+"""The files that a destination gets of a job: the CT series, then the companions that it asks for.
 
     out/<job>/0001.dcm ...             the CT series                        written with the job
     out/<job>/companions/<kind>.dcm    outline, segments, uncertainty       written with the job

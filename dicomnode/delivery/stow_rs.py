@@ -100,11 +100,11 @@ class StowSession:
                     raise
                 response = Dataset()
         answer = self.answers[-1]
-        status, comment = status_of(response or _response_module(answer), one.sop_instance_uid, answer.status_code)
+        status, comment = instance_status(response or response_module(answer), one.sop_instance_uid, answer.status_code)
         return Receipt(one.sop_instance_uid, status, datetime.datetime.now(datetime.UTC), comment)
 
 
-def status_of(response: Dataset, sop_instance_uid: str, http_status: int) -> tuple[int, str]:
+def instance_status(response: Dataset, sop_instance_uid: str, http_status: int) -> tuple[int, str]:
     """Return C-STORE status and comment of an instance from a Store Instances Response Module (PS3.18 I.1).
 
     Raises AssociationLost when the response does not name the instance, unless all were stored.
@@ -123,7 +123,7 @@ def status_of(response: Dataset, sop_instance_uid: str, http_status: int) -> tup
     return ACCEPTED, "no details were given"
 
 
-def _response_module(answer: requests.Response) -> Dataset:
+def response_module(answer: requests.Response) -> Dataset:
     """Return the Store Instances Response Module of an answer in JSON (PS3.18 F.2); empty when there is none."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if not answer.content or kind not in ("application/dicom+json", "application/json"):
