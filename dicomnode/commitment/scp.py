@@ -40,12 +40,12 @@ from dicomnode.commitment.push_model import (
     refusal,
     report,
     request_of,
-    status_of,
 )
 from dicomnode.commitment.visits import Visits
 from dicomnode.config.peers import Destination
 from dicomnode.dimse.admission import matches
 from dicomnode.dimse.client import AssociationLost, answer, associated, send_while_paused
+from dicomnode.dimse.messages import status_of
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
