@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from dicomnode.ledger.database import fetch, transaction
 from dicomnode.ledger.states import State
 from dicomnode.ledger.tables import histograms, jobs
-from pipeline.findings.findings import judged
+from pipeline.findings.findings import finding_for
 from pipeline.gate import Gate, also
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def with_drift(result: Result, others: Sequence[Histogram], limits: Mapping[str,
     """Add the finding about drift to a finished conversion, unless there are too few earlier jobs."""
     if len(others) < LEAST_CASES:
         return result
-    finding = judged(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
+    finding = finding_for(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
     report = result.report | {"findings": [*result.report["findings"], dataclasses.asdict(finding)]}
     holds = finding.verdict != "pass" and gate != "never_hold"
     hold = also(result.hold, finding) if holds else result.hold
