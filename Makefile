@@ -11,7 +11,7 @@
 #   make ablation             what each choice of the LDM is worth, one thing changed at a time (hours); the validation
 #                             patients have no part in it
 #   make baselines            train the paper's other methods: nnU-Net, SwinUNETR, Pix2Pix, CycleGAN (hours)
-#   make evaluation           README's table of the models, on the three validation patients (half an hour)
+#   make evaluation           models/README.md's tables of the models, on the three validation patients (half an hour)
 #   make lint, make types, make wheel, make clean
 #   make dose-env             what `sct-node dose` needs, in a venv of its own (.venv-dose)
 #   make dose-test            the tests that need it
@@ -64,8 +64,8 @@ soak: $(VENV)/installed $(VENV)/test-tools
 sensitivity: $(VENV)/installed $(VENV)/test-tools
 	PYTHONSAFEPATH=1 $(BIN)/python tests/studies/sensitivity.py --pairs $(SCT_DATA)/pairs/train --out build/sensitivity $(ARGS)
 
-# README's table of an evaluation in build/$(1), between two comments of its name.
-in_readme = sed -i -e '/^<!-- $(1) -->/,/^<!-- end of $(1) -->/{//!d}' -e '/^<!-- $(1) -->/r build/$(1)/short.md' README.md
+# The table of an evaluation in build/$(1) goes into models/README.md, between two comments of its name.
+in_readme = sed -i -e '/^<!-- $(1) -->/,/^<!-- end of $(1) -->/{//!d}' -e '/^<!-- $(1) -->/r build/$(1)/short.md' models/README.md
 
 # The paper's other methods by their recipes; the weights come to runs/limb-t1-METHOD/model.
 BASELINES ?= nnunet swinunetr pix2pix cyclegan
@@ -77,7 +77,7 @@ baseline-%: $(VENV)/installed
 
 # The three patients of which no choice may know.
 KEPT_BACK := STS_013,STS_026,STS_048
-# What is measured for README: the limb models of the wheel, of the repository and of `make baselines`, and the floors; or
+# What is measured for models/README.md: the limb models of the wheel, of the repository and of `make baselines`, and the baselines; or
 # others as `sct-node evaluate` takes them.
 EVALUATED ?= $(basename $(notdir $(wildcard models/shipped/limb-*.json))) $(wildcard models/unshipped/limb-*) \
     $(foreach one,$(BASELINES),$(patsubst %,limb-t1-$(one)-trained=%,$(wildcard runs/limb-t1-$(one)/model))) \
@@ -88,10 +88,15 @@ evaluation: $(VENV)/installed
 	    --patients $(KEPT_BACK) --out build/evaluation
 	$(BIN)/sct-node evaluate limb-t1-ldm --pairs $(or $(SCT_DATA),../shared/data)/pairs/train --pictures 0 \
 	    --patients $(KEPT_BACK) --sampling 1x1,2x1,4x1,20x1,1x4,4x4 --out build/sampling
-	cp build/evaluation/evaluation.json deploy/evaluation.json
+	cp build/evaluation/evaluation.json models/measured/evaluation.json
 	{ cat build/evaluation/tables.md && echo && sed -n '/^## By sampler/,/^$$/p;/^## By sampler/,/^## Error/{/^|/p}' \
-	    build/sampling/tables.md; } > deploy/evaluation.md
+	    build/sampling/tables.md; } > models/measured/evaluation.md
 	$(call in_readme,evaluation)
+	$(BIN)/sct-node evaluate $(EVALUATED) --pairs $(or $(SCT_DATA),../shared/data)/pairs2/train --pictures 0 \
+	    --patients $(KEPT_BACK) --out build/evaluation-deformed
+	cp build/evaluation-deformed/evaluation.json models/measured/evaluation-deformed.json
+	cp build/evaluation-deformed/tables.md models/measured/evaluation-deformed.md
+	$(call in_readme,evaluation-deformed)
 
 # MINUTES are the processor's, of one training: six methods and five folds of 60 take 30 hours of it. A method named
 # METHOD-quadratic has the LDM's loss: what of the LDM's lead is no more than that.
@@ -108,8 +113,8 @@ cross-validation: $(VENV)/installed
 	done; done
 	$(BIN)/sct-node evaluate $(CROSSED) look-up-table all-water --pairs $(or $(SCT_DATA),../shared/data)/pairs/train \
 	    --out build/cross-validation
-	cp build/cross-validation/tables.md deploy/cross-validation.md
-	cp build/cross-validation/evaluation.json deploy/cross-validation.json
+	cp build/cross-validation/tables.md models/measured/cross-validation.md
+	cp build/cross-validation/evaluation.json models/measured/cross-validation.json
 	$(call in_readme,cross-validation)
 
 # What each choice of limb-t1-ldm's recipe is worth: one thing changed at a time, ABLATION_MINUTES of all stages each. What
@@ -137,12 +142,12 @@ ablation: $(ABLATED:%=ablation-%)
 	$(BIN)/sct-node evaluate $(foreach one,$(ABLATED),$(one)=runs/ablation/$(one)/$(ABLATION_MINUTES)-minutes/model) \
 	    look-up-table --pairs $(or $(SCT_DATA),../shared/data)/pairs/train --patients $(UNTRAINED) --pictures 0 \
 	    --out build/ablation
-	cp build/ablation/tables.md deploy/ablation.md
+	cp build/ablation/tables.md models/measured/ablation.md
 
 ablation-%: $(VENV)/installed
 	$(BIN)/sct-node train config/train/limb-t1-ldm.yaml --minutes $(ABLATION_MINUTES) --set run=runs/ablation/$* \
 	    --set left_out=[$(KEPT_BACK)] --set validation=[$(UNTRAINED)] \
-	    --set evaluate=[] --set milestones=[] --set doubt=null $(SET_$*:%=--set %)
+	    --set evaluate=[] --set milestones=[] --set uncertainty=null $(SET_$*:%=--set %)
 
 senders: $(VENV)/installed $(VENV)/test-tools
 	$(TRY)/senders.py $(ARGS)

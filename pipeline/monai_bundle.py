@@ -17,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from models.inference.card import ModelCard, card_path, read_card
+from pipeline.durable_files import move_into_place
 
 INFERENCE: Final = {
     "imports": [
@@ -75,7 +76,7 @@ def write_bundle(model: str, into: Path) -> Path:
         (part / "configs" / "inference.yaml").write_text(yaml.safe_dump(INFERENCE, sort_keys=False))
         (part / "configs" / "metadata.json").write_text(json.dumps(metadata(card), indent=2) + "\n")
         (part / "docs" / "README.md").write_text(README.format(**fields))
-        part.rename(into)
+        move_into_place(part, into)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return into

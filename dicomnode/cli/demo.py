@@ -251,7 +251,7 @@ def _push_and_wait(
 
     try:
         job = progress.wait("waiting for the CT series", look, CONVERT_S)
-        steps = [(event.fact, event.at.timestamp() - began) for event in ledger.events(job.job)]
+        steps = [(event.event, event.at.timestamp() - began) for event in ledger.events(job.job)]
     finally:
         ledger.close()
     _refuse_unless_delivered(job, folder)

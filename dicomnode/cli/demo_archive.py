@@ -30,6 +30,7 @@ from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.receipt import outcome
 from dicomnode.spool.instance_file import checked_uid
 from pipeline.companions.kinds import COMPANIONS
+from pipeline.durable_files import write_whole
 
 START_TIMEOUT_S: Final = 30.0
 
@@ -65,15 +66,9 @@ class Archive:
         with self._lock:
             status = self._answers.pop(0) if self._answers else 0x0000
         if outcome(status) != "refused":
-            self._keep(event)
+            uid = checked_uid(str(event.file_meta.MediaStorageSOPInstanceUID), "SOP Instance UID")
+            write_whole(self._folder / f"{uid}.dcm", event.encoded_dataset())
         return status
-
-    def _keep(self, event: Event) -> None:
-        """Write the file under another name, then give it its own."""
-        uid = checked_uid(str(event.file_meta.MediaStorageSOPInstanceUID), "SOP Instance UID")
-        part = self._folder / f"{uid}.{threading.get_ident()}.part"
-        part.write_bytes(event.encoded_dataset())
-        part.rename(self._folder / f"{uid}.dcm")
 
 
 @contextmanager

@@ -1,20 +1,20 @@
-"""What a person decides about a job. `by` is who (cli:NAME, web:NAME) and `reason` why; both stay with the event.
+"""Decisions of people about a job. `by` is who (cli:NAME, web:NAME) and `reason` why; both stay with the event.
 
-    release   a held job goes on                            held
+    release   a held job continues                          held
     reject    a held job ends                               held, not DELIVERED
     retry     what waits for its next try is tried at once  not held, or held for a fault of the node
     cancel    a job that runs ends                          not held, RECEIVED or SYNTHESIZED
     resend    a CT that was delivered is sent once more     not held, DELIVERED or by a destination
 
-A wrong one is WrongState, with a sentence that says which is right; an unknown job is UnknownJob. Nothing that a person
-must look at first is ever sent by `retry`.
+A decision that does not fit is WrongState, with a sentence that names the right one; an unknown job is UnknownJob.
+`retry` never sends what a person must look at first.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dicomnode.engine.queues import together
+from dicomnode.engine.contract import together
 from dicomnode.errors import WrongState
 from dicomnode.ledger import resending
 from dicomnode.ledger.database import transaction
@@ -24,8 +24,7 @@ from dicomnode.ledger.uid_conflicts import Conflicts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dicomnode.engine.queues import Queues
-    from dicomnode.ledger.database import Then
+    from dicomnode.engine.contract import Queues
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
     from dicomnode.ledger.uid_conflicts import Use
@@ -35,19 +34,23 @@ DELIVERY_FAILED: Final = "DELIVERY_FAILED"
 
 
 def release(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str, use: Use | None = None) -> JobRow:
-    """Let a held job go on: RECEIVED is converted anew, SYNTHESIZED is sent, DELIVERED only is held no longer.
+    """Let a held job continue: RECEIVED is converted again, SYNTHESIZED is sent, DELIVERED only is held no longer.
 
-    A job held for a SOP instance with two contents needs `use`: which of them; the job that goes on may be a new one
-    then. -> the job that goes on. Raises UnknownJob; WrongState when it is not held, or `use` is missing or needless.
+    A job held for a SOP instance with two contents needs `use`: which of them; a new job may take its place then.
+    -> the job that continues. Raises UnknownJob; WrongState when it is not held, or `use` is missing or needless.
     """
     row = _held(ledger, job)
-    going_on = _going_on(ledger, queues, row)
+    if row.state is State.RECEIVED:
+        continues = queues.synthesize(row.job, row.attempt + 1)
+    else:
+        waiting = [one for one in ledger.deliveries(row.job) if one.open]
+        continues = together(queues.deliver(row.job, one.destination, one.attempt) for one in waiting)
     if use is None:
-        ledger.released(row.job, reason, going_on, by)
+        ledger.released(row.job, reason, continues, by)
         return ledger.job(row.job)
 
     decided = Conflicts(ledger.engine).decide(
-        row.job, use, reason, going_on, anew=lambda job: queues.synthesize(job, 1), by=by
+        row.job, use, reason, continues, begins=lambda job: queues.synthesize(job, 1), by=by
     )
     return ledger.job(decided)
 
@@ -60,14 +63,14 @@ def reject(ledger: Ledger, _queues: Queues, job: str, *, by: str, reason: str) -
     row = _held(ledger, job)
     if row.state is State.DELIVERED:
         raise WrongState(f"job {row.job[:12]} is with its destinations already; release it, once you have looked")
-    ledger.refused(row.job, reason, by)
+    ledger.rejected_by_person(row.job, reason, by)
     return ledger.job(row.job)
 
 
 def retry(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str) -> JobRow:
     """Try at once what waits for its next try: the synthesis, or the attempt of each destination that lacks something.
 
-    A job that is held for a fault of the node goes on, as by `release`. -> the job afterwards. Raises UnknownJob;
+    A job that is held for a fault of the node continues, as by `release`. -> the job afterwards. Raises UnknownJob;
     WrongState when a person must look first, or nothing waits.
     """
     row = ledger.job(job)
@@ -79,7 +82,7 @@ def retry(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str) -> 
         ledger.retried(row.job, row.attempt, reason, queues.synthesize(row.job, row.attempt + 1), by)
     else:
         with transaction(ledger.engine) as connection:
-            resending.hurry(connection, row.job, reason, by, _entry(queues, row.job))
+            resending.retry_now(connection, row.job, reason, by, _entry(queues, row.job))
     return ledger.job(row.job)
 
 
@@ -105,21 +108,13 @@ def resend(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str, to
     """
     row = ledger.job(job)
     with transaction(ledger.engine) as connection:
-        resending.anew(connection, row.job, to, reason, by, _entry(queues, row.job))
+        resending.send_again(connection, row.job, to, reason, by, _entry(queues, row.job))
     return ledger.job(row.job)
 
 
 def _entry(queues: Queues, job: str) -> resending.Entry:
-    """The queue entries of a job's deliveries."""
+    """Return what makes the queue entries of a job's deliveries."""
     return lambda destination, attempt: queues.deliver(job, destination, attempt)
-
-
-def _going_on(ledger: Ledger, queues: Queues, row: JobRow) -> Then:
-    """The queue entries of a job that is held no longer."""
-    if row.state is State.RECEIVED:
-        return queues.synthesize(row.job, row.attempt + 1)
-    waiting = [one for one in ledger.deliveries(row.job) if one.open]
-    return together(queues.deliver(row.job, one.destination, one.attempt) for one in waiting)
 
 
 def _held(ledger: Ledger, job: str) -> JobRow:

@@ -1,9 +1,9 @@
-"""The diary: which series came, what became of each job, what each destination answered.
+"""The ledger: which series came, what became of each job, what each destination answered.
 
-States name the last durable fact, and nobody is ever "doing": who works on a job is the engine's business, so a crash
-needs no repair here. Every method of `Ledger` that changes something is one fact: one transaction, one event row, and
-where the fact calls for work the engine's queue entry in the same transaction (`then`), because both live in one
-database. What may follow what is a table, `dicomnode.ledger.states.TRANSITIONS`; `state_picture()` there draws it.
+States name the last durable fact, and no state says "doing": who works on a job is the engine's business, so a crash
+needs no repair here. Every method of `Ledger` that changes something records one event: one transaction, one event row,
+and where the event calls for work the engine's queue entry in the same transaction (`then`), because both live in one
+database. The table `dicomnode.ledger.states.TRANSITIONS` says what may follow what; `state_picture()` there draws it.
 
 SQLite (WAL, synchronous=FULL) or PostgreSQL; the same code, only the URL changes.
 """
@@ -20,12 +20,12 @@ import sqlalchemy as sa
 from dicomnode import log
 from dicomnode.errors import NodeError, UnknownJob, WrongState
 from dicomnode.ledger import resending, uid_conflicts
-from dicomnode.ledger.database import Then, connect, database_url, reaching, transaction
+from dicomnode.ledger.database import Then, connect, database_url, fetch, reaching, transaction
 from dicomnode.ledger.rows import DeliveryRow, EventRow, JobRow, Plan, ReceiptRow, SeriesRow, job_key
 from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.superseding import delivered_by_all, open_job
 from dicomnode.ledger.tables import deliveries, events, jobs, receipts, series
-from dicomnode.ledger.transitions import ended_for, event, held_for, locked, release, step
+from dicomnode.ledger.transitions import ended_for, held_for, locked, record, release, step
 
 if TYPE_CHECKING:
     from dicomnode.config.load import Config
@@ -36,7 +36,7 @@ Hold = tuple[str, str] | None
 
 
 def existing(config: Config) -> Ledger:
-    """The node's ledger, open; NodeError when no node has ever run on this data folder."""
+    """Open the node's ledger. Raises NodeError when no node has ever run on this data folder."""
     if config.database == "sqlite" and not (config.node.data / "node.sqlite").is_file():
         raise NodeError(f"no node has run on {config.node.data} yet; is node.data right?")
     return Ledger(database_url(config))
@@ -47,7 +47,7 @@ IGNORED_BY_RULE: Final = "IGNORED_BY_RULE"
 
 
 class Ledger:
-    """The node's tables. Safe to use from several threads and processes."""
+    """Reads and changes the node's tables. Safe to use from several threads and processes."""
 
     def __init__(self, url: str) -> None:
         self.engine = connect(url)
@@ -55,7 +55,7 @@ class Ledger:
     def create(self) -> None:
         """Make the tables where they are missing, and bring those of an earlier version to this one.
 
-        Raises OldLedger when that cannot be done, NewLedger, LedgerUnreachable.
+        Raises OldLedger, NewLedger, LedgerUnreachable.
         """
         from dicomnode.ledger.migration import migrate  # alembic takes a while to import, and few commands need it
 
@@ -73,86 +73,91 @@ class Ledger:
         """Close every connection."""
         self.engine.dispose()
 
-    # What is known
+    # Queries
 
     def longest_pause_s(self, calling_ae: str, of_last: int = 50) -> float:
-        """The longest pause that a sender made within one of the last series it brought; 0: each came in one piece."""
+        """Return the longest pause that a sender made within one of its last series; 0: each came in one piece."""
         last = sa.select(series.c.pause_s).where(series.c.calling_ae == calling_ae)
         last = last.order_by(series.c.last_at.desc()).limit(of_last)
-        rows = self._rows(sa.select(sa.func.max(last.subquery().c.pause_s).label("longest")))
-        return float(rows[0]["longest"] or 0.0)
+        [row] = fetch(self.engine, sa.select(sa.func.max(last.subquery().c.pause_s).label("longest")))
+        return float(row["longest"] or 0.0)
 
     def jobs(self) -> list[JobRow]:
-        """Every job, the newest first."""
+        """Return every job, the newest first."""
         return self._jobs(sa.true())
 
     def job(self, job: str) -> JobRow:
-        """The job of that key, or of the one key that begins so (at least 6 characters). Raises UnknownJob."""
+        """Return the job of a key, or of the one key that begins so (at least 6 characters). Raises UnknownJob."""
         found = self._jobs(jobs.c.job.startswith(job, autoescape=True)) if len(job) >= 6 else []
         if len(found) != 1:
             raise UnknownJob(f"{'several jobs begin' if found else 'no job is known'} with {job!r}; see sct-node jobs")
         return found[0]
 
     def job_of(self, series_instance_uid: str) -> JobRow | None:
-        """The job that took the series as it is now; None while it is arriving or unknown."""
+        """Return the job that took the series as it is now; None while it is arriving or unknown."""
         found = self._jobs(jobs.c.job == sa.select(series.c.job).where(_is(series_instance_uid)).scalar_subquery())
         return found[0] if found else None
 
     def knows(self, job: str) -> bool:
-        """Whether there is a job of exactly that key."""
-        return bool(self._rows(sa.select(jobs.c.job).where(jobs.c.job == job)))
+        """Tell whether there is a job of exactly that key."""
+        return bool(fetch(self.engine, sa.select(jobs.c.job).where(jobs.c.job == job)))
 
     def series(self, series_instance_uid: str) -> SeriesRow | None:
-        """What is known of a series that ever sent an instance."""
-        rows = self._rows(sa.select(series).where(_is(series_instance_uid)))
+        """Return the row of a series; None when no instance of it ever came."""
+        rows = fetch(self.engine, sa.select(series).where(_is(series_instance_uid)))
         return SeriesRow.of(rows[0]) if rows else None
 
     def receiving(self) -> list[SeriesRow]:
-        """Series of which instances came that no job has taken yet, the newest first."""
+        """Return the series of which instances came that no job has taken yet, the newest first."""
         query = sa.select(series).where(series.c.job.is_(None)).order_by(series.c.last_at.desc())
-        return [SeriesRow.of(row) for row in self._rows(query)]
+        return [SeriesRow.of(row) for row in fetch(self.engine, query)]
 
     def events(self, job: str) -> list[EventRow]:
-        """Everything that happened to a job, in order."""
+        """Return every event of a job, in order."""
         query = sa.select(events).where(events.c.job == job).order_by(events.c.id)
-        return [EventRow.of(row) for row in self._rows(query)]
+        return [EventRow.of(row) for row in fetch(self.engine, query)]
 
     def receipts(self, job: str) -> list[ReceiptRow]:
-        """What each destination last answered for each instance."""
+        """Return what each destination last answered for each instance of a job (PS3.4 B.2.3)."""
         query = sa.select(receipts).where(receipts.c.job == job)
         query = query.order_by(receipts.c.destination, receipts.c.sop_instance_uid)
-        return [ReceiptRow.of(row) for row in self._rows(query)]
+        return [ReceiptRow.of(row) for row in fetch(self.engine, query)]
 
     def deliveries(self, job: str) -> list[DeliveryRow]:
-        """How far each destination is."""
+        """Return how far each destination of a job is."""
         query = sa.select(deliveries).where(deliveries.c.job == job).order_by(deliveries.c.destination)
-        return [DeliveryRow.of(row) for row in self._rows(query)]
+        return [DeliveryRow.of(row) for row in fetch(self.engine, query)]
 
     def to_synthesize(self) -> list[JobRow]:
-        """Jobs for which a synthesis is due: RECEIVED and not held."""
+        """Return the jobs for which a synthesis is due: RECEIVED and not held."""
         return self._jobs((jobs.c.state == State.RECEIVED) & jobs.c.held.is_(None))
 
     def to_deliver(self) -> list[DeliveryRow]:
-        """Deliveries that are due: of jobs SYNTHESIZED and not held, where instances are missing."""
+        """Return the deliveries that are due: of jobs SYNTHESIZED and not held, where instances are missing."""
         query = sa.select(deliveries).join(jobs, jobs.c.job == deliveries.c.job)
         query = query.where(jobs.c.state == State.SYNTHESIZED, jobs.c.held.is_(None), _OPEN)
-        return [DeliveryRow.of(row) for row in self._rows(query)]
+        return [DeliveryRow.of(row) for row in fetch(self.engine, query)]
 
-    def taken(self, job: str, destination: str) -> frozenset[str]:
-        """SOP Instance UIDs that the destination has, of those that it was sent since the job was last sent anew."""
+    def accepted_uids(self, job: str, destination: str) -> frozenset[str]:
+        """Return the SOP Instance UIDs that a destination has taken since the job was last sent once more, if ever."""
         counting = receipts.c.taken & _delivery(job, destination) & resending.COUNTS
         query = sa.select(receipts.c.sop_instance_uid).join(deliveries, _OF_DELIVERY).where(counting)
-        return frozenset(row["sop_instance_uid"] for row in self._rows(query))
+        return frozenset(row["sop_instance_uid"] for row in fetch(self.engine, query))
 
-    # Facts
+    # Events
 
     def arrived(
         self, series_instance_uid: str, calling_ae: str, instances: int, last_at: float, pause_s: float = 0.0
     ) -> None:
-        """Instances of a series came (`instances` so far, the last one at `last_at`): it is RECEIVING.
+        """Record that instances of a series came: it is RECEIVING.
 
-        `pause_s` is the longest pause between two associations that brought it, as far as the caller knows.
-        An event the first time, and when instances come after a job had taken the series; else only the count.
+        There is an event the first time, and when instances come after a job had taken the series; otherwise only the
+        count changes.
+
+        Args:
+            instances: How many have come so far.
+            last_at: When the last one came (Unix time, seconds).
+            pause_s: The longest pause between two associations that brought it, as far as the caller knows.
         """
         now = {"instances": instances, "last_at": last_at, "calling_ae": calling_ae, "job": None}
         longest = sa.case((series.c.pause_s > pause_s, series.c.pause_s), else_=pause_s)
@@ -165,7 +170,7 @@ class Ledger:
                 first = {"series_instance_uid": series_instance_uid, "first_at": last_at, "pause_s": pause_s, **now}
                 connection.execute(sa.insert(series).values(first))
             words = "more instances after the series was taken" if reopened else "first instances"
-            event(connection, JobEvent.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
+            record(connection, JobEvent.ARRIVED, series_instance_uid, None, State.RECEIVING, words)
 
     def received(
         self,
@@ -175,9 +180,12 @@ class Ledger:
         reason: str,
         then: Callable[[sa.Connection, str], None],
     ) -> tuple[str, bool]:
-        """The series (which has arrived) is complete, because of `reason`: a job takes it; -> (job, whether it is new).
+        """Record that a series that has arrived is complete, because of `reason`, and that a job takes it.
 
         `then(connection, job)` is called for a new job only, and not for one that a rule ignores: that is REJECTED.
+
+        Returns:
+            The job's key, and whether it is new: asking twice for the same instances is one job.
         """
         job = job_key(series_instance_uid, sop_instance_uids, plan.model_digest, plan.configuration_digest)
         with transaction(self.engine) as connection:
@@ -189,7 +197,7 @@ class Ledger:
             row |= {"sop_instance_uids": json.dumps(sorted(sop_instance_uids))}
             open_job(connection, row, reason, "more instances of the series came")
             if plan.ignored is not None:
-                step(connection, JobEvent.UNSUITABLE, job, plan.ignored, ended_for(IGNORED_BY_RULE, plan.ignored))
+                step(connection, JobEvent.REJECTED, job, plan.ignored, ended_for(IGNORED_BY_RULE, plan.ignored))
             elif not uid_conflicts.hold(connection, job):
                 then(connection, job)
         return job, True
@@ -197,7 +205,7 @@ class Ledger:
     def synthesized(
         self, job: str, ct_series_uid: str, instances: int, destinations: Sequence[str], hold: Hold, then: Then
     ) -> None:
-        """The CT series lies in out/<job>/; with a `hold` (code, sentence) nothing is sent before a person agrees."""
+        """Record that the CT series lies in out/<job>/; with a `hold` nothing is sent before a person agrees."""
         made = {"ct_series_uid": ct_series_uid, "ct_instances": instances, **held_for(hold)}
         with transaction(self.engine) as connection:
             step(connection, JobEvent.SYNTHESIZED, job, f"{instances} instances", made)
@@ -208,26 +216,29 @@ class Ledger:
             if hold is None:
                 then(connection)
 
-    def unsuitable(self, job: str, code: str, sentence: str) -> None:
-        """The input will never be suitable: REJECTED with its reason code, never tried again."""
-        self._one(JobEvent.UNSUITABLE, job, sentence, ended_for(code, sentence))
+    def rejected(self, job: str, code: str, sentence: str) -> None:
+        """Record that there will be no CT of this input: REJECTED with its reason code, never tried again."""
+        self._step(JobEvent.REJECTED, job, sentence, ended_for(code, sentence))
 
     def failed(self, job: str, attempt: int, sentence: str, detail: str, then: Then) -> None:
-        """An attempt at a synthesis failed and the next is due; `detail` is the traceback. WrongState when not due."""
+        """Record that an attempt at a synthesis failed and the next is due; `detail` is the traceback.
+
+        Raises WrongState when `attempt` is not the one that is due.
+        """
         values = {"attempt": attempt + 1, "failures": jobs.c.failures + 1}
         with transaction(self.engine) as connection:
-            step(connection, JobEvent.FAILED, job, _said(sentence, detail), values, jobs.c.attempt == attempt)
+            step(connection, JobEvent.FAILED, job, _with_detail(sentence, detail), values, jobs.c.attempt == attempt)
             then(connection)
 
     def held(self, job: str, code: str, sentence: str, detail: str = "") -> None:
-        """The job waits for a person, with a reason; `detail` (a traceback) goes into the event."""
-        self._one(JobEvent.HELD, job, _said(sentence, detail), held_for((code, sentence)))
+        """Record that the job waits for a person, with a reason; `detail` (a traceback) goes into the event."""
+        self._step(JobEvent.HELD, job, _with_detail(sentence, detail), held_for((code, sentence)))
 
     def released(self, job: str, reason: str, then: Then, by: str | None = None) -> None:
-        """A person (`by`) released a held job: RECEIVED is synthesized anew, SYNTHESIZED is delivered.
+        """Record that a person (`by`) released a held job: RECEIVED is synthesized again, SYNTHESIZED is delivered.
 
-        Raises WrongState when it is not held, or for a contradiction (`dicomnode.ledger.uid_conflicts`), which takes a
-        choice.
+        Raises WrongState when it is not held, or held for a contradiction (`dicomnode.ledger.uid_conflicts`), which
+        needs a choice.
         """
         with transaction(self.engine) as connection:
             if uid_conflicts.undecided(connection, locked(connection, job)):
@@ -239,29 +250,29 @@ class Ledger:
             then(connection)
 
     def deleted(self, job: str, words: str) -> None:
-        """Files of a delivered job are about to be deleted. Raises WrongState when it is not DELIVERED, or is held."""
-        self._one(JobEvent.DELETED, job, words, {})
+        """Record that the files of a job are about to be deleted. Raises WrongState unless it is DELIVERED and free."""
+        self._step(JobEvent.DELETED, job, words, {})
 
-    def refused(self, job: str, reason: str, by: str | None = None) -> None:
-        """A person rejected a held job."""
-        self._one(JobEvent.REFUSED, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)
+    def rejected_by_person(self, job: str, reason: str, by: str | None = None) -> None:
+        """Record that a person rejected a held job. Raises WrongState when it is not held, or delivered."""
+        self._step(JobEvent.REJECTED_BY_PERSON, job, reason, ended_for("REJECTED_BY_PERSON", reason), by)
 
     def cancelled(self, job: str, reason: str, by: str | None = None) -> None:
-        """A person stopped a job that is not held: no CT is made, or no more of it is sent."""
-        self._one(JobEvent.CANCELLED, job, reason, ended_for("CANCELLED_BY_PERSON", reason), by)
+        """Record that a person stopped a job that is not held: no CT is made, or no more of it is sent."""
+        self._step(JobEvent.CANCELLED, job, reason, ended_for("CANCELLED_BY_PERSON", reason), by)
 
     def retried(self, job: str, attempt: int, reason: str, then: Then, by: str | None = None) -> None:
-        """A person had the synthesis of a job tried at once, instead of `attempt`. WrongState when that is not due."""
+        """Record that a person had a synthesis tried at once instead of `attempt`. Raises WrongState when not due."""
         with transaction(self.engine) as connection:
             values = {"attempt": attempt + 1}
             step(connection, JobEvent.RETRIED, job, reason, values, jobs.c.attempt == attempt, by)
             then(connection)
 
     def begin(self, job: str, destination: str, instances: int | None = None) -> None:
-        """The first instance is about to be sent: from now on the job counts as delivered, were it superseded.
+        """Record that the first instance is about to be sent: a job that supersedes this one must name it from now on.
 
-        `instances` is how many the destination is to have in the end, CT and companions. Raises WrongState when it is
-        not to be sent (any more): held, superseded, ended, delivered.
+        `instances` is how many the destination is to have in the end, CT and companions. Raises WrongState when the job
+        is not to be sent (any more): held, superseded, ended, delivered.
         """
         with transaction(self.engine) as connection:
             row = locked(connection, job)
@@ -273,20 +284,21 @@ class Ledger:
                 raise WrongState(f"job {job[:12]} is not to be sent to {destination} (any more)")
 
     def answered(self, job: str, destination: str, answers: Iterable[Receipt], attempt: int = 1) -> None:
-        """A destination answered for some instances in this attempt.
+        """Keep what a destination answered for some instances in this attempt (PS3.4 B.2.3).
 
-        An answer that took an instance is never overwritten, unless a person had it all sent once more.
+        A receipt of an instance that was taken is never overwritten, unless a person had it all sent once more.
         """
         with transaction(self.engine) as connection:
             for answer in answers:
-                _keep_receipt(connection, job, destination, answer, attempt)
+                keep_receipt(connection, job, destination, answer, attempt)
 
     def postponed(
         self, job: str, destination: str, attempt: int, sentence: str, due_at: float, then: Then, begun: bool = True
     ) -> None:
-        """A destination did not take everything in this attempt: the next is due at `due_at` (Unix time).
+        """Record that a destination did not take everything in this attempt: the next is due at `due_at` (Unix time).
 
-        `begun`: False when it is certain that the destination has no instance of it.
+        `begun` is False when it is certain that the destination has no instance of it. Raises WrongState when the
+        attempt is not due (any more).
         """
         values = {"attempt": attempt + 1, "sentence": sentence, "due_at": due_at}
         if not begun:
@@ -299,7 +311,7 @@ class Ledger:
             then(connection)
 
     def alarmed(self, job: str, destination: str, sentence: str) -> bool:
-        """A destination has not taken everything for too long, as `sentence` says; False when that is known."""
+        """Record that a destination has not taken everything for too long; -> False when that is known already."""
         open_one = sa.update(deliveries).where(_delivery(job, destination), _OPEN, deliveries.c.alarmed_at.is_(None))
         with transaction(self.engine) as connection:
             if not connection.execute(open_one.values(alarmed_at=time.time())).rowcount:
@@ -310,10 +322,17 @@ class Ledger:
     def delivered(
         self, job: str, destination: str, then: Then | None = None, uids: Collection[str] | None = None
     ) -> bool:
-        """The destination has every instance; -> whether now all destinations have, so that the job is DELIVERED.
+        """Record that a destination has every instance.
 
-        `uids` are those of all that it is to have: the CT series and companions; None: the CT series is all. `then` is
-        written in the same transaction. Raises WrongState when the receipts do not show it.
+        Args:
+            then: Writes what this calls for, in the same transaction.
+            uids: The SOP Instance UIDs of all that it is to have, CT series and companions; None: the CT series alone.
+
+        Returns:
+            Whether all destinations have everything now, so that the job is DELIVERED.
+
+        Raises:
+            WrongState: The receipts do not show it.
         """
         count = sa.select(sa.func.count()).select_from(receipts).where(_OF_DELIVERY, receipts.c.taken, resending.COUNTS)
         slices = sa.select(jobs.c.ct_instances).where(jobs.c.job == job).scalar_subquery()
@@ -325,28 +344,23 @@ class Ledger:
             done = sa.update(deliveries).where(_delivery(job, destination), enough)
             if not connection.execute(done.values(delivered_at=time.time(), sentence="")).rowcount:
                 raise WrongState(f"the receipts do not show that {destination} has all of job {job[:12]}")
-            step(connection, JobEvent.TAKEN, job, destination)
+            step(connection, JobEvent.ACCEPTED, job, destination)
             if then is not None:
                 then(connection)
             return delivered_by_all(connection, job)
 
-    def _one(self, fact: JobEvent, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:
-        """A fact that is one step."""
+    def _step(self, event: JobEvent, job: str, words: str, values: dict[str, Any], by: str | None = None) -> None:
+        """Take one step in a transaction of its own."""
         with transaction(self.engine) as connection:
-            step(connection, fact, job, words, values, by=by)
+            step(connection, event, job, words, values, by=by)
 
     def _jobs(self, where: sa.ColumnElement[bool]) -> list[JobRow]:
         query = sa.select(jobs).where(where).order_by(jobs.c.created_at.desc(), jobs.c.job)
-        return [JobRow.of(row) for row in self._rows(query)]
-
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        with transaction(self.engine) as connection:
-            return connection.execute(query).mappings().all()
+        return [JobRow.of(row) for row in fetch(self.engine, query)]
 
 
 _OPEN: Final = deliveries.c.delivered_at.is_(None) & deliveries.c.withdrawn_at.is_(None)
 """Of a delivery: the destination is to get the job, and has not got all of it."""
-
 
 _OF_DELIVERY: Final = (receipts.c.job == deliveries.c.job) & (receipts.c.destination == deliveries.c.destination)
 """Of a receipt and a delivery: they belong together."""
@@ -360,25 +374,18 @@ def _delivery(job: str, destination: str) -> sa.ColumnElement[bool]:
     return (deliveries.c.job == job) & (deliveries.c.destination == destination)
 
 
-def _said(sentence: str, detail: str) -> str:
+def _with_detail(sentence: str, detail: str) -> str:
     return f"{sentence}\n{detail}".strip()
 
 
-def _keep_receipt(connection: sa.Connection, job: str, destination: str, answer: Receipt, attempt: int) -> None:
-    """Insert or renew one receipt; what is known of an instance that is sent once more gives way."""
+def keep_receipt(connection: sa.Connection, job: str, destination: str, answer: Receipt, attempt: int) -> None:
+    """Insert or renew one receipt; a receipt from before everything was sent once more gives way."""
     key = (receipts.c.job == job) & (receipts.c.destination == destination)
     key &= receipts.c.sop_instance_uid == answer.sop_instance_uid
-    values = {
-        "status": answer.status,
-        "at": answer.at.timestamp(),
-        "warning": answer.warning,
-        "comment": answer.comment,
-        "attempt": attempt,
-        "commitment": None,
-    }
-    values["taken"] = answer.stored
-    anew = sa.select(deliveries.c.resent_from).where(_delivery(job, destination)).scalar_subquery()
-    gives_way = ~receipts.c.taken | (sa.func.coalesce(receipts.c.attempt, 0) < anew)
+    values = {"status": answer.status, "taken": answer.stored, "warning": answer.warning, "comment": answer.comment}
+    values |= {"at": answer.at.timestamp(), "attempt": attempt, "commitment": None}
+    resent_from = sa.select(deliveries.c.resent_from).where(_delivery(job, destination)).scalar_subquery()
+    gives_way = ~receipts.c.taken | (sa.func.coalesce(receipts.c.attempt, 0) < resent_from)
     if connection.execute(sa.update(receipts).where(key, gives_way).values(values)).rowcount:
         return
     if connection.execute(sa.select(receipts.c.job).where(key)).first() is None:

@@ -1,20 +1,21 @@
-"""The database of an earlier version of the node becomes one of this version, without losing a row (alembic).
+"""Bring the database to the tables of this version, without losing a row (alembic).
 
     the database holds                   what happens
-    no tables of ours                    the tables of `dicomnode.ledger.tables` are made, marked as the newest revision
-    tables without a mark                they are those of revision 0001; older ones are an OldLedger
-    an earlier revision                  every later one of migrations/versions/ runs
+    no tables of ours                    every revision of migrations/versions/ runs
+    an earlier revision                  every later one runs
+    the newest revision                  nothing
+    tables without a mark                OldLedger: they are of a state before 0.1.0
     a revision that is not known here    NewLedger: a newer version has been at work
 
-All in one transaction, one process at a time: SQLite's write lock, or an advisory lock of PostgreSQL. A SQLite database
-is copied beside itself first, as `node.sqlite.before-REVISION`. Revisions only add: while several machines are upgraded
-one after another, processes of the version before go on working. What revisions make and what the schema says is the
-same; a test compares.
+All in one transaction, one process at a time: SQLite's write lock, or an advisory lock of PostgreSQL. So a process that
+dies in the middle leaves the database as it was, and a database that is refused keeps every byte. A SQLite database is
+copied beside itself before a revision runs, as `node.sqlite.before-REVISION`. Revisions only add: while several
+machines are upgraded one after another, processes of the version before go on working. The revisions and
+`dicomnode.ledger.tables` describe the same tables; a test compares them.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from contextlib import contextmanager
@@ -28,42 +29,64 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from dicomnode.errors import NewLedger, OldLedger
-from dicomnode.ledger.tables import jobs, metadata
+from dicomnode.ledger.tables import jobs
+from pipeline.durable_files import move_into_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIRST: Final = "0001"
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 LOCK: Final = 0x5C7_0DE
 """Number of PostgreSQL's advisory lock."""
 
 
 def migrate(engine: sa.Engine) -> str | None:
-    """Bring the database to this version; -> the revision from which it was upgraded, None when nothing was to be done.
+    """Bring the database to this version, or leave it exactly as it was.
 
-    Raises OldLedger, NewLedger, and changes nothing then.
+    Returns:
+        The revision from which it was upgraded; None when it was new, or there was nothing to do.
+
+    Raises:
+        OldLedger: Its tables or rows cannot be brought to this version.
+        NewLedger: Its revision is not known here.
     """
     scripts = ScriptDirectory(str(SCRIPTS))
-    with _alone(engine) as connection:
-        found = _revision(connection)
-        if found is None:
-            metadata.create_all(connection)
-            MigrationContext.configure(connection).stamp(scripts, "head")
+    head = scripts.get_current_head()
+    with exclusive(engine) as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found == head:
             return None
-        if found == scripts.get_current_head():
-            return None
-        _known(found, scripts)
-        _keep_a_copy(engine, found)
-        _upgraded(connection, found)
+        if found is None and sa.inspect(connection).has_table(jobs.name):
+            raise OldLedger(
+                "the database holds tables of a state before 0.1.0, which this version cannot bring up: "
+                "let their jobs end with the version that made them, then name a new database"
+            )
+        if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+            raise NewLedger(
+                f"the database is of a newer version of sct-node (its revision {found}; this version knows {head}), or "
+                "of a state before 0.1.0: upgrade this machine, start on the copy that was kept before, or name a new "
+                "database"
+            )
+        if found is not None and engine.dialect.name == "sqlite":
+            keep_a_copy(Path(str(engine.url.database)), found)
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(SCRIPTS))
+        try:
+            command.upgrade(config, "head")
+        except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.OperationalError) as error:
+            raise OldLedger(
+                f"the database cannot be brought to this version: {error.orig}; it is left as it was; "
+                "name a new database, or have its rows looked at"
+            ) from error
         return found
 
 
 @contextmanager
-def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that no other process has beside it; on SQLite without foreign keys, which are checked at its end.
+def exclusive(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Begin a transaction that no other process has beside it.
 
-    SQLite cannot switch them off within a transaction, and a table that is made anew is missing for a moment.
+    On SQLite foreign keys are off meanwhile and checked at its end: alembic changes a table there by making it again,
+    so that it is missing for a moment, and SQLite cannot switch foreign keys off within a transaction.
     """
     with engine.connect() as connection:
         if engine.dialect.name != "sqlite":
@@ -84,45 +107,9 @@ def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
             connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
 
-def _revision(connection: sa.Connection) -> str | None:
-    """The revision of the tables that are there; None when there are none."""
-    marked = MigrationContext.configure(connection).get_current_revision()
-    if marked is not None or not sa.inspect(connection).has_table(jobs.name):
-        return marked
-    return FIRST
-
-
-def _known(found: str, scripts: ScriptDirectory) -> None:
-    """Raise NewLedger for a revision of a newer version."""
-    known = {script.revision for script in scripts.walk_revisions()}
-    if found not in known:
-        raise NewLedger(
-            f"the database is of a newer version of sct-node (its revision {found}; this version knows {max(known)}): "
-            "upgrade this machine, or start on the copy that was kept before"
-        )
-
-
-def _upgraded(connection: sa.Connection, found: str) -> None:
-    """Run the revisions after `found`. Raises OldLedger when the rows, or the tables, do not fit."""
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(SCRIPTS))
-    if found == FIRST:
-        command.stamp(config, FIRST)
-    try:
-        command.upgrade(config, "head")
-    except (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.OperationalError) as error:
-        raise OldLedger(
-            f"the database cannot be brought to this version: {error.orig}; it is left as it was; "
-            "name a new database, or have its rows looked at"
-        ) from error
-
-
-def _keep_a_copy(engine: sa.Engine, found: str) -> None:
-    """A copy of a SQLite database, beside it and durable, before anything is changed. OSError when there is no room."""
-    if engine.dialect.name != "sqlite" or engine.url.database in (None, "", ":memory:"):
-        return
-    source = Path(str(engine.url.database))
-    target = source.with_name(f"{source.name}.before-{found}")
+def keep_a_copy(source: Path, revision: str) -> None:
+    """Copy a SQLite database beside itself, durably, unless that has been done; OldLedger where there is no room."""
+    target = source.with_name(f"{source.name}.before-{revision}")
     part = target.with_name(f"{target.name}.part")
     if target.exists():
         return
@@ -133,6 +120,4 @@ def _keep_a_copy(engine: sa.Engine, found: str) -> None:
         here.backup(there)
     here.close()
     there.close()
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.rename(target)
+    move_into_place(part, target)

@@ -1,23 +1,20 @@
-"""The queue of what people are to be told, in the node's database. Its SQL is here.
+"""Decides which job events become notices to people, and keeps the queue of notices in the node's database.
 
-A notice is written with its fact (`outbox`). It is divided once, into one row for each channel, or deleted where nobody
-wants it. An attempt begins with moving the next one into the future, so that one that its process did not survive is
-made again, and two processes never make the same one: nothing is lost by a kill, and what was being sent at that moment
-is sent twice at most.
-
-What of all that happens people are to be told: decided here, and written with the fact, in its transaction.
-
-So nothing is told that did not happen, and nothing is forgotten when its process dies. `notices` sends it.
-
-    fact                                              kind
+    event                                             kind
     a job is held for a fault of the node             failure
-    a finding rejects a case                          failure
+    a finding rejects a job                           failure
     a job is held for anything else                   hold
     undelivered or unproven for too long, lost by a   alarm
     destination, replaced after it had been sent
     a series is unsuitable                            rejection
     the daily check of the whole chain failed         constancy
     a process hangs, or ends again and again          failure
+
+A notice is written in the transaction of its event: so no notice is about something that did not happen, and none is
+forgotten when its process dies. It is divided once, into one row for each channel, or deleted where nobody wants it.
+An attempt begins with moving the next one into the future: so an attempt that its process did not survive is made
+again, and two processes never make the same one. A notice that was being sent when its process was killed is sent
+twice at most. `dicomnode.notify` sends them.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from dicomnode.config.sections import Kind
-from dicomnode.ledger.database import transaction
+from dicomnode.ledger.database import fetch, transaction
 from dicomnode.ledger.rows import Row
 from dicomnode.ledger.states import JobEvent
 from dicomnode.ledger.tables import notices
@@ -42,14 +39,14 @@ if TYPE_CHECKING:
     from dicomnode.config.sections import Kind
 
 TOGETHER: Final = 50
-"""So many notices are in one message at most."""
+"""Notices in one message, at most."""
 
 _OPEN: Final = notices.c.ended_at.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeRow(Row):
-    """What people are to be told, over one channel; the next attempt is `attempt`, due at `due_at`."""
+    """A notice to people over one channel; the next attempt is `attempt`, due at `due_at`."""
 
     id: int
     kind: str
@@ -66,18 +63,17 @@ class NoticeRow(Row):
 
 
 class Notices:
-    """The queue. Safe to use from several threads and processes."""
+    """The queue of notices. Safe to use from several threads and processes."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
     def divide(self, kinds: Collection[Kind], channels: Iterable[str], gather_s: float) -> None:
-        """New notices of these kinds: one row for each channel, due `gather_s` later; the others are forgotten."""
+        """Divide new notices of these kinds into one row for each channel, due `gather_s` later; delete the others."""
         new = notices.c.channel.is_(None)
         names = list(channels)
-        with transaction(self._engine) as connection:
-            if connection.execute(sa.select(notices.c.id).where(new).limit(1)).first() is None:
-                return
+        if not fetch(self._engine, sa.select(notices.c.id).where(new).limit(1)):
+            return
         with transaction(self._engine) as connection:
             rows = connection.execute(sa.delete(notices).where(new).returning(*notices.c)).mappings().all()
             wanted = [row for row in sorted(rows, key=lambda row: row["id"]) if row["kind"] in kinds]
@@ -87,21 +83,17 @@ class Notices:
                     connection.execute(sa.insert(notices).values(kept | {"channel": name}))
 
     def due(self, channel: str) -> list[NoticeRow]:
-        """What is due on a channel, and once anything is, also what was not tried yet; the oldest first."""
+        """Return what is due on a channel and, once anything is, also what was not tried yet; the oldest first."""
         now = time.time()
         mine = (notices.c.channel == channel) & _OPEN
-        with transaction(self._engine) as connection:
-            if (
-                connection.execute(sa.select(notices.c.id).where(mine, notices.c.due_at <= now).limit(1)).first()
-                is None
-            ):
-                return []
-            ripe = sa.or_(notices.c.due_at <= now, notices.c.attempt == 1)
-            query = sa.select(notices).where(mine, ripe).order_by(notices.c.id).limit(TOGETHER)
-            return [NoticeRow.of(row) for row in connection.execute(query).mappings()]
+        if not fetch(self._engine, sa.select(notices.c.id).where(mine, notices.c.due_at <= now).limit(1)):
+            return []
+        ripe = sa.or_(notices.c.due_at <= now, notices.c.attempt == 1)
+        query = sa.select(notices).where(mine, ripe).order_by(notices.c.id).limit(TOGETHER)
+        return [NoticeRow.of(row) for row in fetch(self._engine, query)]
 
     def begun(self, rows: Sequence[NoticeRow], next_at: float) -> list[NoticeRow]:
-        """An attempt begins; -> those that no other process tries. If it does not end, all are due at `next_at`."""
+        """Begin an attempt; -> the notices that no other process tries. All are due again at `next_at`."""
         taken = []
         with transaction(self._engine) as connection:
             for row in rows:
@@ -112,27 +104,26 @@ class Notices:
         return taken
 
     def sent(self, rows: Sequence[NoticeRow]) -> None:
-        """The channel took them."""
+        """Record that the channel took them."""
         self._change(rows, ended_at=time.time(), sent=True, sentence="")
 
     def postponed(self, rows: Sequence[NoticeRow], sentence: str, due_at: float) -> None:
-        """The channel did not take them, because of `sentence`; they are due again at a Unix time."""
+        """Record that the channel did not take them, because of `sentence`; they are due again at a Unix time."""
         self._change(rows, due_at=due_at, sentence=sentence)
 
     def given_up(self, rows: Sequence[NoticeRow], sentence: str) -> None:
-        """They are not tried any more."""
+        """Record that they are not tried any more."""
         self._change(rows, ended_at=time.time(), sentence=sentence)
 
     def forget(self, before: float) -> None:
-        """Delete what ended before a Unix time."""
+        """Delete the notices that ended before a Unix time."""
         with transaction(self._engine) as connection:
             connection.execute(sa.delete(notices).where(notices.c.ended_at < before))
 
     def last(self, number: int) -> list[NoticeRow]:
-        """The newest notices that were divided, the newest first."""
+        """Return the newest notices that were divided, the newest first."""
         query = sa.select(notices).where(notices.c.channel.is_not(None)).order_by(notices.c.id.desc()).limit(number)
-        with transaction(self._engine) as connection:
-            return [NoticeRow.of(row) for row in connection.execute(query).mappings()]
+        return [NoticeRow.of(row) for row in fetch(self._engine, query)]
 
     def _change(self, rows: Sequence[NoticeRow], **values: object) -> None:
         """Change the rows of an attempt that this process began."""
@@ -142,39 +133,31 @@ class Notices:
 
 
 FAULTS: Final = frozenset(
-    {
-        "FAILED",
-        "PROCESS_DIED",
-        "DELIVERY_FAILED",
-        "WRONG_DIGEST",
-        "UNKNOWN_MODEL",
-        "BAD_CARD",
-        "UNKNOWN_SETTINGS",
-    }
+    ("FAILED", "PROCESS_DIED", "DELIVERY_FAILED", "WRONG_DIGEST", "UNKNOWN_MODEL", "BAD_CARD", "UNKNOWN_SETTINGS")
 )
 """Reason codes of holds for which nobody needs to look at the images: the node, or its installation, is at fault."""
-NOT_TOLD: Final = "IGNORED_BY_RULE"
+WITHOUT_NOTICE: Final = "IGNORED_BY_RULE"
 """Reason code of the rejection of what a site does not want to have converted."""
-ALARMS: Final = (JobEvent.ALARMED, JobEvent.UNCOMMITTED, JobEvent.REPLACED)
+ALARMS: Final = (JobEvent.ALARMED, JobEvent.COMMITMENT_FAILED, JobEvent.REPLACED)
 
 
-def kind_of(fact: JobEvent, values: Mapping[str, Any]) -> Kind | None:
-    """What a fact is to people; `values` are the job's columns that it changes. None: not worth a message."""
+def kind_of(event: JobEvent, values: Mapping[str, Any]) -> Kind | None:
+    """Return the kind of notice that an event becomes; None: no notice. `values`: the job's columns that it changes."""
     if values.get("held"):
         return Kind.FAILURE if values["reason_code"] in FAULTS else Kind.HOLD
-    if fact in ALARMS:
+    if event in ALARMS:
         return Kind.ALARM
     code = values.get("reason_code")
-    if fact is not JobEvent.UNSUITABLE or code == NOT_TOLD:
+    if event is not JobEvent.REJECTED or code == WITHOUT_NOTICE:
         return None
     return Kind.FAILURE if str(code).lower() in MEANINGS else Kind.REJECTION
 
 
-def note(connection: sa.Connection, fact: JobEvent, job: str, words: str, values: Mapping[str, Any]) -> None:
-    """Put what a fact is to people into the queue of notices, in the transaction of the fact."""
-    kind = kind_of(fact, values)
+def note(connection: sa.Connection, event: JobEvent, job: str, words: str, values: Mapping[str, Any]) -> None:
+    """Put the notice that an event becomes, if any, into the queue, in the transaction of the event."""
+    kind = kind_of(event, values)
     if kind is not None:
-        code = values.get("reason_code") or str(fact).upper()
+        code = values.get("reason_code") or str(event).upper()
         put(connection, kind, code, values.get("reason_sentence") or words, job)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the ledger as frozen values."""
+"""Rows of the ledger's tables as frozen values; the times in them are aware UTC datetimes."""
 
 from __future__ import annotations
 
@@ -23,27 +23,34 @@ class Row:
 
     @classmethod
     def of(cls: type[RowType], row: sa.RowMapping) -> RowType:
-        """From the database's row: the columns that the class names, times as aware UTC datetimes."""
-        return cls(**{one.name: _value(one.name, row[one.name]) for one in dataclasses.fields(cls)})
+        """Take the columns that the class names from a row of the database."""
+        return cls(**{one.name: value_of(one.name, row[one.name]) for one in dataclasses.fields(cls)})
 
 
-def _value(name: str, value: Any) -> Any:
-    """A column's value as the rows give it."""
-    if name in ("at", "since") or name.endswith("_at"):
-        return None if value is None else datetime.datetime.fromtimestamp(value, datetime.UTC)
-    if name == "state":
-        return State(value)
-    if name in ("listed", "failed"):
-        return None if value is None else json.loads(value)
-    return tuple(json.loads(value)) if name in ("sop_instance_uids", "destinations") and value is not None else value
+def value_of(column: str, value: Any) -> Any:
+    """Convert a column's value: Unix seconds to an aware UTC datetime, JSON to a dict or a tuple."""
+    if value is None:
+        return None
+    if column in ("at", "since") or column.endswith("_at"):
+        return datetime.datetime.fromtimestamp(value, datetime.UTC)
+    if column in ("listed", "failed"):
+        return json.loads(value)
+    if column in ("sop_instance_uids", "destinations"):
+        return tuple(json.loads(value))
+    return State(value) if column == "state" else value
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job is told when it is made, and keeps whatever the configuration says later.
+    """The decisions that a job keeps from when it is made, whatever the configuration says later.
 
-    `model` and its digest; `settings` (JSON) and their digest; `rule`, the name of what decided; `destinations`, where
-    the CT goes; `ignored`, the sentence for which there will be no CT, or None.
+    Attributes:
+        model: Name of the model; `model_digest` is its SHA-256 (hex).
+        configuration_digest: SHA-256 (hex) of `settings`.
+        rule: Name of the rule that decided.
+        destinations: Where the CT goes.
+        settings: What of the configuration decides the result, as JSON.
+        ignored: The sentence for which there will be no CT, or None.
     """
 
     model: str
@@ -56,20 +63,14 @@ class Plan:
 
     @property
     def columns(self) -> dict[str, str | None]:
-        """The job's columns."""
-        return {
-            "model": self.model,
-            "model_digest": self.model_digest,
-            "configuration_digest": self.configuration_digest,
-            "rule": self.rule,
-            "destinations": None if self.destinations is None else json.dumps(self.destinations),
-            "settings": self.settings,
-        }
+        """Return the job's columns."""
+        own = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name != "ignored"}
+        return own | {"destinations": None if self.destinations is None else json.dumps(self.destinations)}
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesRow(Row):
-    """A series of which instances came."""
+    """A series of which instances came; `job` is the job that took it as it is now."""
 
     series_instance_uid: str
     calling_ae: str
@@ -82,7 +83,7 @@ class SeriesRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class JobRow(Row):
-    """A job: its state, and why a person must look (`held`, a sentence) or why it ended (`reason_*`)."""
+    """A job: its state, and the reason for which it is held (`held`, a sentence) or ended (`reason_*`)."""
 
     job: str
     series_instance_uid: str
@@ -110,23 +111,23 @@ class JobRow(Row):
 
     @property
     def source_series_uid(self) -> str:
-        """Series Instance UID (0020,000E) of the MR series."""
+        """Return the Series Instance UID (0020,000E) of the MR series."""
         return self.series_instance_uid
 
 
 def job_key(series_instance_uid: str, sop_instance_uids: Iterable[str], model_digest: str, config_digest: str) -> str:
-    """The job's name: SHA-256 (hex) of what it is made of, so that asking twice is one job."""
+    """Return the job's name: SHA-256 (hex) of what it is made of, so that asking twice is one job."""
     parts = [series_instance_uid, *sorted(sop_instance_uids), model_digest, config_digest]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow(Row):
-    """Something that happened; `words` says more, `by` who decided it (None: the node)."""
+    """An event of a series or a job; `words` says more, `by` who decided it (None: the node)."""
 
     id: int
     at: datetime.datetime
-    fact: str
+    event: str
     series_instance_uid: str
     job: str | None
     state: State
@@ -136,7 +137,7 @@ class EventRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow(Row):
-    """How far one destination is with a job: the attempt that is due at `due_at`, or `delivered_at`, or `withdrawn_at`.
+    """The delivery of a job to one destination: due at `due_at`, or ended at `delivered_at` or `withdrawn_at`.
 
     From `begun_at` on, an instance may be there. From the attempt `resent_from` on, everything is sent once more.
     `instances` is how many objects it is to get, CT and companions; None before the first attempt.
@@ -157,7 +158,7 @@ class DeliveryRow(Row):
 
     @property
     def open(self) -> bool:
-        """Whether the destination is to get the job, and has not got all of it."""
+        """Tell whether the destination is to get the job, and has not got all of it."""
         return self.delivered_at is None and self.withdrawn_at is None
 
 
@@ -179,9 +180,10 @@ class ConflictRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRow(Row):
-    """What a destination last answered for one instance, in which attempt; `taken` when it has it.
+    """The last answer of a destination for one instance (PS3.4 B.2.3), and the attempt in which it came.
 
-    `commitment` is what it reported of it since: 0 (it keeps it), a Failure Reason, or None (nothing yet).
+    `taken`: the destination has it. `commitment` is what it reported since: 0 (it keeps it), a Failure Reason
+    (0008,1197; PS3.3 C.14.1.1), or None (nothing yet).
     """
 
     job: str
@@ -198,7 +200,7 @@ class ReceiptRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRow(Row):
-    """A storage commitment that was asked for: `listed` is SOP Instance UID -> SOP Class UID.
+    """A storage commitment that a sender asked for (PS3.4 J.3.2): `listed` is SOP Instance UID -> SOP Class UID.
 
     `failed` (SOP Instance UID -> Failure Reason) is what was reported; None while nothing is.
     """
@@ -216,8 +218,9 @@ class CommitmentRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class ProofRow(Row):
-    """A storage commitment that the node asks of a destination: `listed` is SOP Instance UID -> SOP Class UID.
+    """A storage commitment that the node asks of a destination (PS3.4 J.3.2).
 
+    `listed` is SOP Instance UID -> SOP Class UID; None before it is asked.
     `failed` (SOP Instance UID -> Failure Reason) is what it reported; None while nothing is. The next visit is
     `attempt`, due at `due_at`. `sent_in` is the attempt at the delivery that is asked about.
     """

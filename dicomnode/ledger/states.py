@@ -1,6 +1,6 @@
-"""The states of a job and what leads from one to the next, as one table; README's picture is drawn from it.
+"""The states of a job and the events that lead from one to the next, as one table; README's picture is drawn from it.
 
-A state names the last durable fact. `held` is no state: a held job stays where it is, and waits for a person.
+A state names the last durable fact. `held` is not a state: a held job keeps its state and waits for a person.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class State(StrEnum):
 
 
 class JobEvent(StrEnum):
-    """What can happen; each is one transaction of the ledger and one row in its events."""
+    """Everything that can happen to a job; each event is one transaction of the ledger and one row in its events."""
 
     ARRIVED = "arrived"
     SETTLED = "settled"
     SYNTHESIZED = "synthesized"
-    UNSUITABLE = "unsuitable"
+    REJECTED = "rejected"
     FAILED = "failed"
     HELD = "held"
     RELEASED = "released"
-    REFUSED = "refused"
+    REJECTED_BY_PERSON = "rejected_by_person"
     POSTPONED = "postponed"
-    TAKEN = "taken"
+    ACCEPTED = "accepted"
     DELIVERED = "delivered"
     SUPERSEDED = "superseded"
     REPLACED = "replaced"
@@ -42,69 +42,69 @@ class JobEvent(StrEnum):
     RESENT = "resent"
     ALARMED = "alarmed"
     COMMITTED = "committed"
-    UNCOMMITTED = "uncommitted"
+    COMMITMENT_FAILED = "commitment_failed"
     DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A fact leads a job from `before` to `after`; `held` says whether it must (or must not) be held; None: either."""
+    """An event leads a job from `before` to `after`; `held` says whether the job must be held or not; None: either."""
 
-    fact: JobEvent
+    event: JobEvent
     before: State
     after: State
     held: bool | None
     words: str
 
 
+_RECEIVED, _SYNTHESIZED, _DELIVERED, _REJECTED = State.RECEIVED, State.SYNTHESIZED, State.DELIVERED, State.REJECTED
+
 TRANSITIONS: Final = (
-    Transition(JobEvent.SETTLED, State.RECEIVING, State.RECEIVED, False, "the series is complete"),
-    Transition(JobEvent.SYNTHESIZED, State.RECEIVED, State.SYNTHESIZED, False, "the CT series is on disk"),
-    Transition(JobEvent.UNSUITABLE, State.RECEIVED, State.REJECTED, False, "no suitable input, or a rule ignores it"),
-    Transition(JobEvent.FAILED, State.RECEIVED, State.RECEIVED, False, "our fault: tried again"),
-    Transition(JobEvent.HELD, State.RECEIVED, State.RECEIVED, False, "our fault, 3 times: a person looks"),
-    Transition(JobEvent.RELEASED, State.RECEIVED, State.RECEIVED, True, "a person had it tried again"),
-    Transition(JobEvent.REFUSED, State.RECEIVED, State.REJECTED, True, "a person rejected it"),
-    Transition(JobEvent.HELD, State.SYNTHESIZED, State.SYNTHESIZED, False, "a finding: a person looks"),
-    Transition(JobEvent.POSTPONED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination is down: tried later"),
-    Transition(JobEvent.TAKEN, State.SYNTHESIZED, State.SYNTHESIZED, None, "one destination has everything"),
-    Transition(JobEvent.RELEASED, State.SYNTHESIZED, State.SYNTHESIZED, True, "a person had it sent"),
-    Transition(JobEvent.REFUSED, State.SYNTHESIZED, State.REJECTED, True, "a person rejected it"),
-    Transition(JobEvent.DELIVERED, State.SYNTHESIZED, State.DELIVERED, False, "every destination has everything"),
-    Transition(
-        JobEvent.SUPERSEDED, State.RECEIVED, State.REJECTED, None, "more instances came: another job takes over"
-    ),
-    Transition(JobEvent.SUPERSEDED, State.SYNTHESIZED, State.REJECTED, None, "the same, and nothing had been sent"),
-    Transition(JobEvent.REPLACED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same, but some of it had been sent"),
-    Transition(JobEvent.REPLACED, State.DELIVERED, State.DELIVERED, None, "the same, but it had been sent"),
-    Transition(JobEvent.CONFLICTED, State.RECEIVED, State.RECEIVED, None, "a UID with two contents: a person looks"),
-    Transition(JobEvent.CONFLICTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "the same: nothing more is sent"),
-    Transition(JobEvent.CONFLICTED, State.DELIVERED, State.DELIVERED, None, "the same, too late to keep it back"),
-    Transition(JobEvent.RELEASED, State.DELIVERED, State.DELIVERED, True, "a person looked"),
-    Transition(JobEvent.RETRIED, State.RECEIVED, State.RECEIVED, False, "a person had it tried at once"),
-    Transition(JobEvent.RETRIED, State.SYNTHESIZED, State.SYNTHESIZED, False, "a person had it sent at once"),
-    Transition(JobEvent.CANCELLED, State.RECEIVED, State.REJECTED, False, "a person stopped it"),
-    Transition(JobEvent.CANCELLED, State.SYNTHESIZED, State.REJECTED, False, "a person stopped it: no more is sent"),
-    Transition(JobEvent.RESENT, State.DELIVERED, State.SYNTHESIZED, False, "a person had all of it sent once more"),
-    Transition(
-        JobEvent.RESENT, State.SYNTHESIZED, State.SYNTHESIZED, False, "the same, for one destination of several"
-    ),
-    Transition(JobEvent.ALARMED, State.SYNTHESIZED, State.SYNTHESIZED, None, "undelivered or unproven for too long"),
-    Transition(JobEvent.ALARMED, State.DELIVERED, State.DELIVERED, None, "unproven for too long"),
-    Transition(JobEvent.DELETED, State.DELIVERED, State.DELIVERED, False, "delivered long ago: its files are deleted"),
-    Transition(JobEvent.COMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination keeps all it got"),
-    Transition(JobEvent.COMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination keeps all it got"),
-    Transition(JobEvent.UNCOMMITTED, State.SYNTHESIZED, State.SYNTHESIZED, None, "a destination lost some of it"),
-    Transition(JobEvent.UNCOMMITTED, State.DELIVERED, State.DELIVERED, None, "a destination lost some of it"),
+    Transition(JobEvent.SETTLED, State.RECEIVING, _RECEIVED, False, "the series is complete"),
+    Transition(JobEvent.SYNTHESIZED, _RECEIVED, _SYNTHESIZED, False, "the CT series is on disk"),
+    Transition(JobEvent.REJECTED, _RECEIVED, _REJECTED, False, "no suitable input, or a rule ignores it"),
+    Transition(JobEvent.FAILED, _RECEIVED, _RECEIVED, False, "our fault: tried again"),
+    Transition(JobEvent.HELD, _RECEIVED, _RECEIVED, False, "our fault, 3 times: a person looks"),
+    Transition(JobEvent.RELEASED, _RECEIVED, _RECEIVED, True, "a person had it tried again"),
+    Transition(JobEvent.REJECTED_BY_PERSON, _RECEIVED, _REJECTED, True, "a person rejected it"),
+    Transition(JobEvent.HELD, _SYNTHESIZED, _SYNTHESIZED, False, "a finding: a person looks"),
+    Transition(JobEvent.POSTPONED, _SYNTHESIZED, _SYNTHESIZED, None, "a destination is down: tried later"),
+    Transition(JobEvent.ACCEPTED, _SYNTHESIZED, _SYNTHESIZED, None, "one destination has everything"),
+    Transition(JobEvent.RELEASED, _SYNTHESIZED, _SYNTHESIZED, True, "a person had it sent"),
+    Transition(JobEvent.REJECTED_BY_PERSON, _SYNTHESIZED, _REJECTED, True, "a person rejected it"),
+    Transition(JobEvent.DELIVERED, _SYNTHESIZED, _DELIVERED, False, "every destination has everything"),
+    Transition(JobEvent.SUPERSEDED, _RECEIVED, _REJECTED, None, "more instances came: another job takes over"),
+    Transition(JobEvent.SUPERSEDED, _SYNTHESIZED, _REJECTED, None, "the same, and nothing had been sent"),
+    Transition(JobEvent.REPLACED, _SYNTHESIZED, _SYNTHESIZED, None, "the same, but some of it had been sent"),
+    Transition(JobEvent.REPLACED, _DELIVERED, _DELIVERED, None, "the same, but it had been sent"),
+    Transition(JobEvent.CONFLICTED, _RECEIVED, _RECEIVED, None, "a UID with two contents: a person looks"),
+    Transition(JobEvent.CONFLICTED, _SYNTHESIZED, _SYNTHESIZED, None, "the same: nothing more is sent"),
+    Transition(JobEvent.CONFLICTED, _DELIVERED, _DELIVERED, None, "the same, too late to keep it back"),
+    Transition(JobEvent.RELEASED, _DELIVERED, _DELIVERED, True, "a person looked"),
+    Transition(JobEvent.RETRIED, _RECEIVED, _RECEIVED, False, "a person had it tried at once"),
+    Transition(JobEvent.RETRIED, _SYNTHESIZED, _SYNTHESIZED, False, "a person had it sent at once"),
+    Transition(JobEvent.CANCELLED, _RECEIVED, _REJECTED, False, "a person stopped it"),
+    Transition(JobEvent.CANCELLED, _SYNTHESIZED, _REJECTED, False, "a person stopped it: no more is sent"),
+    Transition(JobEvent.RESENT, _DELIVERED, _SYNTHESIZED, False, "a person had all of it sent once more"),
+    Transition(JobEvent.RESENT, _SYNTHESIZED, _SYNTHESIZED, False, "the same, for one destination of several"),
+    Transition(JobEvent.ALARMED, _SYNTHESIZED, _SYNTHESIZED, None, "undelivered or unproven for too long"),
+    Transition(JobEvent.ALARMED, _DELIVERED, _DELIVERED, None, "unproven for too long"),
+    Transition(JobEvent.DELETED, _DELIVERED, _DELIVERED, False, "delivered long ago: its files are deleted"),
+    Transition(JobEvent.COMMITTED, _SYNTHESIZED, _SYNTHESIZED, None, "a destination keeps all it got"),
+    Transition(JobEvent.COMMITTED, _DELIVERED, _DELIVERED, None, "a destination keeps all it got"),
+    Transition(JobEvent.COMMITMENT_FAILED, _SYNTHESIZED, _SYNTHESIZED, None, "a destination lost some of it"),
+    Transition(JobEvent.COMMITMENT_FAILED, _DELIVERED, _DELIVERED, None, "a destination lost some of it"),
 )
 """All that may happen, and when. More instances after a job took the series open a second job for the larger set."""
 
 
 def state_picture() -> str:
-    """The table as a Mermaid state diagram, for README."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {JobEvent.ARRIVED}, first instances"]
+    """Draw the table as a Mermaid state diagram for README, one arrow for each pair of states, with its events."""
+    arrows: dict[tuple[State, State], list[str]] = {}
     for step in TRANSITIONS:
-        held = {True: "held and ", False: "", None: ""}[step.held]
-        lines.append(f"    {step.before} --> {step.after}: {held}{step.fact}, {step.words.replace(':', ',')}")
+        event = str(step.event).replace("_", " ") + (" (of a held job)" if step.held else "")
+        arrows.setdefault((step.before, step.after), []).append(event)
+    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {JobEvent.ARRIVED}"]
+    lines += [f"    {before} --> {after}: {', '.join(events)}" for (before, after), events in arrows.items()]
     lines += [f"    {state} --> [*]" for state in (State.DELIVERED, State.REJECTED)]
     return "\n".join(lines) + "\n"

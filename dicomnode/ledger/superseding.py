@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from dicomnode.ledger.rows import DeliveryRow, JobRow
 from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.tables import deliveries, jobs
-from dicomnode.ledger.transitions import ended_for, event, locked, step
+from dicomnode.ledger.transitions import ended_for, locked, record, step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,23 +32,50 @@ SUPERSEDED: Final = "SUPERSEDED"
 
 
 def open_job(connection: sa.Connection, row: Mapping[str, Any], reason: str, why: str, by: str | None = None) -> None:
-    """Insert a job, RECEIVED because of `reason` (of `by`), that takes the earlier ones' place because of `why`.
+    """Insert a job that takes the place of the earlier ones of its series.
 
-    `row` holds its columns but for state and times, and what it supersedes and replaces.
+    Args:
+        row: Its columns, but for state and times, and what it supersedes and replaces.
+        reason: Why it is RECEIVED; `by` is who decided that.
+        why: Why it takes the earlier ones' place.
     """
     job, source = row["job"], row["series_instance_uid"]
-    earlier = _earlier(connection, source)
-    sent = _supersede(connection, earlier, job, why)
+    touch = sa.update(jobs).where(jobs.c.series_instance_uid == source).values(job=jobs.c.job).returning(*jobs.c)
+    earlier = [JobRow.of(one) for one in connection.execute(touch).mappings()]  # locked until the transaction ends
+    earlier.sort(key=lambda one: one.created_at, reverse=True)
+    sent = supersede(connection, earlier, job, why)
     succession = {"supersedes": earlier[0].job if earlier else None, "replaces": sent and sent.ct_series_uid}
     when = {"created_at": time.time(), "updated_at": time.time()}
     connection.execute(sa.insert(jobs).values({**row, **succession, **when, "state": State.RECEIVED}))
-    event(connection, JobEvent.SETTLED, source, job, State.RECEIVED, reason, by)
+    record(connection, JobEvent.SETTLED, source, job, State.RECEIVED, reason, by)
+
+
+def supersede(connection: sa.Connection, earlier: list[JobRow], by: str, why: str) -> JobRow | None:
+    """End the jobs of which nothing has been sent; -> the newest that has been sent, which the job `by` replaces.
+
+    Destinations that have nothing of a replaced job yet do not get it. `earlier`: the newest first.
+    """
+    sent = [row for row in earlier if _sent(connection, row)]
+    words = f"{why}; job {by[:12]} takes its place"
+    for row in earlier:
+        if row not in sent and row.state is not State.REJECTED:
+            step(connection, JobEvent.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
+    if not sent:
+        return None
+    newest = sent[0]
+    if newest.state is not State.REJECTED:
+        step(connection, JobEvent.REPLACED, newest.job, words, {"superseded_by": by})
+        nothing = (deliveries.c.job == newest.job) & deliveries.c.begun_at.is_(None)
+        withdrawal = sa.update(deliveries).where(nothing, deliveries.c.delivered_at.is_(None))
+        connection.execute(withdrawal.values(withdrawn_at=time.time()))
+        delivered_by_all(connection, newest.job)
+    return newest
 
 
 def delivered_by_all(connection: sa.Connection, job: str) -> bool:
-    """Whether every destination that is to have the job has it, so that the job is DELIVERED now.
+    """Record that a job is DELIVERED if every destination that is to have it has it; -> whether that is so.
 
-    A held one is not, until it is released; one without destinations never is.
+    A held job is not DELIVERED before it is released; one without destinations never is.
     """
     row, rows = locked(connection, job), _deliveries(connection, job)
     if row.state is not State.SYNTHESIZED or row.held is not None or not rows or any(one.open for one in rows):
@@ -57,42 +84,11 @@ def delivered_by_all(connection: sa.Connection, job: str) -> bool:
     return True
 
 
-def _earlier(connection: sa.Connection, source: str) -> list[JobRow]:
-    """The jobs of a series, the newest first, locked until the transaction ends."""
-    touch = sa.update(jobs).where(jobs.c.series_instance_uid == source).values(job=jobs.c.job).returning(*jobs.c)
-    rows = [JobRow.of(row) for row in connection.execute(touch).mappings()]
-    return sorted(rows, key=lambda row: row.created_at, reverse=True)
-
-
-def _supersede(connection: sa.Connection, earlier: list[JobRow], by: str, why: str) -> JobRow | None:
-    """End what has not been sent of jobs, the newest first; -> the newest that has been sent."""
-    sent = [row for row in earlier if _sent(connection, row)]
-    words = f"{why}; job {by[:12]} takes its place"
-    for row in earlier:
-        if row not in sent and row.state is not State.REJECTED:
-            step(connection, JobEvent.SUPERSEDED, row.job, words, ended_for(SUPERSEDED, words) | {"superseded_by": by})
-    if not sent:
-        return None
-    if sent[0].state is not State.REJECTED:
-        step(connection, JobEvent.REPLACED, sent[0].job, words, {"superseded_by": by})
-        _withdraw(connection, sent[0].job)
-    return sent[0]
-
-
 def _sent(connection: sa.Connection, row: JobRow) -> bool:
-    """Whether somebody may have instances of the job's CT series."""
+    """Tell whether somebody may have instances of the job's CT series."""
     rows = _deliveries(connection, row.job)
     begun = any(one.begun_at or one.delivered_at for one in rows)
     return begun or row.state is State.DELIVERED or (row.state is State.SYNTHESIZED and not rows)
-
-
-def _withdraw(connection: sa.Connection, job: str) -> None:
-    """Destinations that have nothing of the job yet do not get it."""
-    unbegun = sa.update(deliveries).where(
-        deliveries.c.job == job, deliveries.c.begun_at.is_(None), deliveries.c.delivered_at.is_(None)
-    )
-    connection.execute(unbegun.values(withdrawn_at=time.time()))
-    delivered_by_all(connection, job)
 
 
 def _deliveries(connection: sa.Connection, job: str) -> list[DeliveryRow]:

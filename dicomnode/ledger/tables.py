@@ -1,6 +1,7 @@
-"""The ledger's tables and their rows as frozen values. Constraints make impossible situations impossible.
+"""The ledger's tables (SQLAlchemy). Constraints make impossible situations impossible.
 
-Times are Unix seconds in the tables and aware UTC datetimes in the rows.
+Times are Unix seconds here and aware UTC datetimes in the rows (`dicomnode.ledger.rows`). Another table, or another
+column, needs a revision in migrations/versions/ beside it; a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ metadata: Final = sa.MetaData()
 
 
 def _one_of(column: str, words: type[State] | type[JobEvent]) -> sa.CheckConstraint:
-    """The column holds one of the words."""
+    """Return the constraint that the column holds one of the words."""
     return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(word)) for word in words)})", name=f"{column}_known")
 
 
@@ -97,21 +98,21 @@ jobs: Final = sa.Table(
     sa.CheckConstraint("state <> 'RECEIVED' OR ct_series_uid IS NULL", name="received_has_none_yet"),
 )
 
-# One row a fact, never changed. `words` may hold a traceback; no patient data.
+# One row an event, never changed. `words` may hold a traceback; no patient data.
 events: Final = sa.Table(
     "events",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("fact", sa.String(16), nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
     sa.Column("series_instance_uid", sa.ForeignKey(series.c.series_instance_uid), nullable=False, index=True),
     sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=True, index=True),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("by", sa.Text, nullable=True),  # who decided: cli:NAME, web:NAME; NULL: the node itself
-    _one_of("fact", JobEvent),
+    _one_of("event", JobEvent),
     _one_of("state", State),
-    sa.CheckConstraint("(job IS NULL) = (fact = 'arrived')", name="only_arrivals_have_no_job"),
+    sa.CheckConstraint("(job IS NULL) = (event = 'arrived')", name="only_arrivals_have_no_job"),
 )
 
 # One row a job and destination, made when the job is SYNTHESIZED: how far the delivery is.
@@ -178,7 +179,7 @@ processes: Final = sa.Table(
     sa.Column("alive_at", sa.Float, nullable=False),
 )
 
-# One row a receiver and a series that is arriving there: a `settle.Arrival`, its times by the database's clock.
+# One row a receiver and a series that is arriving there: `dicomnode.spool.spool.Arrival`, by the database's clock.
 arrivals: Final = sa.Table(
     "arrivals",
     metadata,
@@ -215,14 +216,14 @@ proofs: Final = sa.Table(
     sa.CheckConstraint("asked_at IS NULL OR listed IS NOT NULL", name="asked_for_something"),
 )
 
-# One row something that people are to be told, and from `divided` on one for each channel (`dicomnode.ledger.notices`).
+# One row a notice to people, and after its division one for each channel (`dicomnode.ledger.notices`).
 notices: Final = sa.Table(
     "notices",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("kind", sa.String(16), nullable=False),  # an `outbox.Kind`
+    sa.Column("kind", sa.String(16), nullable=False),  # `dicomnode.config.sections.Kind`
     sa.Column("job", sa.String(64), nullable=True),  # NULL: it is about the node
-    sa.Column("code", sa.String(64), nullable=False),  # reason code, or the fact in capitals
+    sa.Column("code", sa.String(64), nullable=False),  # reason code, or the event in capitals
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("channel", sa.String(16), nullable=True),  # mail or webhook; NULL: not divided yet
@@ -234,7 +235,6 @@ notices: Final = sa.Table(
     sa.CheckConstraint("channel IS NOT NULL OR ended_at IS NULL", name="ended_on_a_channel"),
     sa.CheckConstraint("NOT sent OR ended_at IS NOT NULL", name="sent_is_ended"),
 )
-
 
 # One row a run of the phantom through the whole chain, compared with the reference of that model and device. Both
 # deviations are NULL where nothing could be compared.
@@ -254,6 +254,7 @@ constancy: Final = sa.Table(
     sa.Column("measured", sa.Text, nullable=True),  # JSON: `pipeline.phantom.constancy.Measured`
     sa.Column("seconds", sa.Float, nullable=False),
 )
+
 # One row a finished CT: the histogram of its HU, to see by it how later cases drift. Bounded: the oldest rows go.
 histograms: Final = sa.Table(
     "histograms",

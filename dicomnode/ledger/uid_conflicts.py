@@ -1,12 +1,14 @@
 """Contradictions: a SOP Instance UID that stands for two things. Both are kept, and a person decides.
 
+PS3.5 9.1 and PS3.3 C.12.1: a UID names one object. Where a sender breaks that,
+
     what came                                      what happens
     the same UID in the same series, other bytes   kept as in/<series>/<UID>~<digest>.dcm; the series' job is held
     the same UID in another series                 kept there; the job of the series that came later is held
 
-A held job is held where it is, also after its delivery, which cannot be taken back. It goes on when a person says which
-bytes to use: `first` (that came) or `last`; then the choice stands for every later job of the series. Bytes other than
-the job's own make another job, which supersedes it (`dicomnode.ledger.superseding`).
+A held job keeps its state, also after its delivery, which cannot be taken back. It continues when a person says which
+bytes to use: `first` (that came) or `last`; the choice stands for every later job of the series. Bytes other than the
+job's own make another job, which supersedes it (`dicomnode.ledger.superseding`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from dicomnode.errors import WrongState
-from dicomnode.ledger.database import Then, transaction
+from dicomnode.ledger.database import Then, fetch, transaction
 from dicomnode.ledger.rows import ConflictRow, JobRow, job_key
 from dicomnode.ledger.states import JobEvent, State
 from dicomnode.ledger.superseding import delivered_by_all, open_job
@@ -33,7 +35,7 @@ Use = Literal["first", "last"]
 
 CODE: Final = "CONFLICTING_INSTANCES"
 NAMED: Final = 5
-"""So many UIDs are named in the sentence; `sct-node show` lists the files."""
+"""UIDs that the sentence names at most; `sct-node show` lists the files."""
 _AT_ONCE: Final = 500
 """Values in one SQL list: SQLite takes 999 in its oldest versions."""
 
@@ -49,43 +51,41 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at a series found that was not known, and the job held for it, if any."""
+    """The contradictions of a series that were not known before, and the job held for them, if any."""
 
     new: tuple[Conflict, ...]
     held: str | None
 
 
 def plain_uid(name: str) -> str:
-    """The SOP Instance UID in a file's name: what is before `~`."""
+    """Return the SOP Instance UID in a file's name: what is before `~`."""
     return name.partition("~")[0]
 
 
 def names_of(sop_instance_uids: Iterable[str], rows: Iterable[ConflictRow]) -> list[str]:
-    """The files that stand for instances, sorted: a person's choice, or else what came first."""
+    """Return the files that stand for instances, sorted: a person's choice, or else what came first."""
     chosen = {row.sop_instance_uid: row.chosen for row in rows if row.chosen}
     return sorted(chosen.get(uid, uid) for uid in sop_instance_uids)
 
 
 def sentence(rows: Sequence[ConflictRow]) -> str:
-    """What is contradictory, and what a person can do."""
-    own = dict.fromkeys(row.sop_instance_uid for row in rows if row.other_series is None)
+    """Say what is contradictory, and what a person can do."""
+    own = list(dict.fromkeys(row.sop_instance_uid for row in rows if row.other_series is None))
     others = dict.fromkeys((row.sop_instance_uid, row.other_series) for row in rows if row.other_series)
-    parts = [f"SOP instance {_listed(list(own))} came again with different content"] if own else []
+    parts = []
+    if own:
+        more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
+        parts.append(f"SOP instance {', '.join(own[:NAMED])}{more} came again with different content")
     parts += [f"SOP instance {uid} belongs to series {other} too" for uid, other in islice(others, NAMED)]
     parts += [f"{len(others) - NAMED} more belong to other series"] if len(others) > NAMED else []
     return f"{'; '.join(parts)}; all are kept, and release takes --use first or --use last"
-
-
-def _listed(uids: list[str]) -> str:
-    more = f" and {len(uids) - NAMED} more" if len(uids) > NAMED else ""
-    return ", ".join(uids[:NAMED]) + more
 
 
 # Steps, inside a transaction that the caller has begun
 
 
 def undecided(connection: sa.Connection, job: JobRow) -> list[ConflictRow]:
-    """The contradictions about a job's instances that nobody has decided."""
+    """Return the contradictions about a job's instances that nobody has decided."""
     uids = {plain_uid(name) for name in job.sop_instance_uids}
     rows = _rows(connection, job.series_instance_uid)
     return [row for row in rows if row.chosen is None and row.sop_instance_uid in uids]
@@ -105,8 +105,12 @@ def hold(connection: sa.Connection, job: str) -> bool:
 
 
 def _rows(connection: sa.Connection, series_instance_uid: str) -> list[ConflictRow]:
+    return [ConflictRow.of(row) for row in connection.execute(_of_series(series_instance_uid)).mappings()]
+
+
+def _of_series(series_instance_uid: str) -> sa.Select[Any]:
     query = sa.select(conflicts).where(conflicts.c.series_instance_uid == series_instance_uid)
-    return [ConflictRow.of(row) for row in connection.execute(query.order_by(conflicts.c.id)).mappings()]
+    return query.order_by(conflicts.c.id)
 
 
 class Conflicts:
@@ -116,19 +120,17 @@ class Conflicts:
         self._engine = engine
 
     def of(self, series_instance_uid: str) -> list[ConflictRow]:
-        """The contradictions of a series, in the order in which they were seen."""
-        with transaction(self._engine) as connection:
-            return _rows(connection, series_instance_uid)
+        """Return the contradictions of a series, in the order in which they were seen."""
+        return [ConflictRow.of(row) for row in fetch(self._engine, _of_series(series_instance_uid))]
 
     def seen(self) -> dict[str, int]:
-        """Series Instance UID -> how many of its instances have been looked at."""
+        """Return how many instances of each series (by its UID) have been looked at."""
         source = instances.c.series_instance_uid
         query = sa.select(source, sa.func.count().label("seen")).group_by(source)
-        with transaction(self._engine) as connection:
-            return {row["series_instance_uid"]: row["seen"] for row in connection.execute(query).mappings()}
+        return {row["series_instance_uid"]: row["seen"] for row in fetch(self._engine, query)}
 
     def missing(self, sop_instance_uids: Collection[str]) -> frozenset[str]:
-        """Those of the instances that have not been seen in any series."""
+        """Return those of the instances that have not been seen in any series."""
         left = frozenset(sop_instance_uids)
         with transaction(self._engine) as connection:
             for some in _batches(sorted(left)):
@@ -137,14 +139,19 @@ class Conflicts:
         return left
 
     def found(self, series_instance_uid: str, sop_instance_uids: Collection[str], files: Collection[str]) -> Found:
-        """Instances of a series were looked at; `files` are those whose UID was there with other content.
+        """Record that instances of a series were looked at; `files`: those whose UID was there with other content.
 
         The newest job of the series is held if it uses a UID that is contradictory now.
         """
         with transaction(self._engine) as connection:
             known = {row.name for row in _rows(connection, series_instance_uid)}
-            fresh = _noted(connection, series_instance_uid, sop_instance_uids)
-            others = _elsewhere(connection, series_instance_uid, fresh)
+            fresh = note_instances(connection, series_instance_uid, sop_instance_uids)
+            others: dict[str, str] = {}
+            for some in _batches(fresh):
+                same = instances.c.sop_instance_uid.in_(some)
+                query = sa.select(instances).where(same, instances.c.series_instance_uid != series_instance_uid)
+                rows = connection.execute(query).mappings()
+                others |= {row["sop_instance_uid"]: row["series_instance_uid"] for row in rows}
             every = [Conflict(plain_uid(name), name) for name in files]
             every += [Conflict(uid, uid, other) for uid, other in others.items()]
             new = tuple(one for one in every if one.name not in known)
@@ -152,37 +159,52 @@ class Conflicts:
                 row = {"series_instance_uid": series_instance_uid, "at": time.time(), "name": one.name}
                 row |= {"sop_instance_uid": one.sop_instance_uid, "other_series": one.other_series}
                 connection.execute(sa.insert(conflicts).values(row))
-            job = _newest_job(connection, series_instance_uid) if new else None
+            newest = sa.select(jobs.c.job).where(jobs.c.series_instance_uid == series_instance_uid)
+            newest = newest.order_by(jobs.c.created_at.desc()).limit(1)
+            job = connection.execute(newest).scalar_one_or_none() if new else None
             return Found(new, job if job is not None and hold(connection, job) else None)
 
     def decide(
-        self, job: str, use: Use, reason: str, going_on: Then, anew: Callable[[str], Then], by: str | None = None
+        self,
+        job: str,
+        use: Use,
+        reason: str,
+        continues: Then,
+        begins: Callable[[str], Then],
+        by: str | None = None,
     ) -> str:
-        """A person (`by`) says which bytes of a held job are used; -> the job that goes on: this one, or a new one.
+        """Record which bytes of a held job a person (`by`) wants to be used.
 
-        Their queue entries, `going_on` or `anew(job)`, are made in the same transaction. Raises WrongState when the job
-        is not held, has no undecided contradiction, or there has been a job of the chosen bytes.
+        Args:
+            continues: Writes the queue entry of this job, in the same transaction, where it continues.
+            begins: Job -> writes the queue entry of a new job, where the chosen bytes make another one.
+
+        Returns:
+            The job that continues: this one, or the new one.
+
+        Raises:
+            WrongState: The job is not held, has no undecided contradiction, or there has been a job of these bytes.
         """
         with transaction(self._engine) as connection:
             row = locked(connection, job)
             rows = undecided(connection, row)
             if row.held is None or not rows:
                 raise WrongState(f"job {job[:12]} is not held for a SOP instance with two contents: no --use")
-            _choose(connection, rows, use)
+            write_choice(connection, rows, use)
             names = names_of(map(plain_uid, row.sop_instance_uids), _rows(connection, row.series_instance_uid))
             words = f"{reason} (of each SOP instance the content that came {use})"
             if names == list(row.sop_instance_uids):
                 release(connection, job, words, by)
                 delivered_by_all(connection, job)
-                going_on(connection)
+                continues(connection)
                 return job
-            other = _other_bytes(connection, row, names, words, by)
-            anew(other)(connection)
+            other = open_with(connection, row, names, words, by)
+            begins(other)(connection)
             return other
 
 
-def _choose(connection: sa.Connection, rows: Sequence[ConflictRow], use: Use) -> None:
-    """Write a person's choice into every row of the UIDs in question; a UID of two series needs none of bytes."""
+def write_choice(connection: sa.Connection, rows: Sequence[ConflictRow], use: Use) -> None:
+    """Write a person's choice into every row of the UIDs in question; a UID of two series needs no choice of bytes."""
     for row in rows:
         same = (conflicts.c.series_instance_uid == row.series_instance_uid) & (
             conflicts.c.sop_instance_uid == row.sop_instance_uid
@@ -193,11 +215,10 @@ def _choose(connection: sa.Connection, rows: Sequence[ConflictRow], use: Use) ->
         connection.execute(sa.update(conflicts).where(same).values(chosen=chosen))
 
 
-def _other_bytes(connection: sa.Connection, row: JobRow, names: Sequence[str], words: str, by: str | None) -> str:
-    """Open a job like `row`, of other files. Raises WrongState when there has been one."""
+def open_with(connection: sa.Connection, row: JobRow, names: Sequence[str], words: str, by: str | None) -> str:
+    """Open a job like `row`, of other files; -> its key. Raises WrongState when there has been one."""
     columns = connection.execute(sa.select(jobs).where(jobs.c.job == row.job)).mappings().one()
-    made_of = (row.series_instance_uid, names, row.model_digest, row.configuration_digest)
-    job = job_key(*made_of)
+    job = job_key(row.series_instance_uid, names, row.model_digest, row.configuration_digest)
     if connection.execute(sa.select(jobs.c.job).where(jobs.c.job == job)).first() is not None:
         raise WrongState(f"job {job[:12]} has been made of these contents already; see sct-node show {job[:12]}")
     copied: dict[str, Any] = {key: value for key, value in columns.items() if key not in _OWN}
@@ -214,29 +235,14 @@ _OWN: Final = _HELD | _MADE | {"supersedes", "superseded_by", "replaces"}
 """Columns of a job that are its own history; the others say what is made of what, and how."""
 
 
-def _newest_job(connection: sa.Connection, series_instance_uid: str) -> str | None:
-    query = sa.select(jobs.c.job).where(jobs.c.series_instance_uid == series_instance_uid)
-    return connection.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).scalar_one_or_none()
-
-
-def _noted(connection: sa.Connection, series_instance_uid: str, sop_instance_uids: Collection[str]) -> list[str]:
+def note_instances(connection: sa.Connection, series_instance_uid: str, uids: Collection[str]) -> list[str]:
     """Remember where instances have been seen; -> those that had not been seen in this series, sorted."""
     query = sa.select(instances.c.sop_instance_uid).where(instances.c.series_instance_uid == series_instance_uid)
-    new = sorted(set(sop_instance_uids) - set(connection.execute(query).scalars()))
+    new = sorted(set(uids) - set(connection.execute(query).scalars()))
     rows = [{"sop_instance_uid": uid, "series_instance_uid": series_instance_uid} for uid in new]
     if rows:
         connection.execute(sa.insert(instances), rows)
     return new
-
-
-def _elsewhere(connection: sa.Connection, series_instance_uid: str, sop_instance_uids: list[str]) -> dict[str, str]:
-    """SOP Instance UID -> a series other than this one that has it too."""
-    found: dict[str, str] = {}
-    for some in _batches(sop_instance_uids):
-        here = instances.c.series_instance_uid == series_instance_uid
-        rows = connection.execute(sa.select(instances).where(instances.c.sop_instance_uid.in_(some), ~here)).mappings()
-        found |= {row["sop_instance_uid"]: row["series_instance_uid"] for row in rows}
-    return found
 
 
 def _batches(values: Iterable[str]) -> Iterator[list[str]]:

@@ -38,7 +38,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 OTHERS: Final[Mapping[str, str]] = {
     "ALARMED": "a destination has not taken, or not proved to keep, a CT series for too long",
-    "UNCOMMITTED": "a destination reports that it does not keep all of a CT series that it had taken",
+    "COMMITMENT_FAILED": "a destination reports that it does not keep all of a CT series that it had taken",
     "REPLACED": "slices came after their CT had been sent; a new CT takes its place, and names it",
     "CONSTANCY_FAILED": "the phantom does not give its known CT any more: release nothing before it is understood",
     "ROLE_KEEPS_ENDING": "a process of the node ends again and again; its log says why",
@@ -89,8 +89,8 @@ def meaning(code: str) -> str:
     """What a code means, in fixed words that hold nothing of any case; empty where no table has it."""
     if code in OTHERS:
         return OTHERS[code]
-    if code in reason_codes.OWN:
-        return reason_codes.OWN[code].means
+    if code in reason_codes.NODE_CODES:
+        return reason_codes.NODE_CODES[code].meaning
     if code.lower() in MEANINGS:
         return f"{MEANINGS[code.lower()].title} is not as expected"
     return "the series cannot be converted as it is" if code in REASONS else ""

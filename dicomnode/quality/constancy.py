@@ -30,6 +30,7 @@ from dicomnode.quality import constancy_runs
 from dicomnode.quality.constancy_runs import Outcome
 from dicomnode.synthesis.attempt import HUNG, options_of
 from models.inference.card import find
+from pipeline.durable_files import write_whole
 from pipeline.errors import PipelineError
 from pipeline.phantom.constancy import Measured, difference, run_phantom
 
@@ -87,9 +88,7 @@ def accept(model: Model, config: Config, by: str) -> Outcome:
     kept = {"model": card.name, "digest": card.digest, "device": model.device_name, "by": by}
     kept |= {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     text = json.dumps({**kept, "measured": json.loads(measured.as_json())}, indent=2)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, f"{text}\n".encode())
     log.event("constancy_reference_accepted", model=card.name, device=model.device_name)
     sentence = f"accepted as the reference by {by}"
     seconds = round(time.monotonic() - began, 3)

@@ -65,12 +65,12 @@ class ProgrammeRow:
         """The first reason for which it was held, as its code; None when it never was."""
         if self.report.get("held_code"):
             return str(self.report["held_code"])
-        held = any(one.fact in (JobEvent.HELD, JobEvent.CONFLICTED) for one in self.events)
+        held = any(one.event in (JobEvent.HELD, JobEvent.CONFLICTED) for one in self.events)
         return (self.job.reason_code or "HELD") if held or self.job.held else None
 
     def at(self, *facts: JobEvent) -> datetime.datetime | None:
         """When one of these last happened."""
-        found = [one.at for one in self.events if one.fact in facts]
+        found = [one.at for one in self.events if one.event in facts]
         return found[-1] if found else None
 
     def seconds(self, first: JobEvent, *then: JobEvent) -> float | None:
@@ -144,14 +144,14 @@ class Programme:
     @property
     def decisions(self) -> Mapping[str, int]:
         """What people decided: how often each, by fact."""
-        facts = (JobEvent.RELEASED, JobEvent.REFUSED, JobEvent.RETRIED, JobEvent.CANCELLED, JobEvent.RESENT)
-        return dict(Counter(str(event.fact) for one in self.told for event in one.events if event.fact in facts))
+        facts = (JobEvent.RELEASED, JobEvent.REJECTED_BY_PERSON, JobEvent.RETRIED, JobEvent.CANCELLED, JobEvent.RESENT)
+        return dict(Counter(str(event.event) for one in self.told for event in one.events if event.event in facts))
 
     @property
     def failures(self) -> Mapping[str, int]:
         """What went wrong on our side or theirs: how often each, by fact."""
-        facts = (JobEvent.FAILED, JobEvent.POSTPONED, JobEvent.ALARMED, JobEvent.UNCOMMITTED, JobEvent.CONFLICTED)
-        return dict(Counter(str(event.fact) for one in self.told for event in one.events if event.fact in facts))
+        facts = (JobEvent.FAILED, JobEvent.POSTPONED, JobEvent.ALARMED, JobEvent.COMMITMENT_FAILED, JobEvent.CONFLICTED)
+        return dict(Counter(str(event.event) for one in self.told for event in one.events if event.event in facts))
 
     @property
     def times(self) -> Mapping[str, Times]:
@@ -163,7 +163,9 @@ class Programme:
                 one.seconds(JobEvent.SETTLED, JobEvent.DELIVERED) for one in self.told
             ),
             "CT held to decision": (
-                one.seconds(JobEvent.SYNTHESIZED, JobEvent.RELEASED, JobEvent.REFUSED) for one in self.told if one.hold
+                one.seconds(JobEvent.SYNTHESIZED, JobEvent.RELEASED, JobEvent.REJECTED_BY_PERSON)
+                for one in self.told
+                if one.hold
             ),
         }
         return {part: times for part, values in parts.items() if (times := _times(values)) is not None}

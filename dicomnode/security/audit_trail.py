@@ -27,6 +27,7 @@ from dicomnode import log, metrics
 from dicomnode.errors import OutOfResources
 from dicomnode.security.audit_message import AuditRecord, Event, Message, Source, message, xml
 from dicomnode.security.syslog import Syslog, line
+from pipeline.durable_files import sync_folder
 
 if TYPE_CHECKING:
     from dicomnode.config.sections import Audit
@@ -126,13 +127,4 @@ def _append(folder: Path, path: Path, entry: bytes) -> None:
     finally:
         os.close(descriptor)
     if new:
-        _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder)

@@ -24,6 +24,7 @@ import argon2
 
 from dicomnode.config.validation import plain_name
 from dicomnode.errors import BadPassword, ConfigError, UnknownUser, UsersUnreadable
+from pipeline.durable_files import write_whole
 
 if TYPE_CHECKING:
     from dicomnode.config.load import Config
@@ -141,7 +142,10 @@ class Users:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = _read(self.path)
             users = sorted(change(before).values(), key=lambda user: user.name)
-            _replace(self.path, json.dumps({"users": [dataclasses.asdict(user) for user in users]}, indent=1))
+            folder = self.path.parent.stat()
+            owner = (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None
+            text = json.dumps({"users": [dataclasses.asdict(user) for user in users]}, indent=1)
+            write_whole(self.path, text.encode(), mode=0o600, owner=owner)
         return before
 
 
@@ -176,17 +180,3 @@ def _read(path: Path) -> Mapping[str, User]:
     except (ValueError, KeyError, TypeError, argon2.exceptions.InvalidHashError):
         raise UsersUnreadable(path, "it is no file of users") from None
     return {user.name: user for user in users}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a file in place of another, readable by its owner alone: the owner of the folder, when root writes."""
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        if os.geteuid() == 0:
-            folder = path.parent.stat()
-            os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicomnode.errors import NotStorable, OutOfResources
 from dicomnode.spool.instance_file import _PREAMBLE, _UID, Incoming, _element, checked_uid, source_ae
+from pipeline.durable_files import sync_folder, sync_tree, write_synced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,7 +75,7 @@ class Spool:
         self._lock = threading.Lock()
         for folder in (self.inbox, self.outbox, root / ".writers"):
             folder.mkdir(parents=True, exist_ok=True)
-        _sync_folder(root)
+        sync_folder(root)
 
     # What came
 
@@ -90,7 +91,7 @@ class Spool:
             self.check_room(len(incoming.dataset))
             folder = self._made(series_uid)
             stored = self._kept(incoming, folder, sop_uid)
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError as error:
             raise OutOfResources(_said(error)) from error
         return stored
@@ -125,7 +126,7 @@ class Spool:
         """
         for folder in {path.parent for path in paths}:
             (folder / _PROMISED).touch()
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def promised(self, series_uid: str) -> bool:
         """Whether an instance of the series was promised by storage commitment."""
@@ -153,7 +154,7 @@ class Spool:
             if len(found) == len(set(sop_uids)):
                 break
         for folder in {path.parent for paths in found.values() for path in paths}:
-            _sync_folder(folder)
+            sync_folder(folder)
         return found
 
     def scan(self) -> list[Arrival]:
@@ -191,9 +192,9 @@ class Spool:
         try:
             part.mkdir()
             build(part)
-            _sync_tree(part)
+            sync_tree(part)
             _rename_once(part, target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             if error.errno in _FULL:
                 raise OutOfResources(_said(error)) from error
@@ -227,7 +228,7 @@ class Spool:
         if not even_promised and (part / _PROMISED).exists():
             _rename_once(part, folder)
             return False
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
         shutil.rmtree(part, ignore_errors=True)
         return True
 
@@ -239,7 +240,7 @@ class Spool:
         """The folder of a series, its entry in `in/` durable."""
         folder = self.inbox / series_uid
         folder.mkdir(exist_ok=True)
-        _sync_folder(self.inbox)
+        sync_folder(self.inbox)
         return folder
 
     def _kept(self, incoming: Incoming, folder: Path, sop_uid: str) -> Stored:
@@ -257,7 +258,7 @@ class Spool:
         """Write `.part`, sync it, link it to its name; False when another writer was first."""
         part = path.with_name(f"{path.stem}.{self._mark()}.part")
         try:
-            _write_synced(part, incoming.file_head(), incoming.dataset)
+            write_synced(part, incoming.file_head(), incoming.dataset)
             os.link(part, path)
         except FileExistsError:
             return False
@@ -356,34 +357,6 @@ def _holds(path: Path, incoming: Incoming) -> bool:
         meta = file.read(length)
         syntax = _element(0x0010, b"UI", incoming.transfer_syntax_uid.encode("ascii"))
         return syntax in meta and file.read() == incoming.dataset
-
-
-def _write_synced(path: Path, *pieces: bytes) -> None:
-    """Write a new file and bring it to the disk."""
-    with path.open("xb") as file:
-        file.writelines(pieces)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_tree(top: Path) -> None:
-    """Bring every file and folder below `top`, and `top`, to the disk."""
-    for path in top.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            _sync_folder(path)
-    _sync_folder(top)
 
 
 def _rename_once(part: Path, target: Path) -> None:

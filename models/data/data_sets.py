@@ -19,7 +19,7 @@ NONE: Final = ()
 
 
 @dataclass(frozen=True)
-class DataSet:
+class TrainingDataSet:
     """One data set.
 
     Attributes:
@@ -35,40 +35,42 @@ class DataSet:
     acknowledge: str
 
 
-DATA_SETS: Final[Mapping[str, DataSet]] = {
-    "ibsi-soft-tissue-sarcoma": DataSet(
+DATA_SETS: Final[Mapping[str, TrainingDataSet]] = {
+    "ibsi-soft-tissue-sarcoma": TrainingDataSet(
         "Soft-tissue sarcomas: validation set of the Image Biomarker Standardisation Initiative, from TCIA",
         "CC-BY-3.0",
         ATTRIBUTION,
         "Vallieres et al. 2015, Phys Med Biol 60:5471; Clark et al. 2013, J Digit Imaging 26:1045",
     ),
-    "synthrad2023": DataSet(
+    "synthrad2023": TrainingDataSet(
         "SynthRAD2023 Grand Challenge dataset, doi 10.5281/zenodo.7260705",
         "CC-BY-NC-4.0",
         NON_COMMERCIAL,
         "Thummerer et al. 2023, Med Phys 50:4664",
     ),
-    "synthrad2025": DataSet(
+    "synthrad2025": TrainingDataSet(
         "SynthRAD2025 Grand Challenge dataset, doi 10.5281/zenodo.14918089",
         "CC-BY-NC-4.0",
         NON_COMMERCIAL,
         "Thummerer et al. 2025, arXiv 2502.17609",
     ),
-    "cptac-lscc": DataSet(
+    "cptac-lscc": TrainingDataSet(
         "CT of CPTAC-LSCC, from TCIA",
         "CC-BY-3.0",
         ATTRIBUTION,
         "Clark et al. 2013, J Digit Imaging 26:1045",
     ),
-    "colin27-t1": DataSet("colin27: T1-weighted MR, as MRIcron carries it", "BSD-3-Clause", ATTRIBUTION, "MRIcron"),
-    "colin27-labels": DataSet("colin27: tissue labels, as MCX carries them", "GPL-3.0-only", NONE, "MCX"),
-    "martinos-head-phantoms": DataSet(
+    "colin27-t1": TrainingDataSet(
+        "colin27: T1-weighted MR, as MRIcron carries it", "BSD-3-Clause", ATTRIBUTION, "MRIcron"
+    ),
+    "colin27-labels": TrainingDataSet("colin27: tissue labels, as MCX carries them", "GPL-3.0-only", NONE, "MCX"),
+    "martinos-head-phantoms": TrainingDataSet(
         "Head phantoms DCA and Angel001 of the A. A. Martinos Center",
         "NOASSERTION",
         NONE,
         "Torrado-Carvajal et al. 2015, Magn Reson Med, doi 10.1002/mrm.25737",
     ),
-    "invesalius-cranium": DataSet("Cranium CT, as InVesalius carries it", "GPL-2.0-only", NONE, "InVesalius"),
+    "invesalius-cranium": TrainingDataSet("Cranium CT, as InVesalius carries it", "GPL-2.0-only", NONE, "InVesalius"),
 }
 """Name in a card's `data_sets` -> data set."""
 

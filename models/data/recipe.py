@@ -107,7 +107,8 @@ class Recipe:
         stages: by name, in the method's order.
         milestones: steps, counted over all stages, at which the validation error is measured on the way.
         card: the texts of the model's card.
-        doubt: arguments of `Doubt` (`hidden`) and the `steps` in which it learns from the finished model's errors, such
+        uncertainty: arguments of `UncertaintyEstimator` (`hidden`) and the `steps` in which it learns from the finished
+        model's errors, such
             as `{steps: 400, hidden: 16}`, which takes seconds; None for none.
     """
 
@@ -126,7 +127,7 @@ class Recipe:
     evaluate: tuple[tuple[int, int], ...]
     stages: Mapping[str, Stage]
     card: Mapping[str, Any]
-    doubt: Mapping[str, Any] | None
+    uncertainty: Mapping[str, Any] | None
     milestones: tuple[int, ...]
 
 
@@ -135,7 +136,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "layout": "names",
     "losses": {},
     "perceptual": "none",
-    "doubt": None,
+    "uncertainty": None,
     "milestones": (),
     "left_out": (),
 }
@@ -158,6 +159,8 @@ def read_recipe(path: Path, data: Path | None = None, changes: Sequence[str] = (
     except (OSError, yaml.YAMLError) as error:
         raise BadRecipe(f"{path}: {error}") from error
     known = {entry.name for entry in dataclasses.fields(Recipe)}
+    if isinstance(values, dict) and "doubt" in values:  # recipes of 0.1.0
+        values["uncertainty"] = values.pop("doubt")
     values = {**DEFAULTS, **values} if isinstance(values, dict) else {}
     for change in changes:
         _change(values, change)

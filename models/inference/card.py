@@ -57,7 +57,7 @@ class ModelCard:
         method: `ldm`, `nnunet`, `swinunetr`, `pix2pix` or `cyclegan`; cards of version 0.1 had none but the first.
         gate: `auto`, or `always_hold` for weights of which no case may be sent unseen, whatever the site's gate says.
         homogenise_mm: SD of the neighbourhood by whose mean the MR is divided before the networks see it; 0 for none.
-        doubt: keyword arguments of `doubt.Doubt`, where the weights hold one.
+        uncertainty: keyword arguments of `UncertaintyEstimator`, where the weights hold one.
     """
 
     name: str
@@ -77,7 +77,7 @@ class ModelCard:
     mr_quantiles: tuple[float, ...] = ()
     licence: str = ""
     method: str = "ldm"
-    doubt: Mapping[str, Any] | None = None
+    uncertainty: Mapping[str, Any] | None = None
     homogenise_mm: float = 0.0
     gate: str = "auto"
     data_sets: tuple[str, ...] = ()
@@ -108,6 +108,8 @@ def read_card(path: Path) -> ModelCard:
     except (OSError, ValueError) as error:
         raise BadCard(f"model card {path.name}: {error}") from error
     known = {entry.name for entry in dataclasses.fields(ModelCard)}
+    if isinstance(values, dict):
+        values = _renamed(values) | {"figures": _renamed(values.get("figures", {}))}
     if not isinstance(values, dict) or set(values) - known:
         raise BadCard(f"model card {path.name}: unknown keys {sorted(set(values) - known)}")
     for key in ("anatomy", "spacing_mm", "hu_range", "mr_quantiles", "data_sets"):
@@ -116,6 +118,11 @@ def read_card(path: Path) -> ModelCard:
         return ModelCard(**values)
     except TypeError as error:
         raise BadCard(f"model card {path.name}: {error}") from error
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries under today's keys; cards of 0.1.0 say `doubt` for `uncertainty`."""
+    return {"uncertainty" if key == "doubt" else key: value for key, value in values.items()}
 
 
 def write_card(card: ModelCard, path: Path) -> None:

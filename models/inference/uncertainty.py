@@ -87,7 +87,7 @@ def measures_by_slab(mr: torch.Tensor, hu: torch.Tensor) -> Iterator[tuple[slice
         yield inner, torch.cat(parts)
 
 
-class Doubt(nn.Module):
+class UncertaintyEstimator(nn.Module):
     """Expected error and novelty of a synthetic CT.
 
     Args:

@@ -19,7 +19,7 @@ from torch import nn
 from models.data.body import Mask, outline
 from models.data.intensity import AIR_HU, homogenised, normalise_mr
 from models.inference.card import BadCard, ModelCard, card_path, read_card, write_card
-from models.inference.uncertainty import Doubt
+from models.inference.uncertainty import UncertaintyEstimator
 from models.networks.registry import build
 from models.networks.translator import Translator
 
@@ -49,7 +49,7 @@ class Prediction:
         hu: HU, float32; exactly AIR_HU outside the body.
         body: the MR's outline.
         sd: SD of the error to be expected, in HU, 0 outside the body; of several samples, where the model has no
-            `Doubt`; None for one sample of such a model, or without a body.
+            `UncertaintyEstimator`; None for one sample of such a model, or without a body.
         novelty: how strange the MR is to the model, about 1 for one as in its training; None where it cannot say.
         mr: normalised, as the networks saw it in a box about the body; 0 beyond.
     """
@@ -68,7 +68,7 @@ class Model:
     card: ModelCard
     networks: Translator
     device: torch.device
-    doubt: Doubt | None = None
+    uncertainty: UncertaintyEstimator | None = None
 
     @property
     def device_name(self) -> str:
@@ -104,12 +104,13 @@ class Model:
         return self.judged(made)
 
     def judged(self, made: Prediction) -> Prediction:
-        """A prediction with the SD and the novelty that the model's doubt finds; as it is without doubt or body."""
-        if self.doubt is None or not made.body.any():
+        """A prediction with the SD and the novelty that the model's estimator finds; unchanged without an estimator or
+        a body."""
+        if self.uncertainty is None or not made.body.any():
             return made
         box = bounding_box(made.body, CROP_MARGIN)
         mr, hu, body = (torch.from_numpy(image[box]) for image in (made.mr, made.hu, made.body))
-        sd, novelty = self.doubt.judge(mr, hu, body)
+        sd, novelty = self.uncertainty.judge(mr, hu, body)
         return dataclasses.replace(made, sd=spread_over(made.body, box, sd), novelty=novelty)
 
 
@@ -169,13 +170,13 @@ def load_model(name: str, device: str = "auto") -> Model:
     if found != card.digest:
         raise WrongDigest(card.name, card.digest, found)
     networks = build(card.method, card.architecture)
-    doubt = None if card.doubt is None else Doubt(**card.doubt)
-    fill(named_weights(networks, doubt), load(content), card.name)
+    estimator = None if card.uncertainty is None else UncertaintyEstimator(**card.uncertainty)
+    fill(named_weights(networks, estimator), load(content), card.name)
     where = pick_device(device)
-    for network in (networks, doubt):
+    for network in (networks, estimator):
         if network is not None:
             network.eval().requires_grad_(False).to(where)
-    return Model(card, networks, where, doubt)
+    return Model(card, networks, where, estimator)
 
 
 def weights_of(networks: nn.Module) -> dict[str, torch.Tensor]:
@@ -184,9 +185,10 @@ def weights_of(networks: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in named if value.is_floating_point()}
 
 
-def named_weights(networks: nn.Module, doubt: nn.Module | None) -> dict[str, torch.Tensor]:
-    """All that a weights file holds: the networks' weights, and those of the doubt under `doubt.`."""
-    named = {} if doubt is None else {f"doubt.{name}": value for name, value in weights_of(doubt).items()}
+def named_weights(networks: nn.Module, estimator: nn.Module | None) -> dict[str, torch.Tensor]:
+    """Return all entries of a weights file: the networks' weights, and the estimator's under `doubt.` (as since
+    0.2.0)."""
+    named = {} if estimator is None else {f"doubt.{name}": value for name, value in weights_of(estimator).items()}
     return weights_of(networks) | named
 
 
@@ -204,9 +206,9 @@ def fill(mine: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], 
         value.copy_(weights[key])
 
 
-def save_model(networks: nn.Module, card: ModelCard, folder: Path, doubt: nn.Module | None = None) -> ModelCard:
+def save_model(networks: nn.Module, card: ModelCard, folder: Path, estimator: nn.Module | None = None) -> ModelCard:
     """Write `<name>.safetensors` in float16 and `<name>.json`; returns the card with the digest of what was written."""
-    state = {key: value.detach().cpu().half().contiguous() for key, value in named_weights(networks, doubt).items()}
+    state = {key: value.detach().cpu().half().contiguous() for key, value in named_weights(networks, estimator).items()}
     content = save(state)
     described = dataclasses.replace(card, digest=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)

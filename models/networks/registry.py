@@ -10,7 +10,7 @@ from models.networks.cyclegan import CycleGan
 from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.nnunet import NnUNet
 from models.networks.pix2pix import Pix2Pix
-from models.networks.swin_unetr import SwinUnetr
+from models.networks.regression import SwinUnetr
 from models.networks.translator import Translator
 
 METHODS: Final[Mapping[str, type[Translator]]] = {

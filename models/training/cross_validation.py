@@ -60,7 +60,7 @@ def deal(names: Sequence[str], of: int, seed: int) -> list[list[str]]:
 def within(recipe: Recipe, fold: Fold) -> Recipe:
     """The recipe of one fold: its patients are kept back, run and model carry its name.
 
-    Its model is never installed, so it learns no doubt and no limits; `sct-node evaluate` measures it.
+    Its model is never installed, so it gets no uncertainty estimator and no limits; `sct-node evaluate` measures it.
 
     Raises:
         BadRecipe: there are fewer patients than folds.
@@ -72,7 +72,9 @@ def within(recipe: Recipe, fold: Fold) -> Recipe:
     kept = tuple(deal(names, fold.of, recipe.seed)[fold.number - 1])
     left_out = f"{recipe.card['training_data']} Of these, and of those kept for validation, all but {', '.join(kept)}."
     card = {**recipe.card, "name": f"{recipe.card['name']}-{fold.name}", "training_data": left_out}
-    return dataclasses.replace(recipe, validation=kept, run=recipe.run / fold.name, card=card, evaluate=(), doubt=None)
+    return dataclasses.replace(
+        recipe, validation=kept, run=recipe.run / fold.name, card=card, evaluate=(), uncertainty=None
+    )
 
 
 def budgeted(recipe: Recipe, minutes: float) -> Recipe:

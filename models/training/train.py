@@ -33,7 +33,7 @@ from models.training import cross_validation, uncertainty, validation
 from models.training.checkpoint import StageProgress, Training, card_of
 from models.training.progress import Milestones, draw, forget_after, milestones_of, record
 from models.training.tissue_segmenter import read_segmenter, train_segmenter
-from models.training.uncertainty import example_of, taught
+from models.training.uncertainty import example_of, fitted
 
 FLOOR: Final = 0.02
 """Fraction of the peak learning rate at the end of the cosine."""
@@ -282,22 +282,22 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
         return card
     model = load_model(str(folder), str(training.device))
     made = {pair.name: validation.made_of(model, pair) for pair in (*plain, *kept_back)}
-    doubt = None
-    if recipe.doubt is not None:
+    estimator = None
+    if recipe.uncertainty is not None:
         learned, kept = ([example_of(pair, made[pair.name]) for pair in pairs] for pairs in (plain, kept_back))
-        doubt, figures["doubt"] = taught(learned, kept, recipe)
-        uncertainty.draw(figures["doubt"], recipe.run / "doubt.png")
-        card = dataclasses.replace(card, doubt=doubt.arguments)
+        estimator, figures["uncertainty"] = fitted(learned, kept, recipe)
+        uncertainty.draw(figures["uncertainty"], recipe.run / "uncertainty.png")
+        card = dataclasses.replace(card, uncertainty=estimator.arguments)
     figures["reference"] = verify.reference_of(model)
     figures["bfloat16_apart_hu"] = dataclasses.asdict(verify.bfloat16_apart(model))
     figures |= validation.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     quantiles = validation.mr_quantiles_of(plain)
-    product = dataclasses.replace(model, doubt=doubt)
+    product = dataclasses.replace(model, uncertainty=estimator)
     seen = (validation.images_of(pair, product.judged(made[pair.name]), quantiles) for pair in (*plain, *kept_back))
     limits = plausibility.limits_of([plausibility.measured(images) for images in seen])
     findings = {**limits, **card.findings}
     card = dataclasses.replace(card, mr_quantiles=quantiles, figures=figures, findings=findings)
-    return save_model(training.average, card, folder, doubt)
+    return save_model(training.average, card, folder, estimator)
 
 
 def ceilings_of(training: Training) -> dict[str, validation.Translate]:

@@ -1,11 +1,11 @@
-"""How a model's doubt is learned from its errors, and how well the expected errors agree with the real ones.
+"""Fit a model's uncertainty estimator to its errors, and compare the expected errors with the real ones.
 
 Errors are those on the training patients as they are. Copies whose contrast was changed beyond the training's made
 muscle bone (mean error 350 to 430 HU of a whole patient) and taught that of every patient; what is strange is the
 novelty's to tell. Whatever is said of a training patient, curve, map or novelty, comes from a network that learned from
 others only.
 
-A picture of how well a model's doubt foretells its errors, drawn from the figures of its card.
+`draw` shows how well the expected errors agree, from the figures of a card.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy import optimize, stats
 
 from models.data.pairs import Pair
 from models.data.recipe import Recipe
-from models.inference.uncertainty import FLOOR_HU, SHARES, Doubt, measures_by_slab
+from models.inference.uncertainty import FLOOR_HU, SHARES, UncertaintyEstimator, measures_by_slab
 from models.inference.weights import CROP_MARGIN, Prediction, bounding_box
 
 Figures = dict[str, Any]
@@ -84,73 +84,75 @@ def sample_of(example: Example, seed: int) -> Sample:
     return Sample(example.name, measures, torch.from_numpy(example.error)[where])
 
 
-def learn_doubt(architecture: Mapping[str, Any], samples: Sequence[Sample], steps: int, seed: int) -> Doubt:
+def fit_estimator(
+    architecture: Mapping[str, Any], samples: Sequence[Sample], steps: int, seed: int
+) -> UncertaintyEstimator:
     """Minimise the squared error of log(|error| + 5 HU), and remember the measures.
 
     Args:
-        architecture: keyword arguments of `Doubt`.
+        architecture: keyword arguments of `UncertaintyEstimator`.
         samples: of the training patients.
         steps: of 4096 voxels each.
         seed: of weights and draws.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        doubt = Doubt(**architecture)
+        estimator = UncertaintyEstimator(**architecture)
     measures = torch.cat([sample.measures for sample in samples])
     wanted = (torch.cat([sample.error for sample in samples]) + FLOOR_HU).log()
-    doubt.remember(measures)
-    torch.nn.init.constant_(_last_bias(doubt), float(wanted.mean()))
-    optimiser = torch.optim.AdamW(doubt.parameters(), LEARNING_RATE)
+    estimator.remember(measures)
+    torch.nn.init.constant_(_last_bias(estimator), float(wanted.mean()))
+    optimiser = torch.optim.AdamW(estimator.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     draws = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         chosen = torch.randint(len(wanted), (BATCH,), generator=draws)
-        loss = (doubt.log_error(measures[chosen]) - wanted[chosen]).square().mean()
+        loss = (estimator.log_error(measures[chosen]) - wanted[chosen]).square().mean()
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(doubt.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-    return doubt.eval().requires_grad_(False)
+    return estimator.eval().requires_grad_(False)
 
 
-def _last_bias(doubt: Doubt) -> torch.Tensor:
-    last = doubt.layers[-1]
+def _last_bias(estimator: UncertaintyEstimator) -> torch.Tensor:
+    last = estimator.layers[-1]
     assert isinstance(last, torch.nn.Linear)
     return last.bias
 
 
 @dataclass(frozen=True)
 class Held:
-    """A patient, and a doubt that learned from others."""
+    """A patient, and an estimator that was fitted to others."""
 
     sample: Sample
-    doubt: Doubt
+    estimator: UncertaintyEstimator
 
 
 def held_out(architecture: Mapping[str, Any], samples: Sequence[Sample], steps: int, seed: int) -> list[Held]:
-    """Every patient with the doubt of the others: five folds of patients; of one patient only, its own doubt."""
+    """Return every patient with an estimator fitted to others: five folds of patients; a single patient has its own."""
     held = []
     count = min(FOLDS, len(samples))
     for fold in range(count):
         away = samples[fold::count]
         others = [sample for sample in samples if all(sample is not one for one in away)]
-        doubt = learn_doubt(architecture, others or away, steps, seed)
-        held += [Held(sample, doubt) for sample in away]
+        estimator = fit_estimator(architecture, others or away, steps, seed)
+        held += [Held(sample, estimator) for sample in away]
     return held
 
 
 @torch.inference_mode()
-def calibrate(doubt: Doubt, held: Sequence[Held]) -> None:
+def calibrate(estimator: UncertaintyEstimator, held: Sequence[Held]) -> None:
     """Fit the map from what a network says to the SD: bin by bin, made to rise by isotonic regression."""
-    said = torch.cat([one.doubt.log_error(one.sample.measures) for one in held]).numpy()
+    said = torch.cat([one.estimator.log_error(one.sample.measures) for one in held]).numpy()
     error = torch.cat([one.sample.error for one in held]).numpy()
     edges = np.round(np.array(SHARES[1:-1]) * said.size).astype(int)
     parts = np.split(np.argsort(said, kind="stable"), edges)
     middles = [said[part].mean() for part in parts]
     found = [_root_mean_square(error[part]) for part in parts]
     rising = optimize.isotonic_regression(found, weights=[part.size for part in parts]).x
-    doubt.calibrate(torch.tensor(middles, dtype=torch.float32), torch.from_numpy(rising).float())
+    estimator.calibrate(torch.tensor(middles, dtype=torch.float32), torch.from_numpy(rising).float())
 
 
 def _root_mean_square(values: NDArray[np.floating]) -> float:
@@ -206,56 +208,56 @@ class PatientCalibration:
 
 
 @torch.inference_mode()
-def agreement_of(doubt: Doubt, sample: Sample) -> PatientCalibration:
-    """How well a doubt foretells the errors of one patient."""
-    sd, error = doubt.sd(sample.measures).numpy(), sample.error.numpy()
+def calibration_of(estimator: UncertaintyEstimator, sample: Sample) -> PatientCalibration:
+    """Compare the expected errors of one patient with the real ones."""
+    sd, error = estimator.sd(sample.measures).numpy(), sample.error.numpy()
     varied = np.ptp(sd) > 0 and np.ptp(error) > 0
     rank = float(stats.spearmanr(sd, error).statistic) if varied else float("nan")
     sizes = (sd.mean(), error.mean(), _root_mean_square(sd), _root_mean_square(error))
     mean_sd, mae, expected, found = (round(float(size), 1) for size in sizes)
-    ence, novelty = curve_of(sd, error).ence, float(doubt.squared_distances(sample.measures).mean())
+    ence, novelty = curve_of(sd, error).ence, float(estimator.squared_distances(sample.measures).mean())
     return PatientCalibration(
         sample.name, round(rank, 3), mean_sd, mae, expected, found, round(ence, 3), round(novelty, 2)
     )
 
 
 @torch.inference_mode()
-def factor_of(doubt: Doubt, samples: Sequence[Sample]) -> float:
+def factor_of(estimator: UncertaintyEstimator, samples: Sequence[Sample]) -> float:
     """The factor on every SD with which the errors of these patients are as large as expected: geometric mean.
 
     It is 1 at the least: that a few patients kept back err less than the training patients is chance.
     """
     ratios = [
-        _root_mean_square(one.error.numpy()) / _root_mean_square(doubt.sd(one.measures).numpy()) for one in samples
+        _root_mean_square(one.error.numpy()) / _root_mean_square(estimator.sd(one.measures).numpy()) for one in samples
     ]
-    return max(1.0, float(doubt.factor) * float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-3))))))
+    return max(1.0, float(estimator.factor) * float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-3))))))
 
 
 @torch.inference_mode()
 def judged(held: Sequence[Held]) -> tuple[list[PatientCalibration], Curve]:
     """Each patient, and the curve of all together."""
-    sd = np.concatenate([one.doubt.sd(one.sample.measures).numpy() for one in held])
+    sd = np.concatenate([one.estimator.sd(one.sample.measures).numpy() for one in held])
     error = np.concatenate([one.sample.error.numpy() for one in held])
-    return [agreement_of(one.doubt, one.sample) for one in held], curve_of(sd, error)
+    return [calibration_of(one.estimator, one.sample) for one in held], curve_of(sd, error)
 
 
-def taught(learned: Sequence[Example], kept: Sequence[Example], recipe: Recipe) -> tuple[Doubt, Figures]:
-    """The doubt of a finished model that erred so, and its figures for the card (see `figures_of`).
+def fitted(learned: Sequence[Example], kept: Sequence[Example], recipe: Recipe) -> tuple[UncertaintyEstimator, Figures]:
+    """Fit the estimator of a finished model, and return it with its figures for the card (see `figures_of`).
 
     Args:
         learned: of the training patients.
         kept: of the patients kept back.
-        recipe: with its `doubt` and its seed.
+        recipe: with its `uncertainty` and its seed.
     """
-    assert recipe.doubt is not None
+    assert recipe.uncertainty is not None
     training, validation = ([sample_of(one, recipe.seed) for one in examples] for examples in (learned, kept))
-    return taught_by(training, validation, recipe.doubt, recipe.seed)
+    return fitted_to(training, validation, recipe.uncertainty, recipe.seed)
 
 
-def taught_by(
+def fitted_to(
     learned: Sequence[Sample], kept: Sequence[Sample], settings: Mapping[str, Any], seed: int
-) -> tuple[Doubt, Figures]:
-    """A doubt of samples, and its figures.
+) -> tuple[UncertaintyEstimator, Figures]:
+    """Fit an estimator to samples, and return it with its figures.
 
     Network and map learn from the training patients alone. The factor comes from the patients kept back, whom the model
     never saw; the figures of each of these are computed with the factor of the others, and those of the training
@@ -264,35 +266,38 @@ def taught_by(
     Args:
         learned: of the training patients.
         kept: of the patients kept back.
-        settings: the recipe's `doubt`.
+        settings: the recipe's `uncertainty`.
         seed: of weights and draws.
     """
     architecture = {name: value for name, value in settings.items() if name != "steps"}
-    doubt = learn_doubt(architecture, learned, int(settings["steps"]), seed)
+    estimator = fit_estimator(architecture, learned, int(settings["steps"]), seed)
     held = held_out(architecture, learned, int(settings["steps"]), seed)
-    calibrate(doubt, held)
-    for fold in {id(one.doubt): one.doubt for one in held}.values():
-        calibrate(fold, [one for one in held if one.doubt is not fold] or held)
+    calibrate(estimator, held)
+    for fold in {id(one.estimator): one.estimator for one in held}.values():
+        calibrate(fold, [one for one in held if one.estimator is not fold] or held)
     training, curve = judged(held)
     validation = []
     for one in kept:
-        doubt.factor.fill_(1.0)
-        doubt.factor.fill_(factor_of(doubt, [other for other in kept if other is not one] or kept))
-        validation.append(agreement_of(doubt, one))
-    doubt.factor.fill_(1.0)
-    doubt.factor.fill_(factor_of(doubt, kept))
-    return doubt, figures_of(doubt, training, validation, curve)
+        estimator.factor.fill_(1.0)
+        estimator.factor.fill_(factor_of(estimator, [other for other in kept if other is not one] or kept))
+        validation.append(calibration_of(estimator, one))
+    estimator.factor.fill_(1.0)
+    estimator.factor.fill_(factor_of(estimator, kept))
+    return estimator, figures_of(estimator, training, validation, curve)
 
 
 def figures_of(
-    doubt: Doubt, training: Sequence[PatientCalibration], validation: Sequence[PatientCalibration], curve: Curve
+    estimator: UncertaintyEstimator,
+    training: Sequence[PatientCalibration],
+    validation: Sequence[PatientCalibration],
+    curve: Curve,
 ) -> Figures:
     """For the card: by patient, and the rank correlations over all patients, of the means and of the mean squares."""
     every = [*training, *validation]
     means = stats.spearmanr([one.mean_sd for one in every], [one.mae for one in every]).statistic
     squares = stats.spearmanr([one.expected for one in every], [one.found for one in every]).statistic
     return {
-        "factor": round(float(doubt.factor), 4),
+        "factor": round(float(estimator.factor), 4),
         "spearman_voxels": {
             name: round(float(np.nanmean([one.spearman for one in some])), 3) if some else None
             for name, some in (("training", training), ("kept_back", validation))
@@ -313,7 +318,7 @@ def draw(figures: Mapping[str, Any], picture: Path) -> None:
     """A PNG: error by expected SD of voxels and of patients, and each patient's rank correlation.
 
     Args:
-        figures: the `doubt` of a card's figures (`doubt_training.figures_of`).
+        figures: `uncertainty` of a card's figures (`figures_of`).
         picture: file to write.
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")

@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ParametricMapStorage
 
 from pipeline.companions.companion import CtSeries, of_highdicom, of_the_ct, stand_ins
-from pipeline.ct.files import file_bytes
+from pipeline.ct.elements import file_bytes
 
 STEP_HU: Final = 0.1
 """HU of one step of the stored values."""

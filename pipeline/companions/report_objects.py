@@ -21,9 +21,9 @@ from pydicom.uid import Comprehensive3DSRStorage, EncapsulatedPDFStorage, genera
 
 from pipeline.companions.companion import Companion, CtSeries, made_at, of_highdicom, stand_ins
 from pipeline.companions.kinds import CompanionKind
-from pipeline.ct.elements import elements, plain, sequence
-from pipeline.ct.files import file_bytes, write_whole
+from pipeline.ct.elements import elements, file_bytes, plain, sequence
 from pipeline.ct.provenance import RESEARCH_LABEL
+from pipeline.durable_files import write_all
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.case_report import Case, pdf_of, verdict_of
 
@@ -207,4 +207,4 @@ def write_told(kind: CompanionKind, case: Case, ct: Sequence[Path], into: Path, 
     """
     series = CtSeries.read(ct)
     told = structured_report(series, case, at) if kind == "sr" else encapsulated_pdf(series, pdf_of(case), at)
-    write_whole([(kind, told)], into)
+    write_all([(f"{kind}.dcm", told)], into)

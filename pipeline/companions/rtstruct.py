@@ -19,8 +19,7 @@ from skimage.measure import find_contours
 
 from models.data.body import fill_slices
 from pipeline.companions.companion import Companion, CtSeries, Slice, of_the_ct, reference
-from pipeline.ct.elements import Elements, data_set, decimal_strings, elements, sequence
-from pipeline.ct.files import file_bytes
+from pipeline.ct.elements import Elements, data_set, decimal_strings, elements, file_bytes, sequence
 from pipeline.ct.provenance import RESEARCH_LABEL
 
 LABEL: Final = "sCT structures"

@@ -15,7 +15,7 @@ from pydicom.uid import SegmentationStorage
 
 from models.measures.similarity import FAT_HU, SOFT_HU
 from pipeline.companions.companion import CtSeries, of_highdicom, of_the_ct, stand_ins
-from pipeline.ct.files import file_bytes
+from pipeline.ct.elements import file_bytes
 
 Mask = NDArray[np.bool_]
 

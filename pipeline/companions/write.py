@@ -20,7 +20,7 @@ from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKin
 from pipeline.companions.parametric_map import parametric_map
 from pipeline.companions.rtstruct import Region, rtstruct
 from pipeline.companions.segmentation import segmentation
-from pipeline.ct.files import write_whole
+from pipeline.durable_files import write_all
 from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import Synthesis
 
@@ -85,9 +85,9 @@ def write_companions(
     """
     series = CtSeries.read(ct)
     made = {kind: _made(kind, content, series) for kind in COMPANIONS if kind in asked}
-    files = [(kind, file) for kind, file in made.items() if isinstance(file, bytes)]
+    files = [(f"{kind}.dcm", file) for kind, file in made.items() if isinstance(file, bytes)]
     if files:
-        write_whole(files, into / MADE_WITH_THE_CT)
+        write_all(files, into / MADE_WITH_THE_CT)
     return {kind: "written" if isinstance(file, bytes) else file for kind, file in made.items()}
 
 

@@ -17,9 +17,11 @@ from pydicom import Dataset
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
+from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import correct_ambiguous_vr, write_data_element
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_file_meta_info
 from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from pipeline.series.instance import UID_PATTERN, intact
 
@@ -38,6 +40,8 @@ DS_DECIMALS = 8
 """Decimals of a decimal string: a rounding error of 5e-6 mm over 1000 steps, and room for -99999.12345678."""
 DS_LENGTH = 16
 """Longest decimal string (PS3.5 table 6.2-1)."""
+IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["sct-node", "implementation class"])
+IMPLEMENTATION_VERSION_NAME = "SCT_NODE"
 
 
 def elements(**values: object) -> Elements:
@@ -180,3 +184,16 @@ def _copied_item(item: Dataset) -> Elements:
     known = [int(tag) for tag in tags if dictionary_has_tag(tag) and not tag.is_private and tag.element != 0]
     encoded = {tag: _copied(item, tag) for tag in known}
     return {tag: element for tag, element in encoded.items() if element is not None}
+
+
+def file_bytes(sop_class_uid: str, sop_instance_uid: str, *modules: Elements) -> bytes:
+    """Encode one file (PS3.10 section 7): preamble, File Meta Information (section 7.1), the union of the modules."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta)
+    return b"\0" * 128 + b"DICM" + buffer.getvalue() + data_set(*modules)

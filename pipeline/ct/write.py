@@ -19,8 +19,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, generate_uid
 
 from pipeline.ct import modules
-from pipeline.ct.elements import Elements, data_set, elements, raw_bytes
-from pipeline.ct.files import file_bytes, write_whole
+from pipeline.ct.elements import Elements, data_set, elements, file_bytes, raw_bytes
 from pipeline.ct.modules import RESCALE_INTERCEPT, ImageGrid
 from pipeline.ct.provenance import (
     DESCRIPTION,
@@ -32,6 +31,7 @@ from pipeline.ct.provenance import (
     image_comments,
     series_description,
 )
+from pipeline.durable_files import write_all
 from pipeline.series.instance import intact, read_file
 from pipeline.series.lossy_compression import loss_of
 from pipeline.series.series import Series
@@ -106,8 +106,10 @@ def write_ct(
     stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
     uid = _series_uid(stored, grid, source, header, provenance, labels)
     shared = _shared(header, source, grid, uid, provenance, clock, labels)
-    slices = ((f"{index + 1:04d}", _slice(shared, grid, stored[index], index, uid)) for index in range(grid.shape[0]))
-    return write_whole(slices, into)
+    slices = (
+        (f"{index + 1:04d}.dcm", _slice(shared, grid, stored[index], index, uid)) for index in range(grid.shape[0])
+    )
+    return write_all(slices, into)
 
 
 def check_source(source: Series) -> None:

@@ -21,7 +21,7 @@ UNITS: Final = {"[hnsf'U]": "HU", "1": ""}
 """UCUM unit -> what a person writes."""
 VERDICTS: Final = {"pass": "passes", "review": "REVIEW", "reject": "REJECT"}
 RELEASED: Final = "released"
-REFUSED: Final = "refused"
+REJECTED_BY_PERSON: Final = "rejected_by_person"
 EVENTS_SHOWN: Final = 60
 
 
@@ -89,7 +89,7 @@ class Case:
     @property
     def decision(self) -> Happened | None:
         """The last decision of a person: `released` or `refused`; None where nobody has decided."""
-        decided = [one for one in self.events if one.what in (RELEASED, REFUSED)]
+        decided = [one for one in self.events if one.what in (RELEASED, REJECTED_BY_PERSON)]
         return decided[-1] if decided else None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK
 from highdicom import Volume
 
+from pipeline.durable_files import move_into_place
 from pipeline.errors import Unsuitable
 from pipeline.series.frame import Frame
 from pipeline.series.instance import Instance
@@ -76,7 +77,7 @@ def write_nifti(volume: Volume, out_path: Path) -> None:
     part = out_path.with_name(f".part-{out_path.name}")
     try:
         SimpleITK.WriteImage(volume.to_simpleitk(), str(part))
-        part.replace(out_path)
+        move_into_place(part, out_path)
     except RuntimeError as error:
         raise OSError(f"{out_path.name} cannot be written as NIfTI; its name should end in .nii.gz") from error
     finally:

@@ -93,8 +93,8 @@ class Case:
             name = f"job {row.job[:12]}"
             if row.state in UNFINISHED and row.held is None:
                 yield f"{name} is still {row.state}"
-            facts = Counter(str(event.fact) for event in self.ledger.events(row.job))
-            once = {"synthesized": 1, "delivered": 1, "taken": len(self.plannings)}
+            facts = Counter(str(event.event) for event in self.ledger.events(row.job))
+            once = {"synthesized": 1, "delivered": 1, "accepted": len(self.plannings)}
             yield from (f"{name} was {fact} {facts[fact]} times" for fact in once if facts[fact] > once[fact])
             if row.state is State.DELIVERED:
                 yield from self._receipts(row)

@@ -21,16 +21,19 @@ from pipeline.errors import REASONS
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text()
+MODELS = (PROJECT / "models" / "README.md").read_text()
+MEASURED = PROJECT / "models" / "measured"
 DOCUMENTS = [
-    *sorted(PROJECT.glob("*.md")),
-    *sorted((PROJECT / ".github").glob("*.md")),
-    *sorted((PROJECT / "deploy").glob("*.md")),
+    path for folder in (".", ".github", "deploy", "models") for path in sorted((PROJECT / folder).glob("*.md"))
 ]
+TOP = "dicomnode|pipeline|models|config|deploy|tests"
+MADE = {"models/unshipped/", "models/unshipped/NAME"}
+"""Folders that documents name and that are there only once something lies in them."""
 
 
-def between(name: str) -> str:
-    """What stands in README between `<!-- name -->` and `<!-- end of name -->`."""
-    return README.split(f"<!-- {name} -->\n")[1].split(f"<!-- end of {name} -->")[0]
+def between(name: str, document: str = README) -> str:
+    """What stands in a document between `<!-- name -->` and `<!-- end of name -->`."""
+    return document.split(f"<!-- {name} -->\n")[1].split(f"<!-- end of {name} -->")[0]
 
 
 def test_readme_begins_with_the_two_commands() -> None:
@@ -52,48 +55,52 @@ def test_the_paragraph_that_a_newcomer_reads_first_is_the_code() -> None:
     assert between("paragraph") == f"```python\n{ast.get_source_segment(source, found)}\n```\n"
 
 
-@pytest.mark.parametrize("name", ["evaluation", "cross-validation"])
+@pytest.mark.parametrize("name", ["evaluation", "evaluation-deformed", "cross-validation"])
 def test_the_tables_of_the_models_are_what_was_measured(name: str) -> None:
     """`make evaluation` and `make cross-validation` write both."""
-    said = json.loads((PROJECT / "deploy" / f"{name}.json").read_text())
-    assert between(name) == short(said)
+    measured = json.loads((MEASURED / f"{name}.json").read_text())
+    assert between(name, MODELS) == short(measured)
 
 
 def column(document: str, heading: str, key: slice, title: str) -> dict[str, str]:
-    """A column of the first table below a heading of a document in deploy/, by the cells `key` of its rows."""
-    table = (PROJECT / "deploy" / document).read_text().split(f"## {heading}\n\n")[1].split("\n\n")[0]
+    """A column of the first table below a heading of a document in models/measured, by the cells `key` of its rows."""
+    table = (MEASURED / document).read_text().split(f"## {heading}\n\n")[1].split("\n\n")[0]
     head, _, *rows = [[cell.strip("* ") for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     return {" ".join(row[key]): row[head.index(title)].split()[0].strip("*") for row in rows}
 
 
-def test_what_is_said_of_sampler_and_choices_is_what_was_measured() -> None:
-    words = " ".join(README.split())
-    by_sampler = column("evaluation.md", "By sampler steps and samples", slice(1, 3), "MAE (HU)")
-    assert f"four steps make the LDM a little better ({by_sampler['4 1']} HU)" in words
-    assert f"twenty spoil it ({by_sampler['20 1']}), four samples are no gain ({by_sampler['1 4']})" in words
-    by_choice = column("ablation.md", "All", slice(0, 1), "MAE (HU)")
-    assert f"has the recipe at {by_choice.pop('recipe')} HU" in words
-    assert f"the same recipe with another seed at {by_choice.pop('another-seed')}, since" in words
-    by_choice.pop("look-up-table")
-    least, most = min(by_choice.values(), key=float), max(by_choice.values(), key=float)
-    assert f"The choices tried lie between {least} and {most} and" in words
+def test_figures_of_sampler_and_choices_are_what_was_measured() -> None:
+    words = " ".join(MODELS.split())
+    mae = column("evaluation.md", "By sampler steps and samples", slice(1, 3), "MAE (HU)")
+    assert f"one step and one sample have an error of {mae['1 1']} HU, four steps {mae['4 1']} HU" in words
+    assert f"twenty steps {mae['20 1']} HU, the mean of four samples {mae['1 4']} HU" in words
+    mae = column("ablation.md", "All", slice(0, 1), "MAE (HU)")
+    assert f"the recipe has {mae.pop('recipe')} HU" in words
+    assert f"the same recipe with another seed {mae.pop('another-seed')} HU" in words
+    mae.pop("look-up-table")
+    assert f"lie between {min(mae.values(), key=float)} and {max(mae.values(), key=float)} HU" in words
 
 
-def test_what_is_said_of_doubt_is_what_the_cards_say() -> None:
-    doubt = {name: find(name).figures["doubt"] for name in ("limb-t1-ldm", "limb-t1-nnunet")}
-    ranks = [f"{told['spearman_voxels']['kept_back']:.2f}" for told in doubt.values()]
-    apart = [f"{100 * told['curve']['ence']:.0f} %" for told in doubt.values()]
-    words = " ".join(README.split())
-    assert f"rank correlation of {ranks[0]} over" in words
-    assert f"are {apart[0]} apart over ten bins" in words
-    assert f"of `limb-t1-nnunet` {ranks[1]} and {apart[1]}." in words
+def test_figures_of_the_expected_error_are_those_of_the_cards() -> None:
+    cards = [find(name).figures["uncertainty"] for name in ("limb-t1-ldm", "limb-t1-nnunet")]
+    ranks = [f"{card['spearman_voxels']['kept_back']:.2f}" for card in cards]
+    deviations = [f"{100 * card['curve']['ence']:.0f} %" for card in cards]
+    words = " ".join(MODELS.split())
+    assert f"rank correlation of {ranks[0]} over the voxels" in words
+    assert f"differ by {deviations[0]} over ten bins" in words
+    assert f"`limb-t1-nnunet` has {ranks[1]} and {deviations[1]}." in words
 
 
-def test_every_command_is_in_readme_and_every_command_of_readme_exists() -> None:
+def test_every_command_is_in_the_runbook_and_every_command_of_the_runbook_exists() -> None:
     [commands] = [one.choices for one in parser()._actions if isinstance(one, argparse._SubParsersAction)]
-    rows = [line.split(" | ")[0] for line in README.splitlines() if line.startswith("| `")]
+    section = (PROJECT / "deploy" / "RUNBOOK.md").read_text().split("## Commands\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
     named = {words.split()[0] for row in rows for words in re.findall(r"`([^`]+)`", row)}
     assert named == set(commands)
+
+
+def test_readme_has_at_most_150_lines() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -102,10 +109,24 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_each_answer_names_something_that_is_in_the_file_it_points_to() -> None:
-    rows = re.findall(r"`(\w+)` in \[[^]]+\]\(([^)]+)\)", README)
-    assert len(rows) == 8
-    assert [name for name, path in rows if name not in (PROJECT / path).read_text()] == []
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_that_is_named_is_there(document: Path) -> None:
+    quoted = re.findall(r"`([^`\n]+)`", document.read_text())
+    named = {word for text in quoted for word in text.split() if re.fullmatch(rf"(?:{TOP})/[\w./-]*\w/?", word)}
+    assert {word for word in named if not (PROJECT / word).exists() and word not in MADE} == set()
+
+
+def defined(document: Path, path: str) -> set[str]:
+    """Names that the file defines or assigns to which a document points."""
+    files = [one for one in (document.parent / path, PROJECT / path) if one.exists()]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    return {str(getattr(node, "name", None) or getattr(node, "id", None)) for node in nodes}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_name_that_stands_in_a_file_by_a_document_is_defined_there(document: Path) -> None:
+    pairs = re.findall(r"`(\w+)` (?:of|in) (?:`|\[[^]]*\]\()([\w./-]+\.py)", document.read_text())
+    assert [(name, path) for name, path in pairs if name not in defined(document, path)] == []
 
 
 def runbook_rows(section: str, code: str) -> dict[str, str]:
@@ -118,7 +139,7 @@ def runbook_rows(section: str, code: str) -> dict[str, str]:
 def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
     assert list(reason_codes.REJECTED) == list(REASONS)
     assert runbook_rows("Why a series is rejected", "[A-Z_]+") == dict(reason_codes.REJECTED)
-    own = {code: f"{one.means} | {one.do}" for code, one in reason_codes.OWN.items()}
+    own = {code: f"{one.meaning} | {one.action}" for code, one in reason_codes.NODE_CODES.items()}
     assert runbook_rows("The node's own reason codes", "[A-Z_]+") == own
     assert runbook_rows("Why a CT is held before sending", "[a-z_ ]+") == {
         "rule": "the key that cures it",

@@ -13,7 +13,7 @@ PACKAGES = ("dicomnode", "pipeline", "models", "config")
 
 def contents(package: Path) -> dict[str, bytes]:
     """Path below the package -> content, of every file that the wheel is to carry."""
-    left_out = {"__pycache__", "unshipped"}
+    left_out = {"__pycache__", "unshipped", "measured", "README.md"}
     found = (path for path in package.rglob("*") if path.is_file() and left_out.isdisjoint(path.parts))
     return {str(path.relative_to(package)): path.read_bytes() for path in found}
 

@@ -194,7 +194,7 @@ def fill(ledger: Ledger) -> dict[str, str]:
     ledger.postponed(made["postponed"], "planning", 1, "planning is full", time.time() + 60, lambda _: None)
     made["held"] = synthesized(ledger, "1.2.4", ("ANATOMY", "BodyPartExamined is HEAD; limb-t1-ldm claims limbs only"))
     made["rejected"] = received(ledger, "1.2.5")
-    ledger.unsuitable(made["rejected"], "GAP", "gap of 3.2 mm at slice 41 of 176; expected 1.6 mm")
+    ledger.rejected(made["rejected"], "GAP", "gap of 3.2 mm at slice 41 of 176; expected 1.6 mm")
     made["failed"] = received(ledger, "1.2.6")
     ledger.failed(made["failed"], 1, "the synthesis failed", "Traceback\n  line 1\nValueError: x", lambda _: None)
     return made

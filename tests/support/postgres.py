@@ -73,6 +73,11 @@ class Postgres:
         """What psql prints for a statement, unaligned, without headings."""
         return self._run("psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-Atc", sql, self.url(database)).strip()
 
+    def dump(self, database: str) -> str:
+        """A database as pg_dump writes it, without the random key of each dump."""
+        lines = self._run("pg_dump", "--inserts", self.url(database)).splitlines()
+        return "\n".join(line for line in lines if not line.startswith(("\\restrict", "\\unrestrict")))
+
     def _run(self, program: str, *arguments: str) -> str:
         """Run one of PostgreSQL's programs as an unprivileged user; RuntimeError with what it said when it fails."""
         command = [str(self._programs / program), *arguments]

@@ -18,8 +18,7 @@ import pytest
 
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Metrics, Node
-from dicomnode.engine import queues
-from dicomnode.engine.queues import back_off_s
+from dicomnode.engine.contract import back_off_s, together
 from dicomnode.ledger.rows import Plan
 from dicomnode.metrics import REGISTRY
 
@@ -34,7 +33,7 @@ def more(b: Bench, number: int, *destinations: str) -> str:
     made = b.spool.published(b.job)
     assert made is not None
     b.spool.publish(job, lambda into: shutil.copytree(made, into, dirs_exist_ok=True))
-    sending = queues.together(b.queues.deliver(job, name, 1) for name in destinations)
+    sending = together(b.queues.deliver(job, name, 1) for name in destinations)
     b.ledger.synthesized(job, "1.3", 12, destinations, None, sending)
     return job
 
@@ -66,7 +65,7 @@ def test_while_one_destination_hangs_in_its_first_attempt_the_other_gets_every_j
                 process.kill()
     assert [(one.destination, one.attempt, one.delivered_at) for one in waiting] == [("hanging", 1, None)] * 4
     assert "delivery_postponed" not in (tmp_path / "log").read_text()
-    assert not {one.fact for job in jobs for one in b.ledger.events(job)} & {"postponed", "delivered"}
+    assert not {one.event for job in jobs for one in b.ledger.events(job)} & {"postponed", "delivered"}
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -88,7 +87,7 @@ def test_a_destination_that_has_not_taken_everything_in_time_is_an_alarm_once(
     b.deliveries.reconcile()
     assert b.delivery("planning").alarmed_at is not None
     assert alarms() == before + 1
-    assert [one.fact for one in b.ledger.events(b.job)].count("alarmed") == 1
+    assert [one.event for one in b.ledger.events(b.job)].count("alarmed") == 1
     with planning.up():
         assert b.attempt("planning").delivered_at is not None
 

@@ -229,7 +229,7 @@ def test_complaint_1_series_completeness_by_timer_alone(site: Site) -> None:
         job = site.job(paths, State.SYNTHESIZED, State.DELIVERED)
         assert [one.job for one in site.jobs(paths)] == [job.job]
         assert len(job.sop_instance_uids) == SLICES
-        settled = next(one for one in site.running.ledger.events(job.job) if one.fact == "settled")
+        settled = next(one for one in site.running.ledger.events(job.job) if one.event == "settled")
         assert settled.words.startswith("complete")
 
 
@@ -327,7 +327,7 @@ def test_complaint_5_sent_is_shown_although_the_receiver_failed(site: Site) -> N
 
 def attempts_of(site: Site, job: JobRow) -> list[str]:
     """What came of the attempts to deliver a job that did not bring everything, the first one first."""
-    return [one.words for one in site.running.ledger.events(job.job) if one.fact == JobEvent.POSTPONED]
+    return [one.words for one in site.running.ledger.events(job.job) if one.event == JobEvent.POSTPONED]
 
 
 # 6

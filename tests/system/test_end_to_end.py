@@ -337,9 +337,9 @@ def test_every_instance_has_a_receipt_of_each_destination(journey: Journey, site
 
 def test_a_destination_that_was_down_delayed_no_other(jobs: dict[str, JobRow], site: Site) -> None:
     events = site.ledger.events(jobs["ibsi_024"].job)
-    taken = [event.words for event in events if event.fact == JobEvent.TAKEN]
+    taken = [event.words for event in events if event.event == JobEvent.ACCEPTED]
     assert taken == ["orthanc", "storescp"]
-    assert any(event.fact == JobEvent.POSTPONED and event.words.startswith("storescp") for event in events)
+    assert any(event.event == JobEvent.POSTPONED and event.words.startswith("storescp") for event in events)
 
 
 def test_a_ct_is_refused_when_the_association_is_negotiated(

@@ -106,13 +106,13 @@ class Site:
     def known(self) -> list[Any]:
         """The processes that said that they are alive."""
         with contextlib.suppress(Exception):
-            return Others(self.ledger, queues.Queues(self.ledger), DEAD_AFTER_S).known()
+            return Others(self.ledger, queues.open_queues(self.ledger), DEAD_AFTER_S).known()
         return []
 
     def begun_by(self) -> set[str]:
         """Machines that have begun an attempt and not ended it."""
         with contextlib.suppress(Exception):
-            return {one.split("/")[0] for one in queues.Queues(self.ledger).begun_by()}
+            return {one.split("/")[0] for one in queues.open_queues(self.ledger).begun_by()}
         return set()
 
 
@@ -291,6 +291,6 @@ def test_the_job_of_a_machine_that_is_cut_off_is_finished_by_another_and_nothing
     made = {pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "shared" / "out" / done[0].job).glob("*.dcm")}
     assert {path.stem for path in (tmp_path / "planning").glob("*.dcm")} == made
     assert len(made) == len(thigh_series)
-    facts = [one.fact for one in site.ledger.events(done[0].job)]
-    assert [facts.count(fact) for fact in ("synthesized", "taken", "delivered")] == [1, 1, 1]
+    facts = [one.event for one in site.ledger.events(done[0].job)]
+    assert [facts.count(fact) for fact in ("synthesized", "accepted", "delivered")] == [1, 1, 1]
     assert [one.job for one in site.ledger.jobs()] == [done[0].job]

@@ -53,9 +53,9 @@ def test_a_node_killed_once_in_every_state_delivers_one_series_with_the_uids_it_
 
     with planning.up("--delay-s", "0.3"):
         running.start()
-        running.until(lambda: len(running.ledger.taken(key, "planning")) >= 3, "three instances are taken")
+        running.until(lambda: len(running.ledger.accepted_uids(key, "planning")) >= 3, "three instances are taken")
         running.kill()
-    assert 3 <= len(running.ledger.taken(key, "planning")) < len(thigh_series)
+    assert 3 <= len(running.ledger.accepted_uids(key, "planning")) < len(thigh_series)
 
     with planning.up():
         running.start()
@@ -69,9 +69,9 @@ def test_a_node_killed_once_in_every_state_delivers_one_series_with_the_uids_it_
 
     assert [one.job for one in running.ledger.jobs()] == [key]
     assert planning.series() == {expected}
-    assert len(planning.instances()) == len(thigh_series) == len(running.ledger.taken(key, "planning"))
-    facts = [one.fact for one in running.ledger.events(key)]
-    assert [facts.count(fact) for fact in ("settled", "synthesized", "taken", "delivered")] == [1, 1, 1, 1]
+    assert len(planning.instances()) == len(thigh_series) == len(running.ledger.accepted_uids(key, "planning"))
+    facts = [one.event for one in running.ledger.events(key)]
+    assert [facts.count(fact) for fact in ("settled", "synthesized", "accepted", "delivered")] == [1, 1, 1, 1]
 
 
 def test_children_end_when_only_the_supervisor_is_killed_and_it_starts_again_at_once(node: Node) -> None:
@@ -136,5 +136,5 @@ def test_a_node_killed_between_a_late_slice_and_its_consequence_ends_right(
     named = {one.RelatedSeriesSequence[0].SeriesInstanceUID for one in sent if "RelatedSeriesSequence" in one}
     assert named == {second.ct_series_uid}
     assert running.log().count("late instances: a job had taken the series") >= 2
-    facts = [[one.fact for one in running.ledger.events(job)] for job in (first.job, second.job)]
+    facts = [[one.event for one in running.ledger.events(job)] for job in (first.job, second.job)]
     assert [list_.count(fact) for list_, fact in zip(facts, ("superseded", "replaced"), strict=True)] == [1, 1]

@@ -201,7 +201,7 @@ def test_a_case_is_held_looked_at_and_released_and_the_planning_system_gets_it(
 
     assert walked.ledger.job(job.job).state is State.DELIVERED
     assert len(list(walked.received.iterdir())) == walked.ledger.job(job.job).ct_instances
-    [released] = [one for one in walked.ledger.events(job.job) if one.fact == "released"]
+    [released] = [one for one in walked.ledger.events(job.job) if one.event == "released"]
     assert (released.by, released.words) == ("web:jane", WORDS)
     film.keep(tmp_path / "recording.png")
     with Image.open(tmp_path / "recording.png") as kept:

@@ -1,5 +1,4 @@
-"""How alembic runs the migrations: on the connection that `dicomnode.ledger.migration` has opened, and in its
-transaction."""
+"""alembic's entry: it runs the revisions on the connection and in the transaction of `dicomnode.ledger.migration`."""
 
 from alembic import context
 

@@ -114,7 +114,7 @@ def test_the_receive_process_imports_no_torch() -> None:
 
 def test_show_tells_a_job_with_its_events_and_answers(site: Path, jobs: dict[str, str]) -> None:
     shown = json.loads(sct_node("show", jobs["1.3"][:8], "--json", "--config", site).stdout)
-    assert [one["fact"] for one in shown["events"]] == ["settled", "synthesized"]
+    assert [one["event"] for one in shown["events"]] == ["settled", "synthesized"]
     assert [one["destination"] for one in shown["deliveries"]] == ["tps"]
     assert shown["receipts"] == []
     assert "a head" in sct_node("show", jobs["1.3"], "--config", site).stdout
@@ -148,7 +148,7 @@ def test_every_decision_is_kept_with_who_took_it_and_why(
     assert "is REJECTED: there is nothing to send" in capsys.readouterr().err
     assert main(["show", jobs["1.2"], "--json", "--config", str(site)]) == 0
     events = json.loads(capsys.readouterr().out)["events"]
-    assert [(one["fact"], one["by"], one["words"]) for one in events][1:] == [
+    assert [(one["event"], one["by"], one["words"]) for one in events][1:] == [
         ("retried", "cli:jane", "now"),
         ("cancelled", "cli:jane", "wrong scan"),
     ]

@@ -169,7 +169,7 @@ class Site:
         raise AssertionError(self.proofs.of(self.job))
 
     def facts(self) -> list[str]:
-        return [one.fact for one in self.ledger.events(self.job)][3:]
+        return [one.event for one in self.ledger.events(self.job)][3:]
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_orthanc_reports_what_it_has_and_what_it_has_lost_over_an_association_of
         parcel(path).sop_instance_uid: path == ct[0] for path in ct
     }
     assert reported[lost] == NOT_THERE
-    assert s.facts() == ["delivered", "uncommitted"]
+    assert s.facts() == ["delivered", "commitment_failed"]
     assert s.ledger.events(s.job)[-1].words == "archive does not keep 1 of 5 instances"
     shown = whole(s.ledger, s.ledger.job(s.job))
     assert [one["sentence"] for one in shown["proofs"]] == ["1 of 5 instances are LOST THERE"]
@@ -324,7 +324,7 @@ def test_what_an_archive_lost_is_sent_once_more_and_proved_and_an_old_report_cou
     from dicomnode.engine import queues, review
 
     queues.prepare(s.ledger)
-    review.resend(s.ledger, queues.Queues(s.ledger), s.job, by="cli:jane", reason="lost there")
+    review.resend(s.ledger, queues.open_queues(s.ledger), s.job, by="cli:jane", reason="lost there")
     deliver(s, ct, attempt=2)
     assert {one.commitment for one in s.ledger.receipts(s.job)} == {None}
     there.owed, there.report_to = [there.asked[0]], hearing(s)
@@ -332,7 +332,7 @@ def test_what_an_archive_lost_is_sent_once_more_and_proved_and_an_old_report_cou
     assert {one.commitment for one in s.ledger.receipts(s.job)} == {None}
     there.lost = set()
     assert s.reported(5) == [0] * 5
-    assert s.facts() == ["delivered", "uncommitted", "resent", "taken", "delivered", "committed"]
+    assert s.facts() == ["delivered", "commitment_failed", "resent", "accepted", "delivered", "committed"]
 
 
 def test_an_archive_that_cannot_be_asked_is_asked_until_it_can_and_there_is_one_alarm(

@@ -13,7 +13,7 @@ import pytest
 
 from dicomnode.delivery.attempt import Offer
 from dicomnode.engine import review
-from dicomnode.engine.queues import delivery_id
+from dicomnode.engine.contract import delivery_id
 from dicomnode.errors import WrongState
 from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State
@@ -53,7 +53,7 @@ def test_only_what_was_refused_is_sent_again(bench: Callable[..., Bench], planni
     b = bench(planning.destination)
     with planning.up("--answers", "0000,A700,B000,0111,C000"):
         assert "refused 1 with status 0xA700, refused 1 with status 0xC000; 10 of 12" in b.attempt("planning").sentence
-        taken = len(b.ledger.taken(b.job, "planning"))
+        taken = len(b.ledger.accepted_uids(b.job, "planning"))
         assert b.attempt("planning").delivered_at is not None
     statuses = sorted(one.status for one in b.ledger.receipts(b.job))
     assert (taken, statuses) == (10, [0] * 10 + [0x0111, 0xB000])
@@ -87,7 +87,7 @@ def test_an_attempt_that_is_not_due_sends_nothing(bench: Callable[..., Bench], p
         assert not planning.instances()
         b.attempt("planning")
         b.attempt("planning")
-    assert [one.fact for one in b.ledger.events(b.job)].count("taken") == 1
+    assert [one.event for one in b.ledger.events(b.job)].count("accepted") == 1
 
 
 def test_a_delivery_without_a_workflow_is_put_back_into_the_queue(bench: Callable[..., Bench], planning: Any) -> None:
@@ -109,11 +109,11 @@ def test_a_job_held_while_it_is_sent_stops_and_goes_on_from_there_when_it_is_rel
     conflicts = Conflicts(b.ledger.engine)
     with planning.up("--delay-s", "0.2"), ThreadPoolExecutor(1) as pool:
         sending = pool.submit(b.attempt, "planning")
-        while len(b.ledger.taken(b.job, "planning")) < 2:
+        while len(b.ledger.accepted_uids(b.job, "planning")) < 2:
             time.sleep(0.05)
         assert conflicts.found("1.2", ["1"], ["1~0123456789ab"]).held == b.job
         sending.result()
-    taken = len(b.ledger.taken(b.job, "planning"))
+    taken = len(b.ledger.accepted_uids(b.job, "planning"))
     assert 2 <= taken < 12
     assert (b.delivery("planning").attempt, b.delivery("planning").delivered_at) == (1, None)
     review.release(b.ledger, b.queues, b.job, by="me", reason="the first is right", use="first")

@@ -167,13 +167,14 @@ import sys
 from pathlib import Path
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.config.load import load
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.ledger.ledger import Ledger, database_url
 from dicomnode.spool.spool import Spool
 config = load(Path(sys.argv[1]))
 ledger = Ledger(database_url(config))
 [delivery] = ledger.deliveries(sys.argv[2])
-Deliveries(config, ledger, Queues(ledger), Spool(config.node.data)).attempt(sys.argv[2], "planning", delivery.attempt)
+deliveries = Deliveries(config, ledger, open_queues(ledger), Spool(config.node.data))
+deliveries.attempt(sys.argv[2], "planning", delivery.attempt)
 """
 
 

@@ -98,13 +98,13 @@ def test_what_is_delivered_is_deleted_when_its_time_has_come_and_not_before(
     later(monkeypatch)
     k.deleting.run()
     assert k.there(job) == (0, False)
-    assert [one.words for one in k.ledger.events(job) if one.fact == "deleted"] == [
+    assert [one.words for one in k.ledger.events(job) if one.event == "deleted"] == [
         "delivered everywhere before 60 s: received images and CT deleted"
     ]
     (trail,) = (tmp_path / "data" / "audit").iterdir()
     assert any(json.loads(line) for line in trail.read_text().splitlines() if job in line)
     k.deleting.run()
-    assert len([one for one in k.ledger.events(job) if one.fact == "deleted"]) == 1
+    assert len([one for one in k.ledger.events(job) if one.event == "deleted"]) == 1
 
 
 def test_nothing_is_deleted_by_default(kept: Callable[..., Kept], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,5 +177,5 @@ def test_a_job_whose_ct_is_deleted_cannot_be_sent_once_more(
     later(monkeypatch)
     k.deleting.run()
     with transaction(k.ledger.engine) as connection, pytest.raises(WrongState, match="is deleted"):
-        resending.anew(connection, job, [], "again", "cli:jane", lambda *_: nothing)  # type: ignore[arg-type]
+        resending.send_again(connection, job, [], "again", "cli:jane", lambda *_: nothing)  # type: ignore[arg-type]
     assert k.ledger.job(job).state is State.DELIVERED

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dicomnode.engine import review
-from dicomnode.engine.queues import delivery_id, synthesis_id
+from dicomnode.engine.contract import delivery_id, synthesis_id
 from dicomnode.errors import UnknownJob, WrongState
 from dicomnode.ledger.rows import DeliveryRow, JobRow, Plan
 from dicomnode.ledger.states import State
@@ -56,7 +56,7 @@ def test_a_delivery_that_waits_is_tried_at_once_and_its_older_queue_entry_does_n
         b.deliveries.attempt(b.job, "planning", 2)
         assert not planning.instances()
         assert b.attempt("planning").delivered_at is not None
-    event = next(one for one in b.ledger.events(b.job) if one.fact == "retried")
+    event = next(one for one in b.ledger.events(b.job) if one.event == "retried")
     assert (event.by, event.words) == ("cli:jane", "asked by phone (to planning)")
 
 
@@ -86,11 +86,11 @@ def test_a_cancelled_job_stops_between_two_instances_and_is_never_sent_again(
     b = bench(planning.destination)
     with planning.up("--delay-s", "0.2"), ThreadPoolExecutor(1) as pool:
         sending = pool.submit(b.attempt, "planning")
-        while len(b.ledger.taken(b.job, "planning")) < 2:
+        while len(b.ledger.accepted_uids(b.job, "planning")) < 2:
             time.sleep(0.05)
         row = review.cancel(b.ledger, b.queues, b.job, **WHO)
         sending.result()
-        taken = len(b.ledger.taken(b.job, "planning"))
+        taken = len(b.ledger.accepted_uids(b.job, "planning"))
         assert (row.state, row.reason_code) == (State.REJECTED, "CANCELLED_BY_PERSON")
         b.attempt("planning")
         assert len(planning.instances()) == taken < 12
@@ -124,17 +124,17 @@ def test_a_delivered_job_is_sent_once_more_as_it_was_and_its_first_receipts_do_n
         path.unlink()
     row = review.resend(b.ledger, b.queues, b.job, **WHO)
     assert (row.state, b.delivery("planning").attempt) == (State.SYNTHESIZED, 2)
-    assert b.ledger.taken(b.job, "planning") == frozenset()
+    assert b.ledger.accepted_uids(b.job, "planning") == frozenset()
     assert {one.taken for one in b.ledger.receipts(b.job)} == {True}  # until it answers anew
     with planning.up("--answers", "0000,A700,B000"):
         assert "10 of 12" not in b.attempt("planning").sentence
-        assert len(b.ledger.taken(b.job, "planning")) == 11
+        assert len(b.ledger.accepted_uids(b.job, "planning")) == 11
         assert b.attempt("planning").delivered_at is not None
     assert b.ledger.job(b.job).state is State.DELIVERED
     assert {path.name: path.read_bytes() for path in planning.folder.glob("*.dcm")} == sent
     assert sorted(one.attempt or 0 for one in b.ledger.receipts(b.job)) == [2] * 11 + [3]
-    facts = [one.fact for one in b.ledger.events(b.job)]
-    assert facts[2:] == ["taken", "delivered", "resent", "postponed", "taken", "delivered"]
+    facts = [one.event for one in b.ledger.events(b.job)]
+    assert facts[2:] == ["accepted", "delivered", "resent", "postponed", "accepted", "delivered"]
 
 
 def test_only_the_destination_that_is_named_gets_it_once_more(
@@ -170,7 +170,7 @@ def test_a_decision_that_does_not_fit_changes_nothing_and_says_why(
     if state in ("held", "rejected"):
         b.ledger.held(job, "ANATOMY", "a head")
     if state == "rejected":
-        b.ledger.refused(job, "no use", "cli:jane")
+        b.ledger.rejected_by_person(job, "no use", "cli:jane")
     if state in ("delivered", "replaced"):
         delivered(b, planning)
     if state == "replaced":

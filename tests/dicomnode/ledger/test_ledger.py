@@ -119,7 +119,7 @@ def test_a_job_is_delivered_when_every_destination_has_every_instance(ledger: Le
     ledger.answered(job, "b", [answer("x", 0xB007), answer("y", 0)])
     assert ledger.delivered(job, "b")
     assert ledger.job(job).state is State.DELIVERED
-    assert [one.fact for one in ledger.events(job)] == ["settled", "synthesized", "taken", "taken", "delivered"]
+    assert [one.event for one in ledger.events(job)] == ["settled", "synthesized", "accepted", "accepted", "delivered"]
 
 
 def test_an_answer_that_took_an_instance_is_never_overwritten(ledger: Ledger) -> None:
@@ -127,7 +127,7 @@ def test_an_answer_that_took_an_instance_is_never_overwritten(ledger: Ledger) ->
     ledger.answered(job, "a", [answer("x", 0xB000)])
     ledger.answered(job, "a", [answer("x", 0xA900)])
     assert [(one.status, one.taken, one.warning) for one in ledger.receipts(job)] == [(0xB000, True, True)]
-    assert ledger.taken(job, "a") == {"x"}
+    assert ledger.accepted_uids(job, "a") == {"x"}
 
 
 def test_an_attempt_is_postponed_once(ledger: Ledger) -> None:
@@ -172,16 +172,16 @@ def test_only_a_held_job_is_released_or_refused(ledger: Ledger, state: State) ->
     with pytest.raises(WrongState):
         ledger.released(job, "why", nothing)
     with pytest.raises(WrongState):
-        ledger.refused(job, "why")
+        ledger.rejected_by_person(job, "why")
     ledger.held(job, "FINDING", "look")
-    ledger.refused(job, "no use")
+    ledger.rejected_by_person(job, "no use")
     row = ledger.job(job)
     assert (row.state, row.reason_code, row.reason_sentence) == (State.REJECTED, "REJECTED_BY_PERSON", "no use")
 
 
 def test_from_the_end_nothing_leads_anywhere(ledger: Ledger) -> None:
     job = received(ledger)
-    ledger.unsuitable(job, "GAP", "a gap")
+    ledger.rejected(job, "GAP", "a gap")
     steps: list[Callable[[], object]] = [
         lambda: ledger.synthesized(job, "9", 1, [], None, nothing),
         lambda: ledger.held(job, "X", "x"),
@@ -191,7 +191,7 @@ def test_from_the_end_nothing_leads_anywhere(ledger: Ledger) -> None:
     for step in steps:
         with pytest.raises(WrongState):
             step()
-    assert [one.fact for one in ledger.events(job)] == ["settled", "unsuitable"]
+    assert [one.event for one in ledger.events(job)] == ["settled", "rejected"]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_the_tables_refuse_a_second_receipt_and_an_event_of_nothing(ledger: Ledg
     ledger.answered(job, "a", [answer("x", 0)])
     with pytest.raises(sa.exc.IntegrityError), ledger.engine.begin() as connection:
         connection.execute(sa.insert(receipts).from_select(list(receipts.c.keys()), sa.select(receipts)))
-    row = {"at": 0.0, "fact": "slept", "series_instance_uid": SERIES, "job": job, "state": "RECEIVED", "words": ""}
+    row = {"at": 0.0, "event": "slept", "series_instance_uid": SERIES, "job": job, "state": "RECEIVED", "words": ""}
     with pytest.raises(sa.exc.IntegrityError), ledger.engine.begin() as connection:
         connection.execute(sa.insert(events).values(row))
 
@@ -242,6 +242,10 @@ def test_a_database_that_does_not_answer_is_named_as_such(tmp_path: Path) -> Non
 def test_the_picture_shows_every_transition_of_the_table() -> None:
     picture = state_picture().splitlines()
     assert picture[0] == "stateDiagram-v2"
-    assert len(picture) == 2 + len(TRANSITIONS) + 2
-    assert {step.fact for step in TRANSITIONS} == set(JobEvent) - {JobEvent.ARRIVED}
+    arrows = dict(line.strip().split(": ") for line in picture if ": " in line)
+    assert len(arrows) == 1 + len({(step.before, step.after) for step in TRANSITIONS})
+    for step in TRANSITIONS:
+        event = step.event.replace("_", " ") + (" (of a held job)" if step.held else "")
+        assert event in arrows[f"{step.before} --> {step.after}"].split(", ")
+    assert {step.event for step in TRANSITIONS} == set(JobEvent) - {JobEvent.ARRIVED}
     assert all(line.count(":") <= 1 for line in picture)

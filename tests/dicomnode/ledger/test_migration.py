@@ -1,13 +1,15 @@
-"""A database of the version before goes on with this one and loses nothing, on SQLite and on PostgreSQL.
+"""A new database gets the tables; one that cannot be brought to this version is refused, and not a byte of it changes.
 
-`previous/*.sql` are databases as version 0.1.0 (commit 885f602) left them: jobs in every state, entries waiting in the
-engine's queues. The engine's own tables are made by the engine.
+There is one revision so far. That a database of an earlier revision is brought up without losing a row is shown with a
+second one, which the tests add: on SQLite and on PostgreSQL.
 """
 
-import sqlite3
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,43 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dicomnode.commitment.requests import Commitments
-from dicomnode.engine import review
-from dicomnode.engine.queues import Queues, delivery_id, prepare, stop, synthesis_id, work_synthesize
 from dicomnode.errors import LedgerUnreachable, NewLedger, OldLedger
+from dicomnode.ledger import migration
 from dicomnode.ledger.ledger import Ledger
-from dicomnode.ledger.migration import FIRST
-from dicomnode.ledger.states import State
-from dicomnode.ledger.tables import commitments, conflicts, deliveries, events, instances, jobs, receipts, series
+from dicomnode.ledger.tables import metadata
 
-PREVIOUS = Path(__file__).parents[2] / "previous"
-TABLES = (series, instances, conflicts, jobs, events, deliveries, receipts, commitments)
+FIRST = "0001"
+SECOND = '''
+import sqlalchemy as sa
+from alembic import op
 
-Row = dict[str, Any]
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    """A column, a table, and a table that SQLite makes again."""
+    op.add_column("deliveries", sa.Column("tomorrow", sa.Integer, nullable=True))
+    with op.batch_alter_table("series") as batch:
+        batch.alter_column("calling_ae", type_=sa.String(64), existing_type=sa.String(16), existing_nullable=False)
+    op.create_table("future", sa.Column("id", sa.Integer, primary_key=True))
+'''
+DIE = """
+import os, signal, sys
+import sqlalchemy as sa
+from dicomnode.ledger import migration
+from dicomnode.ledger.ledger import Ledger
+
+ledger = Ledger(sys.argv[1])
+
+@sa.event.listens_for(ledger.engine, "before_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if "CREATE TABLE deliveries" in statement or "CREATE TABLE future" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+migration.SCRIPTS = migration.Path(sys.argv[2])
+ledger.create()
+"""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -39,39 +65,56 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def old(empty: str) -> Iterator[Ledger]:
-    """A database of the version before."""
-    ledger = Ledger(empty)
-    prepare(ledger)
-    script = (PREVIOUS / f"{ledger.engine.dialect.name}.sql").read_text()
-    with ledger.engine.connect() as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        raw.executescript(script) if isinstance(raw, sqlite3.Connection) else raw.execute(script)
-        raw.commit()
-    yield ledger
-    stop()
-    ledger.close()
+def ledger(empty: str) -> Iterator[Ledger]:
+    """A ledger on it."""
+    made = Ledger(empty)
+    yield made
+    made.close()
 
 
-def rows(ledger: Ledger) -> dict[str, list[Row]]:
-    """Table -> its rows with the columns of the version before, sorted."""
-    script = (PREVIOUS / "sqlite.sql").read_text()
-    found: dict[str, list[Row]] = {}
+@pytest.fixture
+def contents(empty: str, request: pytest.FixtureRequest) -> Callable[[], object]:
+    """All that is in the database: the bytes of SQLite's file, or PostgreSQL's dump."""
+    if empty.startswith("sqlite"):
+        return Path(empty.removeprefix("sqlite:///")).read_bytes
+    name = empty.rpartition("/")[2]
+    return lambda: request.getfixturevalue("postgres").dump(name)
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Becomes a version that has one revision more."""
+
+    def upgrade() -> Path:
+        scripts = tmp_path / "next" / "migrations"
+        shutil.copytree(migration.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+        (scripts / "versions" / "r0002_next.py").write_text(SECOND)
+        monkeypatch.setattr(migration, "SCRIPTS", scripts)
+        return scripts
+
+    return upgrade
+
+
+def rows(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
+    """Table -> its rows."""
     with ledger.engine.connect() as connection:
-        for table in TABLES:
-            line = next(one for one in script.splitlines() if one.startswith(f"INSERT INTO {table.name} ("))
-            columns = line.partition("(")[2].rstrip(")").split(", ")
-            query = sa.text(f"SELECT {', '.join(columns)} FROM {table.name}")
-            found[table.name] = sorted(map(dict, connection.execute(query).mappings()), key=str)
-    return found
+        query = {table.name: sa.select(table) for table in metadata.sorted_tables}
+        return {name: list(map(dict, connection.execute(one).mappings())) for name, one in query.items()}
+
+
+def filled(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
+    """Something in the tables."""
+    ledger.create()
+    for number in range(3):
+        ledger.arrived(f"1.2.{number}", "MR1", 4, time.time())
+    return rows(ledger)
 
 
 def shape(ledger: Ledger) -> dict[str, Any]:
-    """Everything the database says of our tables."""
+    """Everything that the database says of our tables."""
     seen = sa.inspect(ledger.engine)
     told: dict[str, Any] = {}
-    for name in sorted(set(seen.get_table_names()) & {table.name for table in jobs.metadata.sorted_tables}):
+    for name in sorted(set(seen.get_table_names()) - {"alembic_version"}):
         columns = [(one["name"], repr(one["type"]), one["nullable"], one["default"]) for one in seen.get_columns(name)]
         told[name] = {
             "columns": sorted(columns),
@@ -86,99 +129,110 @@ def shape(ledger: Ledger) -> dict[str, Any]:
     return told
 
 
-def test_the_previous_version_left_jobs_in_every_state(old: Ledger) -> None:
-    found = Counter((row["state"], row["held"] is not None) for row in rows(old)["jobs"])
-    assert {state for state, _ in found} == {str(state) for state in State} - {"RECEIVING"}
-    assert {state for state, held in found if held} == {"RECEIVED", "SYNTHESIZED"}
-    assert any(row["job"] is None for row in rows(old)["series"])
-
-
-def test_no_row_is_lost_and_none_is_changed(old: Ledger) -> None:
-    before = rows(old)
-    old.create()
-    assert rows(old) == before
-    old.create()
-    assert rows(old) == before
-
-
-def test_revisions_make_what_the_schema_says(old: Ledger, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    url = f"sqlite:///{tmp_path / 'fresh.sqlite'}"
-    if old.engine.dialect.name != "sqlite":
+def test_the_revisions_make_what_the_tables_say(ledger: Ledger, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    if ledger.engine.dialect.name != "sqlite":
         url = request.getfixturevalue("postgres").new_database().replace("postgresql:", "postgresql+psycopg:")
-    fresh = Ledger(url)
-    fresh.create()
-    old.create()
-    assert shape(old) == shape(fresh)
-    fresh.close()
-
-
-def test_every_job_goes_on_and_what_waited_in_the_queues_is_taken_by_this_version(old: Ledger) -> None:
-    old.create()
-    prepare(old)
-    queues = Queues(old)
-    by_series = {one.series_instance_uid: one for one in reversed(old.jobs())}
-    waiting = {synthesis_id(one.job, one.attempt) for one in old.to_synthesize()}
-    waiting |= {delivery_id(one.job, one.destination, one.attempt) for one in old.to_deliver()}
-    assert len(waiting) == 5
-    assert set(queues.endings(waiting).values()) == {"waiting"}
-
-    assert review.release(old, queues, by_series["1.2.4"].job, by="cli:jane", reason="looked").held is None
-    assert (
-        review.release(old, queues, by_series["1.2.6"].job, by="cli:jane", reason="looked").state is State.SYNTHESIZED
-    )
-    assert (
-        review.release(old, queues, by_series["1.2.12"].job, by="cli:jane", reason="the first", use="first").held
-        is None
-    )
-    assert [one.transaction_uid for one in Commitments(old.engine).waiting()] == ["2.25.771"]
-    assert [one.series_instance_uid for one in old.receiving()] == ["1.2.1"]
-    assert old.longest_pause_s("MR1") == 1.5
-
-    seen: set[str] = set()
-    work_synthesize(old, "node/synthesize/0", lambda job, attempt: seen.add(synthesis_id(job, attempt)))
-    deadline = time.monotonic() + 60
-    while not {name for name in waiting if name.startswith("synthesize")} <= seen and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert {name for name in waiting if name.startswith("synthesize")} <= seen
-
-
-def test_what_happened_after_is_written_as_before(old: Ledger) -> None:
-    old.create()
-    before = max(row["id"] for row in rows(old)["events"])
-    old.arrived("1.2.99", "MR1", 1, time.time())
-    assert max(row["id"] for row in rows(old)["events"]) == before + 1
-
-
-def test_a_copy_of_a_sqlite_database_is_kept(old: Ledger) -> None:
-    if old.engine.dialect.name != "sqlite":
-        assert old.engine.url.database is not None
-        return
-    before = rows(old)
-    old.create()
-    kept = Ledger(f"sqlite:///{old.engine.url.database}.before-{FIRST}")
-    assert rows(kept) == before
-    assert "alembic_version" not in sa.inspect(kept.engine).get_table_names()
-    kept.close()
-
-
-def test_a_database_of_a_newer_version_is_refused_in_plain_words(empty: str) -> None:
-    ledger = Ledger(empty)
+    described = Ledger(url)
+    metadata.create_all(described.engine)
     ledger.create()
-    with ledger.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(NewLedger, match=r"newer version of sct-node .its revision 9999; .*upgrade this machine"):
-        ledger.create()
+    assert set(shape(ledger)) == {table.name for table in metadata.sorted_tables}
+    assert shape(ledger) == shape(described)
+    described.close()
+
+
+def test_a_database_of_this_version_stays_as_it_is(ledger: Ledger) -> None:
+    before = filled(ledger)
+    ledger.create()
+    assert rows(ledger) == before
+
+
+def refused(ledger: Ledger, contents: Callable[[], object], error: type[Exception], sentence: str) -> None:
+    """This version refuses the database, and every byte is as it was."""
     ledger.close()
+    before = contents()
+    for _ in range(2):
+        with pytest.raises(error, match=sentence):
+            ledger.create()
+        ledger.close()
+    assert contents() == before
 
 
-def test_several_that_start_at_once_upgrade_once(old: Ledger) -> None:
-    before, failed = rows(old), []
-    ledgers = [Ledger(old.engine.url.render_as_string(hide_password=False)) for _ in range(4)]
+def test_tables_without_a_mark_are_refused_and_kept(ledger: Ledger, contents: Callable[[], object]) -> None:
+    metadata.create_all(ledger.engine)
+    refused(ledger, contents, OldLedger, "before 0.1.0.*let their jobs end.*name a new database")
+
+
+@pytest.mark.parametrize("revision", ["9999", "0002"])
+def test_a_newer_or_unknown_revision_is_refused_and_kept(
+    ledger: Ledger, contents: Callable[[], object], revision: str
+) -> None:
+    filled(ledger)
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+    sentence = rf"newer version of sct-node \(its revision {revision}; this version knows 0001\).*upgrade this machine"
+    refused(ledger, contents, NewLedger, sentence)
+
+
+def killed(url: str, scripts: Path) -> None:
+    """A process brings the database to this version, and is killed in the middle."""
+    done = subprocess.run([sys.executable, "-c", DIE, url, str(scripts)], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_a_process_that_dies_while_it_makes_the_tables_leaves_none(ledger: Ledger, empty: str) -> None:
+    killed(empty, migration.SCRIPTS)
+    assert sa.inspect(ledger.engine).get_table_names() == []
+    filled(ledger)
+
+
+def test_a_process_that_dies_while_it_upgrades_leaves_all_as_it_was(
+    ledger: Ledger, empty: str, next_version: Callable[[], Path]
+) -> None:
+    before, looked = filled(ledger), shape(ledger)
+    killed(empty, next_version())
+    assert rows(ledger) == before
+    assert shape(ledger) == looked
+    ledger.create()
+    assert rows(ledger) == before
+    assert "future" in shape(ledger)
+
+
+def test_an_earlier_revision_is_brought_up_and_no_row_is_lost(
+    ledger: Ledger, tmp_path: Path, next_version: Callable[[], Path]
+) -> None:
+    before = filled(ledger)
+    next_version()
+    for _ in range(2):
+        ledger.create()
+        assert rows(ledger) == before
+    assert "tomorrow" in {column[0] for column in shape(ledger)["deliveries"]["columns"]}
+    if ledger.engine.dialect.name == "sqlite":
+        kept = Ledger(f"sqlite:///{tmp_path / 'node.sqlite'}.before-{FIRST}")
+        assert rows(kept) == before
+        assert "future" not in shape(kept)
+        kept.close()
+
+
+def test_tables_that_do_not_fit_are_refused_and_kept(
+    ledger: Ledger, contents: Callable[[], object], next_version: Callable[[], Path]
+) -> None:
+    filled(ledger)
+    next_version()
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE future (something INTEGER)")
+    refused(ledger, contents, OldLedger, "future.* already exists.*left as it was")
+
+
+def test_several_that_start_at_once_upgrade_once(ledger: Ledger, empty: str, next_version: Callable[[], Path]) -> None:
+    before, failed = filled(ledger), []
+    next_version()
+    ledgers = [Ledger(empty) for _ in range(4)]
 
     def create(ledger: Ledger) -> None:
         try:
             ledger.create()
-        except Exception as error:  # noqa: BLE001, told below
+        except Exception as error:  # noqa: BLE001, shown below
             failed.append(error)
 
     threads = [threading.Thread(target=create, args=(one,)) for one in ledgers]
@@ -187,20 +241,9 @@ def test_several_that_start_at_once_upgrade_once(old: Ledger) -> None:
     for thread in threads:
         thread.join(60)
     assert failed == []
-    assert rows(old) == before
+    assert rows(ledger) == before
     for one in ledgers:
         one.close()
-
-
-def test_tables_that_do_not_fit_are_told_and_left_as_they_were(old: Ledger) -> None:
-    with old.engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE arrivals (something INTEGER)")
-    before = rows(old)
-    for _ in range(2):
-        with pytest.raises(OldLedger, match=r"arrivals.* already exists.*left as it was"):
-            old.create()
-    assert rows(old) == before
-    assert "processes" not in sa.inspect(old.engine).get_table_names()
 
 
 def test_a_database_that_is_away_is_no_old_one(free_port: Callable[[], int]) -> None:

@@ -118,7 +118,7 @@ def test_what_nobody_has_is_cancelled_and_what_somebody_may_have_is_replaced(
     assert (old.state, old.held) == (state, None)
     assert (second.state, second.supersedes) == (State.RECEIVED, first)
     assert second.replaces == (old.ct_series_uid if replaced else None)
-    assert ledger.events(first)[-1].fact == ("replaced" if replaced else "superseded")
+    assert ledger.events(first)[-1].event == ("replaced" if replaced else "superseded")
     if not replaced:
         assert old.reason_code == "SUPERSEDED"
         assert second.job[:12] in (old.reason_sentence or "")
@@ -243,7 +243,7 @@ def step(ledger: Ledger, what: str) -> None:
         case "part":
             deliver(ledger, job, "b", instances=1)
         case "refuse":
-            ledger.refused(job, "why")
+            ledger.rejected_by_person(job, "why")
         case "conflict":
             Conflicts(ledger.engine).found(SERIES, late[:-1], [f"0~{len(ledger.events(job)):012}"])
         case "use":

@@ -227,7 +227,7 @@ def test_alarms_name_the_destination_and_rejections_are_told_where_they_are_want
         here = desk(mail=plain(port), about=("alarm", "rejection"))
         job = here.held("1.2.1")
         here.ledger.alarmed(job, "planning", "planning has not taken everything for 4000 s: it says DOE^JANE")
-        here.ledger.unsuitable(here.job("1.2.2"), "GAP", "gap of 3 mm")
+        here.ledger.rejected(here.job("1.2.2"), "GAP", "gap of 3 mm")
         here.until(lambda: len("".join(map(body, letters.taken)).split(" job ")) == 3)
         text = "".join(map(body, letters.taken))
         assert "destination: planning" in text

@@ -107,7 +107,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Month]:
     made.happened(job, 3 * day, 3 * day - 50, 3 * day - 50 - 7200, 3 * day - 50 - 7210)
     made.happened(made.converted(30.0), 2 * day, 2 * day - 20)
     job = made.received()
-    made.ledger.unsuitable(job, "GAP", "gap of 9 mm")
+    made.ledger.rejected(job, "GAP", "gap of 9 mm")
     made.happened(job, day, day - 1)
     made.happened(made.converted(), 60 * day, 60 * day)
     for passed in (True, False):

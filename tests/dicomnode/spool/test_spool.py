@@ -338,7 +338,7 @@ import sys, time
 from pathlib import Path
 from dicomnode.spool import spool as s
 store = s.Spool(Path(sys.argv[1]))
-real = s._write_synced
+real = s.write_synced
 def stuck(path, *pieces):
     real(path, *pieces)
     def build(folder):
@@ -346,7 +346,7 @@ def stuck(path, *pieces):
         print("half done", flush=True)
         time.sleep(60)
     store.publish("job", build)
-s._write_synced = stuck
+s.write_synced = stuck
 store.store(s.Incoming("1.5", "1.5.1", "1.2", "1.2.840.10008.1.2.1", "X", b"bytes"))
 """
 

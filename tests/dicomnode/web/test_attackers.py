@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dicomnode.web import case, middleware, server, sessions
-from dicomnode.web.sessions import FREE
+from dicomnode.web import case, middleware, server, sign_in
+from dicomnode.web.sign_in import FREE
 
 Ask = Callable[..., Any]
 PASSWORD = "correct horse battery"
@@ -42,7 +42,7 @@ def held(house: Any) -> bool:
 
 
 def test_who_guesses_passwords_must_wait_even_with_the_right_one(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "FIRST_S", 50.0)
+    monkeypatch.setattr(sign_in, "FIRST_S", 50.0)
     attacker = house.person()
     assert [attacker.sign_in("jane", f"guess number {n}").status for n in range(FREE)] == [403] * FREE
     answer = attacker.sign_in("jane", PASSWORD)
@@ -53,7 +53,7 @@ def test_who_guesses_passwords_must_wait_even_with_the_right_one(house: Any, mon
 def test_guessing_for_many_users_or_behind_invented_addresses_waits_as_well(
     house: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "FIRST_S", 50.0)
+    monkeypatch.setattr(sign_in, "FIRST_S", 50.0)
     attacker = house.person()
     for n in range(FREE):
         attacker.sign_in(f"user{n}", "a guess as any other")
@@ -63,7 +63,7 @@ def test_guessing_for_many_users_or_behind_invented_addresses_waits_as_well(
 
 
 def test_guesses_side_by_side_are_no_way_round_the_wait(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "FIRST_S", 50.0)
+    monkeypatch.setattr(sign_in, "FIRST_S", 50.0)
     people = [house.person() for _ in range(12)]
     tokens = [person.token("/sign-in") for person in people]
 
@@ -164,7 +164,7 @@ def test_what_strangers_write_is_shown_as_text_and_steers_nothing(house: Any, ca
     for n, evil in enumerate(EVIL):
         house.ledger.arrived(f"1.9.{n}", evil[:16], 3, time.time())
         job = came(house.ledger, f"1.8.{n}")
-        house.ledger.unsuitable(job, "GAP", f"SeriesDescription {evil}")
+        house.ledger.rejected(job, "GAP", f"SeriesDescription {evil}")
         for path in ("/", f"/jobs/{job}"):
             answer = person.get(path)
             assert answer.status == 200

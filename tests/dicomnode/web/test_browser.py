@@ -95,7 +95,7 @@ def test_no_browser_runs_what_strangers_write_and_no_other_site_uses_the_session
 ) -> None:
     for n, script in enumerate(SCRIPTS):
         house.ledger.arrived(f"1.9.{n}", script, 3, time.time())
-        house.ledger.unsuitable(came(house.ledger, f"1.8.{n}"), "GAP", f"SeriesDescription {script}")
+        house.ledger.rejected(came(house.ledger, f"1.8.{n}"), "GAP", f"SeriesDescription {script}")
     browser.open(tmp_path / "profile", 1280, dark=False)
     browser.go(f"{house.url}/sign-in")
     typed(browser, "[name=name]", "jane")
@@ -168,7 +168,7 @@ def test_over_tls_cookies_are_bound_to_it_and_a_changed_certificate_is_taken_up(
     monkeypatch: Any,
     running: Any,
 ) -> None:
-    monkeypatch.setattr(listener, "LOOK_S", 0)
+    monkeypatch.setattr(listener, "RELOAD_S", 0)
     pem, key = certificate(tmp_path, "first", program("openssl"))
     config = replace(house.config, web=Web(certificate=pem, key=key))
     port = free_port()

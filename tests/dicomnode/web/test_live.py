@@ -72,7 +72,7 @@ def test_new_cases_come_by_themselves_and_neither_focus_nor_scroll_nor_an_open_s
     top = browser.run("return same.getBoundingClientRect().top")
     assert browser.run("return scrollY") > 200
     new = [came(house.ledger, f"1.4.{number}") for number in range(3)]
-    house.ledger.unsuitable(new[0], "GAP", "gap of 3.2 mm at slice 41 of 176; expected 1.6 mm")
+    house.ledger.rejected(new[0], "GAP", "gap of 3.2 mm at slice 41 of 176; expected 1.6 mm")
     until(browser, f"document.getElementById('case-{new[0]}') !== null", 20)
     assert browser.run("return same === document.activeElement"), "the very element that had the focus"
     assert browser.run("return same.getBoundingClientRect().top") == pytest.approx(top, abs=1)
@@ -88,7 +88,7 @@ def test_who_works_by_keyboard_goes_on_at_the_next_row_when_a_row_leaves_the_lis
     signed_in()
     browser.go(f"{house.url}/?state=RECEIVED")
     browser.run(f"document.querySelector('a[href=\"/jobs/{others[1]}\"]').focus()")
-    house.ledger.unsuitable(others[1], "GAP", "gap of 3.2 mm at slice 41 of 176; expected 1.6 mm")
+    house.ledger.rejected(others[1], "GAP", "gap of 3.2 mm at slice 41 of 176; expected 1.6 mm")
     read_again(browser)
     assert browser.run("return document.activeElement.getAttribute('href')") == f"/jobs/{others[0]}"
     keys(browser, ENTER)

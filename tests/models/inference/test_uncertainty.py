@@ -15,7 +15,7 @@ from torch import nn
 from models.data.intensity import homogenised, normalise_mr
 from models.data.pairs import Pair
 from models.inference.card import ModelCard
-from models.inference.uncertainty import MEASURES, Doubt, measures_by_slab
+from models.inference.uncertainty import MEASURES, UncertaintyEstimator, measures_by_slab
 from models.inference.weights import load_model, save_model
 from models.networks.latent_diffusion import LatentDiffusion
 from models.networks.registry import build
@@ -23,14 +23,14 @@ from models.training.uncertainty import (
     Example,
     Held,
     Sample,
-    agreement_of,
     calibrate,
+    calibration_of,
     curve_of,
     example_of,
     factor_of,
+    fitted_to,
     held_out,
     sample_of,
-    taught_by,
 )
 from pipeline.conversion import ConversionOptions, convert
 from pipeline.phantom.thigh import thigh, write_mr_series
@@ -61,15 +61,15 @@ def card(**more: object) -> ModelCard:
 
 
 @pytest.fixture
-def doubt() -> Doubt:
+def estimator() -> UncertaintyEstimator:
     torch.manual_seed(1)
-    return Doubt(hidden=6)
+    return UncertaintyEstimator(hidden=6)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, doubt: Doubt) -> Path:
+def folder(tmp_path: Path, estimator: UncertaintyEstimator) -> Path:
     torch.manual_seed(2)
-    save_model(build("ldm", TINY), card(doubt={"hidden": 6}), tmp_path / "tiny", doubt)
+    save_model(build("ldm", TINY), card(uncertainty={"hidden": 6}), tmp_path / "tiny", estimator)
     return tmp_path / "tiny"
 
 
@@ -106,13 +106,13 @@ def test_what_is_learned_from_is_what_is_judged(folder: Path, homogenise_mm: flo
     model = load_model(str(folder), "cpu")
     model = dataclasses.replace(model, card=dataclasses.replace(model.card, homogenise_mm=homogenise_mm))
     mr = block() * np.linspace(0.4, 1.6, 34, dtype=np.float32)
-    made = dataclasses.replace(model, doubt=None).predict(mr, 1)
+    made = dataclasses.replace(model, uncertainty=None).predict(mr, 1)
     assert made.novelty is None
     even = homogenised(mr, made.body, model.card.spacing_mm, homogenise_mm) if homogenise_mm else mr
     assert np.array_equal(made.mr[made.body], normalise_mr(even, made.body)[made.body])
     pair = Pair("A", mr.astype(np.float16), made.hu.astype(np.int16), made.body, (3.0, 2.0, 2.0))
-    assert model.doubt is not None
-    model.doubt.remember(sample_of(example_of(pair, made), 0).measures)
+    assert model.uncertainty is not None
+    model.uncertainty.remember(sample_of(example_of(pair, made), 0).measures)
     assert model.judged(made).novelty == pytest.approx(1, abs=1e-3)
     assert model.predict(mr, 1).novelty == model.judged(made).novelty
 
@@ -145,15 +145,15 @@ def test_the_sd_that_is_learned_is_that_of_the_errors_of_patients_it_did_not_see
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("models.training.uncertainty.BATCH", 256)
-    doubt, figures = taught_by(
+    estimator, figures = fitted_to(
         [varied(name, seed) for seed, name in enumerate("ABCD")], [varied("E", 9)], {"steps": 250, "hidden": 6}, 0
     )
     unseen = varied("F", 10)
-    sd = doubt.sd(unseen.measures)
+    sd = estimator.sd(unseen.measures)
     bright = unseen.measures[:, 0] > 0
     assert float(sd[bright].median()) == pytest.approx(20 * 2**0.5, rel=0.15)
     assert float(sd[~bright].median()) == pytest.approx(200 * 2**0.5, rel=0.15)
-    assert agreement_of(doubt, unseen).spearman > 0.5
+    assert calibration_of(estimator, unseen).spearman > 0.5
     assert [one["name"] for one in figures["training"]] == ["A", "B", "C", "D"]
     assert figures["curve"]["ence"] < 0.15
 
@@ -164,18 +164,18 @@ def test_the_factor_makes_up_for_errors_that_are_larger_on_patients_the_model_ne
     monkeypatch.setattr("models.training.uncertainty.BATCH", 256)
     learned = [varied(name, seed) for seed, name in enumerate("AB")]
     kept = [varied("C", 9, 3.0), varied("D", 10, 3.0)]
-    doubt, figures = taught_by(learned, kept, {"steps": 150, "hidden": 6}, 0)
-    assert float(doubt.factor) == pytest.approx(3, rel=0.15)
+    estimator, figures = fitted_to(learned, kept, {"steps": 150, "hidden": 6}, 0)
+    assert float(estimator.factor) == pytest.approx(3, rel=0.15)
     assert all(one["ence"] < 0.3 for one in figures["kept_back"])
     luckily_small = [varied("C", 9, 0.5)]
-    assert factor_of(doubt, luckily_small) == 1
+    assert factor_of(estimator, luckily_small) == 1
 
 
-def test_the_map_to_the_sd_only_rises(doubt: Doubt) -> None:
+def test_the_map_to_the_sd_only_rises(estimator: UncertaintyEstimator) -> None:
     sample = varied("A", 0)
-    calibrate(doubt, [Held(sample, doubt)])
-    said = doubt.log_error(sample.measures).detach()
-    assert (doubt.sd(sample.measures).detach()[said.argsort()].diff() >= -1e-3).all()
+    calibrate(estimator, [Held(sample, estimator)])
+    said = estimator.log_error(sample.measures).detach()
+    assert (estimator.sd(sample.measures).detach()[said.argsort()].diff() >= -1e-3).all()
 
 
 def test_no_training_patient_is_judged_by_a_network_that_learned_from_it() -> None:
@@ -183,9 +183,9 @@ def test_no_training_patient_is_judged_by_a_network_that_learned_from_it() -> No
     held = held_out({"hidden": 4}, samples, 2, 0)
     for one in held:
         others = torch.cat(
-            [s.measures for s in samples if all(s is not h.sample for h in held if h.doubt is one.doubt)]
+            [s.measures for s in samples if all(s is not h.sample for h in held if h.estimator is one.estimator)]
         )
-        torch.testing.assert_close(one.doubt.measure_mean, others.mean(dim=0))
+        torch.testing.assert_close(one.estimator.measure_mean, others.mean(dim=0))
     assert sorted(one.sample.name for one in held) == [str(number) for number in range(7)]
 
 
@@ -197,23 +197,25 @@ def test_a_curve_holds_where_errors_are_as_large_as_expected() -> None:
     assert curve_of(sd, 2 * error).ence == pytest.approx(1, abs=0.1)
 
 
-def test_the_novelty_is_one_for_what_is_remembered_and_more_for_another_contrast(doubt: Doubt) -> None:
+def test_the_novelty_is_one_for_what_is_remembered_and_more_for_another_contrast(
+    estimator: UncertaintyEstimator,
+) -> None:
     generator = torch.Generator().manual_seed(0)
     body = torch.ones(6, 24, 24, dtype=torch.bool)
     mr = torch.rand(body.shape, generator=generator)
     ct = 100 * torch.rand(body.shape, generator=generator)
-    doubt.remember(measures_of(mr, ct, body))
-    assert doubt.judge(mr, ct, body)[1] == pytest.approx(1, abs=0.01)
-    assert doubt.judge(3 * mr, ct, body)[1] > 2
+    estimator.remember(measures_of(mr, ct, body))
+    assert estimator.judge(mr, ct, body)[1] == pytest.approx(1, abs=0.01)
+    assert estimator.judge(3 * mr, ct, body)[1] > 2
 
 
-def test_what_is_remembered_survives_float16(folder: Path, doubt: Doubt) -> None:
+def test_what_is_remembered_survives_float16(folder: Path, estimator: UncertaintyEstimator) -> None:
     body = torch.ones(4, 16, 16, dtype=torch.bool)
     mr = torch.rand(body.shape, generator=torch.Generator().manual_seed(0))
-    doubt.remember(1e-2 * measures_of(mr, mr, body))
-    before = doubt.judge(mr, mr, body)[1]
-    save_model(build("ldm", TINY), dataclasses.replace(card(), doubt={"hidden": 6}), folder, doubt)
-    kept = load_model(str(folder), "cpu").doubt
+    estimator.remember(1e-2 * measures_of(mr, mr, body))
+    before = estimator.judge(mr, mr, body)[1]
+    save_model(build("ldm", TINY), dataclasses.replace(card(), uncertainty={"hidden": 6}), folder, estimator)
+    kept = load_model(str(folder), "cpu").uncertainty
     assert kept is not None
     assert kept.judge(mr, mr, body)[1] == pytest.approx(before, rel=0.02)
 

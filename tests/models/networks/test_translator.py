@@ -25,8 +25,7 @@ from models.networks.cyclegan import CycleGan
 from models.networks.nnunet import Fingerprint, Topology, plan_channels, plan_patch, topology
 from models.networks.pix2pix import Pix2Pix
 from models.networks.registry import METHODS, build, method_of
-from models.networks.regression import Regression, starts, translate_in_tiles
-from models.networks.swin_unetr import SwinUnetr
+from models.networks.regression import Regression, SwinUnetr, starts, translate_in_tiles
 from models.training import train
 
 TINY: dict[str, dict[str, Any]] = {

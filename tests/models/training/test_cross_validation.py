@@ -128,7 +128,11 @@ def test_a_cross_validation_ends_with_a_file_that_evaluate_takes(
         assert card.name == f"limb-t1-pix2pix-{Path(model).parent.name}"
         assert f"all but {', '.join(card.figures['patients'])}." in card.training_data
         assert card.figures["training"]["train"]["steps"] >= 1
-        assert (set(card.figures) & {"look_up_table", "reference", "doubt"}, card.doubt, card.mr_quantiles) == (
+        assert (
+            set(card.figures) & {"look_up_table", "reference", "uncertainty"},
+            card.uncertainty,
+            card.mr_quantiles,
+        ) == (
             set(),
             None,
             (),
@@ -165,7 +169,7 @@ def test_make_changes_one_thing_at_a_time_that_the_recipe_has(project: Path) -> 
     assert len(set(changed)) == len(lines) > 10
     for changes in changed:
         recipe = read_recipe(project / "config/train/limb-t1-ldm.yaml", changes=changes)
-        assert (recipe.evaluate, recipe.milestones, recipe.doubt) == ((), (), None)
+        assert (recipe.evaluate, recipe.milestones, recipe.uncertainty) == ((), (), None)
         assert recipe.left_out == read_recipe(project / "config/train/limb-t1-ldm.yaml").validation
         build(recipe.method, recipe.architecture)
 

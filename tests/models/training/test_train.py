@@ -101,15 +101,15 @@ def test_a_recipe_with_doubt_ends_with_a_model_that_says_it_and_what_it_was_wort
     recipe_path: Path, tmp_path: Path
 ) -> None:
     values = yaml.safe_load(recipe_path.read_text())
-    recipe_path.write_text(yaml.safe_dump(values | {"doubt": {"steps": 3, "hidden": 4}}))
+    recipe_path.write_text(yaml.safe_dump(values | {"uncertainty": {"steps": 3, "hidden": 4}}))
     card = train.main(recipe_path, device="cpu")
     model = load_model(str(tmp_path / "run/model"), "cpu")
-    assert model.doubt is not None
-    assert float(model.doubt.factor) == pytest.approx(card.figures["doubt"]["factor"], rel=1e-3)
-    told = card.figures["doubt"]
+    assert model.uncertainty is not None
+    assert float(model.uncertainty.factor) == pytest.approx(card.figures["uncertainty"]["factor"], rel=1e-3)
+    told = card.figures["uncertainty"]
     assert [one["name"] for one in told["training"] + told["kept_back"]] == ["A", "B", "C"]
     assert list(told["curve"]["expected"]) == sorted(told["curve"]["expected"])
-    assert (tmp_path / "run/doubt.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "run/uncertainty.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_training_goes_on_and_ends_where_an_uninterrupted_one_ends(

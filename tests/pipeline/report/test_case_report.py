@@ -97,7 +97,11 @@ def test_what_people_and_headers_say_is_no_markup() -> None:
         ({"held": HELD}, f"HELD: a physicist has to look before it is used. {HELD}", False),
         ({"events": [LOOKED]}, "RELEASED by web:jane, 2026-11-23 01:02:03 UTC: an implant", True),
         ({"events": [dataclasses.replace(LOOKED, words="seen")]}, f"RELEASED by {WHO}: seen. It was held: bone", True),
-        ({"state": "REJECTED", "events": [dataclasses.replace(LOOKED, what="refused")]}, "REJECTED by web:jane", False),
+        (
+            {"state": "REJECTED", "events": [dataclasses.replace(LOOKED, what="rejected_by_person")]},
+            "REJECTED by web:jane",
+            False,
+        ),
         ({"state": "REJECTED", "reason": "GAP: a gap", "report": {}}, "REJECTED: GAP: a gap", False),
         ({}, "Not held, though these findings do not pass: bone_fraction", False),
         ({"report": {"findings": REPORT["findings"][:1]}}, "All findings pass", True),

@@ -1,4 +1,4 @@
-"""The tables as the first version that this module knows made them (0.1.0): frozen, whatever the schema says today."""
+"""Revision 0001: the tables of version 0.1.0, frozen as they were, whatever `dicomnode.ledger.tables` holds later."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -10,27 +10,17 @@ revision = "0001"
 down_revision = None
 
 STATES: Final = ("RECEIVING", "RECEIVED", "SYNTHESIZED", "DELIVERED", "REJECTED")
-FACTS: Final = (
-    "arrived",
-    "settled",
-    "synthesized",
-    "unsuitable",
-    "failed",
-    "held",
-    "released",
-    "refused",
-    "postponed",
-    "taken",
-    "delivered",
-    "superseded",
-    "replaced",
-    "conflicted",
+EVENTS: Final = (
+    *("arrived", "settled", "synthesized", "rejected", "failed", "held", "released", "rejected_by_person", "postponed"),
+    *("accepted", "delivered", "superseded", "replaced", "conflicted", "retried", "cancelled", "resent", "alarmed"),
+    *("committed", "commitment_failed", "deleted"),
 )
 
 metadata: Final = sa.MetaData()
 
 
 def _one_of(column: str, words: Iterable[str]) -> sa.CheckConstraint:
+    """Return the constraint that the column holds one of the words."""
     return sa.CheckConstraint(f"{column} IN ({', '.join(map(repr, words))})", name=f"{column}_known")
 
 
@@ -46,13 +36,13 @@ series: Final = sa.Table(
     sa.Column("pause_s", sa.Float, nullable=False, default=0.0, server_default="0"),
     sa.CheckConstraint("instances > 0", name="some_instances"),
 )
-instances: Final = sa.Table(
+sa.Table(
     "instances",
     metadata,
     sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
     sa.Column("series_instance_uid", sa.String(64), primary_key=True, index=True),
 )
-conflicts: Final = sa.Table(
+sa.Table(
     "conflicts",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -102,23 +92,22 @@ jobs: Final = sa.Table(
     ),
     sa.CheckConstraint("state <> 'RECEIVED' OR ct_series_uid IS NULL", name="received_has_none_yet"),
 )
-events: Final = sa.Table(
+sa.Table(
     "events",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("fact", sa.String(16), nullable=False),
-    sa.Column("series_instance_uid", sa.ForeignKey(series.c.series_instance_uid), nullable=False),
-    sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=True),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("series_instance_uid", sa.ForeignKey(series.c.series_instance_uid), nullable=False, index=True),
+    sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=True, index=True),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("words", sa.Text, nullable=False),
-    sa.Index("ix_events_series_instance_uid", "series_instance_uid"),  # by name: alembic forgets nameless ones
-    sa.Index("ix_events_job", "job"),
-    _one_of("fact", FACTS),
+    sa.Column("by", sa.Text, nullable=True),
+    _one_of("event", EVENTS),
     _one_of("state", STATES),
-    sa.CheckConstraint("(job IS NULL) = (fact = 'arrived')", name="only_arrivals_have_no_job"),
+    sa.CheckConstraint("(job IS NULL) = (event = 'arrived')", name="only_arrivals_have_no_job"),
 )
-deliveries: Final = sa.Table(
+sa.Table(
     "deliveries",
     metadata,
     sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
@@ -130,10 +119,13 @@ deliveries: Final = sa.Table(
     sa.Column("delivered_at", sa.Float, nullable=True),
     sa.Column("begun_at", sa.Float, nullable=True),
     sa.Column("withdrawn_at", sa.Float, nullable=True),
+    sa.Column("resent_from", sa.Integer, nullable=True),
+    sa.Column("alarmed_at", sa.Float, nullable=True),
+    sa.Column("instances", sa.Integer, nullable=True),
     sa.CheckConstraint("attempt > 0", name="attempts_count_from_one"),
     sa.CheckConstraint("withdrawn_at IS NULL OR delivered_at IS NULL", name="what_is_delivered_stays"),
 )
-receipts: Final = sa.Table(
+sa.Table(
     "receipts",
     metadata,
     sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
@@ -144,9 +136,11 @@ receipts: Final = sa.Table(
     sa.Column("warning", sa.Boolean, nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=True),
+    sa.Column("commitment", sa.Integer, nullable=True),
     sa.CheckConstraint("status BETWEEN 0 AND 65535", name="status_is_16_bit"),
 )
-commitments: Final = sa.Table(
+sa.Table(
     "commitments",
     metadata,
     sa.Column("requestor", sa.String(16), primary_key=True),
@@ -159,6 +153,88 @@ commitments: Final = sa.Table(
     sa.Column("ended_at", sa.Float, nullable=True, index=True),
     sa.Column("sentence", sa.Text, nullable=False),
     sa.CheckConstraint("failed IS NULL OR ended_at IS NOT NULL", name="reported_is_ended"),
+)
+sa.Table(
+    "processes",
+    metadata,
+    sa.Column("executor", sa.String(160), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("alive_at", sa.Float, nullable=False),
+)
+sa.Table(
+    "arrivals",
+    metadata,
+    sa.Column("receiver", sa.String(160), primary_key=True),
+    sa.Column("series_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("first_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("begun_at", sa.Float, nullable=True),
+    sa.Column("awaited_since", sa.Float, nullable=True),
+    sa.Column("open_associations", sa.Integer, nullable=False),
+    sa.Column("associations", sa.Integer, nullable=False),
+    sa.Column("interrupted", sa.Boolean, nullable=False),
+    sa.Column("pause_s", sa.Float, nullable=False),
+)
+sa.Table(
+    "proofs",
+    metadata,
+    sa.Column("transaction_uid", sa.String(64), primary_key=True),
+    sa.Column("job", sa.ForeignKey(jobs.c.job), nullable=False, index=True),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("sent_in", sa.Integer, nullable=False),
+    sa.Column("listed", sa.Text, nullable=True),
+    sa.Column("failed", sa.Text, nullable=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=True),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, nullable=True, index=True),
+    sa.Column("alarmed_at", sa.Float, nullable=True),
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.CheckConstraint("asked_at IS NULL OR listed IS NOT NULL", name="asked_for_something"),
+)
+sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("job", sa.String(64), nullable=True),
+    sa.Column("code", sa.String(64), nullable=False),
+    sa.Column("words", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("channel", sa.String(16), nullable=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, nullable=True, index=True),
+    sa.Column("sent", sa.Boolean, nullable=False),
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.CheckConstraint("channel IS NOT NULL OR ended_at IS NULL", name="ended_on_a_channel"),
+    sa.CheckConstraint("NOT sent OR ended_at IS NOT NULL", name="sent_is_ended"),
+)
+sa.Table(
+    "constancy",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("executor", sa.String(160), nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("model_digest", sa.String(64), nullable=False),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("passed", sa.Boolean, nullable=False),
+    sa.Column("deviation_hu", sa.Float, nullable=True),
+    sa.Column("deviation_mm", sa.Float, nullable=True),
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.Column("measured", sa.Text, nullable=True),
+    sa.Column("seconds", sa.Float, nullable=False),
+)
+sa.Table(
+    "histograms",
+    metadata,
+    sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
+    sa.Column("stratum", sa.String(64), nullable=False, index=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("histogram", sa.Text, nullable=False),
 )
 
 
