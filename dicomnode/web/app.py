@@ -37,7 +37,7 @@ from dicomnode.web.rendering import PageContext, Pages, pages_of
 
 PROBLEMS: Final[Mapping[type[Exception], tuple[str, int]]] = {
     LedgerUnreachable: ("The ledger cannot be read", 503),
-    UnknownJob: ("No such job", 404),
+    UnknownJob: ("No such case", 404),
     Forged: ("Refused", 403),
 }
 """Error -> title and status (RFC 9110 15) of the page that shows its sentence."""
