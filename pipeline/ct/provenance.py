@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from models.inference.card import ModelCard
 from pipeline.ct.elements import plain
-from pipeline.findings.findings import Finding
+
+if TYPE_CHECKING:  # so that reading a configuration loads no SciPy
+    from models.inference.card import ModelCard
+    from pipeline.findings.findings import Finding
 
 RESEARCH_LABEL = "research, not for clinical use"
 DERIVATION_LENGTH = 1024
