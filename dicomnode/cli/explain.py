@@ -68,7 +68,7 @@ def _explained(series: Series, decided: Decision) -> Explained:
 
 
 def _conversion(series: Series, decided: Decision) -> Explained:
-    """What the pipeline would say of a series that is converted: the steps of `pipeline.convert` before the
+    """What the pipeline would say of a series that is converted: the steps of `pipeline.conversion` before the
     synthesis."""
     settings = decided.settings
     told: Explained = {"model": decided.model, "destinations": list(decided.destinations)}

@@ -147,6 +147,10 @@ def _add_rest(commands: Any) -> None:
         "Configuration, weights' digest, database, disk, and C-ECHO to every destination. Exit status 1 if any fails."
     )
     _add(commands, "check", _check, "Check that the node could work", details, "json")
+    details = "Its receiver answers, /readyz says 200, the page listens. Exit status 1, and why, when it takes longer."
+    added = _add(commands, "ready", _ready, "Wait until the node of `sct-node serve` is ready", details)
+    text = "how many seconds to wait (default: 60)"
+    added.add_argument("--timeout", type=float, default=60.0, metavar="S", help=text)
     details = (
         "One attempt; the node's jobs are not touched. Files that break a rule of the destination's profile are not "
         "sent. Exit status 1 when they are not, or an instance was not taken."
@@ -316,6 +320,14 @@ def _check(given: argparse.Namespace) -> int:
         for one in results:
             print(f"{'ok    ' if one.good else 'FAILED'} {one.name}: {one.sentence}")
     return OK if all(one.good for one in results) else FAILED
+
+
+def _ready(given: argparse.Namespace) -> int:
+    config = load(given.config)
+    from dicomnode.node.check import wait_until_ready
+
+    print(wait_until_ready(config, given.timeout))
+    return OK
 
 
 def _send(given: argparse.Namespace) -> int:

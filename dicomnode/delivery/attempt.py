@@ -19,7 +19,7 @@ from dicomnode.commitment.proofs import Proofs
 from dicomnode.delivery import storage_scu, stow_rs
 from dicomnode.delivery.payload import load_of
 from dicomnode.dimse import client
-from dicomnode.engine.queues import back_off_s, delivery_id, jitter
+from dicomnode.engine.contract import back_off_s, delivery_id, jitter
 from dicomnode.errors import LedgerUnreachable, Undelivered, UnknownDestination, WrongState
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import AuditTrail, Event
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dicomnode.config.load import Config
     from dicomnode.config.peers import Destination
     from dicomnode.delivery.payload import Load
-    from dicomnode.engine.queues import Queues
+    from dicomnode.engine.contract import Queues
     from dicomnode.ledger.database import Then
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import DeliveryRow, JobRow

@@ -18,7 +18,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode import metrics
 from dicomnode.config.peers import Destination
-from dicomnode.dimse.client import AssociationLost, _named, answer, associated
+from dicomnode.dimse.client import AssociationLost, answer, associated, described
 from dicomnode.errors import Undelivered
 from dicomnode.receipt import Receipt
 from dicomnode.spool.instance_file import Parcel, parcel
@@ -69,7 +69,9 @@ def concluded(
     reasons = [*why, *_refusals(receipts)]
     if reasons:
         arrived = sum(receipt.stored for receipt in receipts)
-        raise Undelivered(receipts, f"{_named(destination)} {', '.join(reasons)}; {arrived} of {len(parcels)} arrived")
+        raise Undelivered(
+            receipts, f"{described(destination)} {', '.join(reasons)}; {arrived} of {len(parcels)} arrived"
+        )
     return receipts
 
 

@@ -269,8 +269,7 @@ class Ledger:
             then(connection)
 
     def begin(self, job: str, destination: str, instances: int | None = None) -> None:
-        """Record that the first instance is about to be sent: a job that supersedes this one has to name it from now
-        on.
+        """Record that the first instance is about to be sent: a job that supersedes this one must name it from now on.
 
         `instances` is how many the destination is to have in the end, CT and companions. Raises WrongState when the job
         is not to be sent (any more): held, superseded, ended, delivered.

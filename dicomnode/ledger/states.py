@@ -99,10 +99,12 @@ TRANSITIONS: Final = (
 
 
 def state_picture() -> str:
-    """Draw the table as a Mermaid state diagram, for README."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {JobEvent.ARRIVED}, first instances"]
+    """Draw the table as a Mermaid state diagram for README, one arrow for each pair of states, with its events."""
+    arrows: dict[tuple[State, State], list[str]] = {}
     for step in TRANSITIONS:
-        held = "held and " if step.held else ""
-        lines.append(f"    {step.before} --> {step.after}: {held}{step.event}, {step.words.replace(':', ',')}")
+        event = str(step.event).replace("_", " ") + (" (of a held job)" if step.held else "")
+        arrows.setdefault((step.before, step.after), []).append(event)
+    lines = ["stateDiagram-v2", f"    [*] --> {State.RECEIVING}: {JobEvent.ARRIVED}"]
+    lines += [f"    {before} --> {after}: {', '.join(events)}" for (before, after), events in arrows.items()]
     lines += [f"    {state} --> [*]" for state in (State.DELIVERED, State.REJECTED)]
     return "\n".join(lines) + "\n"

@@ -89,8 +89,8 @@ def meaning(code: str) -> str:
     """What a code means, in fixed words that hold nothing of any case; empty where no table has it."""
     if code in OTHERS:
         return OTHERS[code]
-    if code in reason_codes.OWN:
-        return reason_codes.OWN[code].means
+    if code in reason_codes.NODE_CODES:
+        return reason_codes.NODE_CODES[code].meaning
     if code.lower() in MEANINGS:
         return f"{MEANINGS[code.lower()].title} is not as expected"
     return "the series cannot be converted as it is" if code in REASONS else ""

@@ -16,7 +16,7 @@ from pydicom.filereader import dcmread
 
 from dicomnode import log, metrics
 from dicomnode.config.sections import Mail
-from dicomnode.engine.queues import back_off_s, jitter
+from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable, NotTaken, UnknownJob
 from dicomnode.ledger.notices import Notices
 from dicomnode.notify.channels import post_webhook, send_mail

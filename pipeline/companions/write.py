@@ -21,8 +21,8 @@ from pipeline.companions.parametric_map import parametric_map
 from pipeline.companions.rtstruct import Region, rtstruct
 from pipeline.companions.segmentation import segmentation
 from pipeline.durable_files import write_all
+from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import Synthesis
-from pipeline.volume.volume import resample
 
 NO_BODY: Final = "no outline of a body was found"
 NO_SD: Final = "the model gives no uncertainty"

@@ -20,7 +20,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.volume.volume import resample
+from pipeline.volume.resampling import resample
 
 Plane = NDArray[np.float32]
 """Rows from the top, columns from the left, as they are seen."""

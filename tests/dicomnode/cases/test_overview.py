@@ -66,12 +66,12 @@ def test_the_list_takes_as_many_questions_for_many_cases_as_for_few(
     asked: list[str] = []
     sa.event.listen(made.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
     known = Known(tmp_path)
-    few = len(case_list.lines(made, known, "")), len(asked)
+    few = len(case_list.case_rows(made, known, "")), len(asked)
     asked.clear()
     for number in range(20):
         came(made, f"1.3.{number}")
     asked.clear()
-    many = len(case_list.lines(made, known, "")), len(asked)
+    many = len(case_list.case_rows(made, known, "")), len(asked)
     assert (few[0], many[0]) == (5, 25)
     assert few[1] == many[1]
     made.close()
@@ -85,10 +85,10 @@ def test_a_destination_that_lost_what_it_took_or_that_another_job_took_over_is_m
     with connect(str(made.engine.url)).begin() as connection:
         connection.execute(sa.text("UPDATE receipts SET commitment = 274 WHERE destination = 'archive'"))
         connection.execute(sa.text("UPDATE deliveries SET withdrawn_at = 1 WHERE job = :job"), {"job": jobs["held"]})
-    shown = {line.job.job: line for line in case_list.lines(made, Known(tmp_path), "")}
-    assert [one.kind for one in shown[jobs["delivered"]].arrows] == ["alarm", "done"]
-    assert "3 LOST THERE" in shown[jobs["delivered"]].arrows[0].words
-    assert {one.kind for one in shown[jobs["held"]].arrows} == {"withdrawn"}
+    shown = {line.job.job: line for line in case_list.case_rows(made, Known(tmp_path), "")}
+    assert [one.kind for one in shown[jobs["delivered"]].destinations] == ["alarm", "done"]
+    assert "3 LOST THERE" in shown[jobs["delivered"]].destinations[0].words
+    assert {one.kind for one in shown[jobs["held"]].destinations} == {"withdrawn"}
     made.close()
 
 

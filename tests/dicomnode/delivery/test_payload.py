@@ -31,7 +31,7 @@ from dicomnode.synthesis.attempt import companions_of, options_of
 from models.inference.weights import load_model
 from pipeline.companions.kinds import COMPANIONS
 from pipeline.companions.write import Content, write_companions
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.report.viewer_volumes import ct_of
 from pipeline.series.series import Series, read_instance
 
@@ -167,13 +167,14 @@ import sys
 from pathlib import Path
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.config.load import load
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.ledger.ledger import Ledger, database_url
 from dicomnode.spool.spool import Spool
 config = load(Path(sys.argv[1]))
 ledger = Ledger(database_url(config))
 [delivery] = ledger.deliveries(sys.argv[2])
-Deliveries(config, ledger, Queues(ledger), Spool(config.node.data)).attempt(sys.argv[2], "planning", delivery.attempt)
+deliveries = Deliveries(config, ledger, open_queues(ledger), Spool(config.node.data))
+deliveries.attempt(sys.argv[2], "planning", delivery.attempt)
 """
 
 

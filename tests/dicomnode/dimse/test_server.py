@@ -14,7 +14,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicomnode.config.sections import Node, Receive
-from dicomnode.dimse.messages import DataSet, ReceiveBuffer
+from dicomnode.dimse.messages import LimitedDataSet, ReceiveBuffer
 from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.dimse.upper_layer import ElapsedTimer
 from dicomnode.reception.storage_scp import Receiver
@@ -117,18 +117,18 @@ def test_what_is_too_much_at_once_is_refused_for_the_moment(listening: Callable[
 
 
 def test_a_data_set_gives_back_its_room_however_it_ends() -> None:
-    room = ReceiveBuffer(100)
-    kept = DataSet(80, room)
+    memory = ReceiveBuffer(100)
+    kept = LimitedDataSet(80, memory)
     kept.write(bytes(60))
-    assert not room.take(41)
+    assert not memory.take(41)
     kept.write(bytes(60))
     assert kept.getvalue() == b""
-    assert room.take(100)
-    room.give_back(100)
-    left = DataSet(80, room)
+    assert memory.take(100)
+    memory.give_back(100)
+    left = LimitedDataSet(80, memory)
     left.write(bytes(60))
     del left
-    assert room.take(100)
+    assert memory.take(100)
 
 
 @pytest.mark.parametrize("length", [1_048_577, 2**31, 2**32 - 1])

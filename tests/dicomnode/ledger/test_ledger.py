@@ -242,6 +242,10 @@ def test_a_database_that_does_not_answer_is_named_as_such(tmp_path: Path) -> Non
 def test_the_picture_shows_every_transition_of_the_table() -> None:
     picture = state_picture().splitlines()
     assert picture[0] == "stateDiagram-v2"
-    assert len(picture) == 2 + len(TRANSITIONS) + 2
+    arrows = dict(line.strip().split(": ") for line in picture if ": " in line)
+    assert len(arrows) == 1 + len({(step.before, step.after) for step in TRANSITIONS})
+    for step in TRANSITIONS:
+        event = step.event.replace("_", " ") + (" (of a held job)" if step.held else "")
+        assert event in arrows[f"{step.before} --> {step.after}"].split(", ")
     assert {step.event for step in TRANSITIONS} == set(JobEvent) - {JobEvent.ARRIVED}
     assert all(line.count(":") <= 1 for line in picture)

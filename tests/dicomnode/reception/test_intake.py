@@ -16,7 +16,8 @@ from dicomnode import metrics
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node, Receive, Settle
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues, prepare, synthesis_id
+from dicomnode.engine.contract import Queues, synthesis_id
+from dicomnode.engine.queues import open_queues, prepare
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -100,7 +101,7 @@ def site(
     spool, ledger = Spool(config.node.data), Ledger(database_url(config))
     ledger.create()
     prepare(ledger)
-    queues, receiver = Queues(ledger), Receiver(config.node, config.receive, spool)
+    queues, receiver = open_queues(ledger), Receiver(config.node, config.receive, spool)
     receiver.start()
     intake = Intake(config, ledger, queues, spool, receiver)
     made = Site(config, ledger, queues, spool, receiver, intake, program("storescu"))

@@ -237,10 +237,10 @@ def test_the_histogram_shows_every_bin_that_is_filled_at_its_hu(seen: Case) -> N
     assert drawn is not None
     assert drawn.voxels == int((seen.phantom.labels.array > 0).sum())
     assert len(drawn.bars) == sum(bool(count) for count in said["counts"])
-    assert max(height for _, _, height in drawn.bars) == case.HIGH
+    assert max(height for _, _, height in drawn.bars) == case.CHART_HEIGHT
     ends = [(x, x + width) for x, width, _ in drawn.bars]
     assert ends[0][0] == 0
-    assert ends[-1][1] == pytest.approx(case.WIDE, abs=0.2)
+    assert ends[-1][1] == pytest.approx(case.CHART_WIDTH, abs=0.2)
     [zero] = [x for x, hu in drawn.ticks if hu == 0]
     muscle = ends[-2]
     assert 55 <= (muscle[0] - zero) / (muscle[1] - muscle[0]) * said["step_hu"] + said["step_hu"] < 75

@@ -20,8 +20,8 @@ from pipeline.gate import ALWAYS_HELD, Gate, Hold, Implausible, also, hold_of, r
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
 from pipeline.preflight.check import Complaint
 from pipeline.series.series import read_series
-from pipeline.volume.synthesize import model_grid, on_model_grid
-from pipeline.volume.volume import resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.synthesize import model_grid, widened
 
 SPACING_MM = (3.0, 1.0, 1.0)
 
@@ -265,7 +265,7 @@ def test_an_oblique_acquisition_is_judged_in_its_own_planes() -> None:
     about_x = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
     mr = thigh(oblique_grid((30, 180, 180), (4.0, 1.0, 1.0), about_x)).mr
     grid = model_grid(mr, (4.0, 1.0, 1.0))
-    seen = on_model_grid(mr, grid).array
+    seen = resample(widened(mr, grid), grid, fill=0.0).array
     body = grid.with_array(outline(seen).astype(np.uint8))
     own = resample(body, mr.get_geometry(), fill=0, interpolation="nearest").array > 0
     images = CaseImages(seen, seen, body.array > 0, (4.0, 1.0, 1.0), acquired=Scan(mr.array, own, (4.0, 1.0, 1.0)))

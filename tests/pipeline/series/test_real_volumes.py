@@ -21,7 +21,8 @@ from pipeline.errors import Unsuitable
 from pipeline.series.series import Series, only_series, read_instance, read_series, select
 from pipeline.series.volume_choice import Choice
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.volume import read_stack, read_volume, resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.volume import read_stack, read_volume
 from tests.support.provenance import PROVENANCE
 
 Find = Callable[[str], Path]

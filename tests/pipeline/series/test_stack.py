@@ -32,7 +32,8 @@ from pipeline.series.series import Instance, Series, only_series, read_instance,
 from pipeline.series.stack import TOLERANCES, Tolerances
 from pipeline.series.volume_choice import Choice
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.volume import read_stack, read_volume, resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.volume import read_stack, read_volume
 from tests.support.provenance import PROVENANCE
 
 Array = NDArray[np.float64]

@@ -32,8 +32,9 @@ from pipeline.series.series import Selection, Series, select
 from pipeline.series.stack import TOLERANCES, Tolerances
 from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid
+from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import Synthesis, seed_of, synthesize
-from pipeline.volume.volume import UNCERTAINTY, read_stack, resample, write_nifti
+from pipeline.volume.volume import UNCERTAINTY, read_stack, write_nifti
 
 COS_45: Final = 0.7071
 """Slices whose normal is nearer to the long axis of the patient are axial."""
