@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+from models.data.strict_yaml import BadYaml, read_yaml
 
 PLANNED: Final = (0, 0, 0)
 """Size of a patch that the method plans from its training patients."""
@@ -160,8 +160,8 @@ def read_recipe(path: Path, data: Path | None = None, changes: Sequence[str] = (
         BadRecipe: the file is no YAML mapping, or a key lacks, is unknown or has a wrong form.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8")).values
+    except (OSError, BadYaml) as error:
         raise BadRecipe(f"{path}: {error}") from error
     known = {entry.name for entry in dataclasses.fields(Recipe)}
     if isinstance(values, dict) and "doubt" in values:  # recipes of 0.1.0
@@ -198,8 +198,8 @@ def _change(values: dict[str, Any], change: str) -> None:
         for key in above:
             values[key] = dict(values[key])  # what DEFAULTS holds stays as it is
             values = values[key]
-        found = yaml.safe_load(text)
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        found = read_yaml(text).values
+    except (KeyError, TypeError, ValueError) as error:
         raise BadRecipe(f"--set {change}: the recipe has no such place, or the value is no YAML ({error!r})") from error
     if not equals:
         raise BadRecipe(f"--set {change}: must be KEY=VALUE, such as losses.bone=2")
