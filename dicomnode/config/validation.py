@@ -15,7 +15,6 @@ import difflib
 import json
 import typing
 from collections.abc import Iterator, Mapping
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -43,12 +42,14 @@ WANTED: Final = MappingProxyType(
 """pydantic's name of an error about a value's type -> what to write."""
 
 Built = TypeVar("Built")
+_ADAPTERS: Final[dict[Any, TypeAdapter[Any]]] = {}
 
 
-@cache
 def adapter(wanted: Any) -> TypeAdapter[Any]:
-    """Return the pydantic adapter that reads and writes a dataclass."""
-    return TypeAdapter(wanted)
+    """Return the pydantic adapter that reads and writes a dataclass; it is built once."""
+    if wanted not in _ADAPTERS:
+        _ADAPTERS[wanted] = TypeAdapter(wanted)
+    return _ADAPTERS[wanted]
 
 
 def build(wanted: type[Built], values: object, path: str) -> Built:
