@@ -37,6 +37,9 @@ class Stage:
         acquisition: strength of the loss of resolution and of field of view, 0 for none.
         pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM. 0 where it
             says epsilon, of which pure noise teaches nothing.
+        places: on the path to noise, of each patch's latent, about which the UNet is asked in a step; of the LDM. The
+            first may be pure noise and is what is decoded, the others are anywhere: the MR is encoded once for all.
+        autoencoding: share of the joint stage's steps in which the decoder is given the true latent, too.
     """
 
     steps: int
@@ -51,6 +54,8 @@ class Stage:
     deformation: float = 0.0
     acquisition: float = 0.0
     pure_noise: float = 0.5
+    places: int = 1
+    autoencoding: float = 0.0
 
 
 @dataclass(frozen=True)
