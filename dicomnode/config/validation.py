@@ -42,13 +42,11 @@ WANTED: Final = MappingProxyType(
 """pydantic's name of an error about a value's type -> what to write."""
 
 Built = TypeVar("Built")
-
-
 _ADAPTERS: Final[dict[Any, TypeAdapter[Any]]] = {}
 
 
 def adapter(wanted: Any) -> TypeAdapter[Any]:
-    """Return the pydantic adapter that reads and writes a dataclass; it is made once."""
+    """Return the pydantic adapter that reads and writes a dataclass; it is built once."""
     if wanted not in _ADAPTERS:
         _ADAPTERS[wanted] = TypeAdapter(wanted)
     return _ADAPTERS[wanted]
