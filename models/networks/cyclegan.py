@@ -116,7 +116,7 @@ class CycleGan(Regression):
 
         def judge(step: int, over: float) -> Losses:
             del over
-            return _telling(lesson, shown[0], step)
+            return _discriminator_losses(lesson, shown[0], step)
 
         return [
             OptimiserStep("generators", [self.network, partners["back"]], generate, BETAS),
@@ -139,14 +139,14 @@ class CycleGan(Regression):
         identity = losses.l1(same_ct, ct) + losses.l1(same_mr, mr)
         fooled = losses.generator_loss(judged_ct) + losses.generator_loss(judged_mr)
         found = {
-            "fooling": begun * weights.adversarial * fooled,
+            "generator": begun * weights.adversarial * fooled,
             "cycle": weights.cycle * cycle,
             "identity": weights.cycle * weights.identity * identity,
         }
         return found, DiscriminatorInputs(mr, ct, fake_mr.detach(), fake_ct.detach())
 
 
-def _telling(lesson: TrainingStage, shown: DiscriminatorInputs, step: int) -> Losses:
+def _discriminator_losses(lesson: TrainingStage, shown: DiscriminatorInputs, step: int) -> Losses:
     """The critics' losses, on images of the pools."""
     partners, noise = lesson.partners, lesson.noise(step)
     ct_pool, mr_pool = partners["ct_pool"], partners["mr_pool"]

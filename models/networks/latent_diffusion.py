@@ -319,13 +319,13 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list
         begun = losses.adversarial_ramp(over, weights.adversarial_after)
         with lesson.autocast():
             judged = critic(shown["fake"])
-        return {**found, "fooling": begun * weights.adversarial * losses.generator_loss(judged)}
+        return {**found, "generator": begun * weights.adversarial * losses.generator_loss(judged)}
 
     def judge(step: int, over: float) -> Losses:
         del step, over
         with lesson.autocast():
             real, fake = critic(shown["real"]), critic(shown["fake"].detach())
-        return {"telling": losses.discriminator_loss(real, fake)}
+        return {"discriminator": losses.discriminator_loss(real, fake)}
 
     return [
         OptimiserStep("autoencoder", [networks.autoencoder], lose_and_fool),
