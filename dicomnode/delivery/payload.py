@@ -89,7 +89,7 @@ class WriteReportObject:
     def __call__(self, into: Path) -> None:
         """Write the object into a folder."""
         from dicomnode.cases.report import case_of  # both take long to import, and few destinations ask for them
-        from pipeline.companions.report_objects import write_told
+        from pipeline.companions.report_objects import write_report_object
 
         case = case_of(self.ledger, self.spool, self.row)
-        write_told(self.kind, case, self.ct, into, datetime.datetime.now(datetime.UTC))
+        write_report_object(self.kind, case, self.ct, into, datetime.datetime.now(datetime.UTC))

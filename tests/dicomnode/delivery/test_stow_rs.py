@@ -30,7 +30,7 @@ from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.receipt import Receipt
 from dicomnode.spool.instance_file import parcel
 from pipeline.companions.kinds import COMPANIONS
-from pipeline.companions.report_objects import write_told
+from pipeline.companions.report_objects import write_report_object
 from pipeline.companions.write import Content, write_companions
 from pipeline.ct.write import write_ct
 from pipeline.phantom import thigh
@@ -151,7 +151,9 @@ def test_orthanc_gets_companions_of_every_kind_byte_for_byte(archive: Archive, t
     write_companions(COMPANIONS.keys(), Content(hu, hu > -300, np.ones_like(hu)), slices, tmp_path)
     for kind in COMPANIONS:
         if COMPANIONS[kind].decided:
-            write_told(kind, Case("ab" * 32, "SYNTHESIZED", {}, "1.2"), slices, tmp_path / kind, datetime.now(UTC))
+            write_report_object(
+                kind, Case("ab" * 32, "SYNTHESIZED", {}, "1.2"), slices, tmp_path / kind, datetime.now(UTC)
+            )
     files = {parcel(path).sop_instance_uid: path.read_bytes() for path in tmp_path.glob("*/*.dcm")}
     companions = [path for path in sorted(tmp_path.glob("*/*.dcm")) if path.parent.name != "mr"]
     assert len(companions) == len(COMPANIONS)
