@@ -25,7 +25,10 @@ from pipeline.gate import Gate, also
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dicomnode.config.sections import Quality
+    from dicomnode.ledger.rows import JobRow
     from pipeline.conversion import Result
+    from pipeline.findings.findings import Limits
 
 NAME: Final = "hu_drift"
 LEAST_CASES: Final = 5
@@ -67,6 +70,15 @@ def with_drift(result: Result, others: Sequence[Histogram], limits: Mapping[str,
     holds = finding.verdict != "pass" and gate != "never_hold"
     hold = also(result.hold, finding) if holds else result.hold
     return dataclasses.replace(result, findings=(*result.findings, finding), report=report, hold=hold)
+
+
+def compared(engine: sa.Engine, job: JobRow, result: Result, limits: Limits, quality: Quality) -> Result:
+    """Keep the HU histogram of a finished conversion for later jobs, and add the finding about its own drift."""
+    stratum = stratum_of(result.report["scanner"], result.report["protocol"], job.model_digest)
+    keep(engine, job.job, stratum, result.report["hu_histogram"])
+    if NAME not in limits or quality.drift_cases == 0:
+        return result
+    return with_drift(result, earlier(engine, job.job, stratum, quality.drift_cases), limits[NAME], quality.gate)
 
 
 KEPT: Final = 20_000

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from models.inference.card import ModelCard
 from pipeline.ct.elements import plain
-from pipeline.findings.findings import Finding, limit_text
+
+if TYPE_CHECKING:  # so that reading a configuration loads no SciPy
+    from models.inference.card import ModelCard
+    from pipeline.findings.findings import Finding
 
 RESEARCH_LABEL = "research, not for clinical use"
 DERIVATION_LENGTH = 1024
@@ -130,6 +133,8 @@ def derivation_description(provenance: Provenance, source: str, grid: str, resea
 
 def image_comments(provenance: Provenance, research_label: bool, notes: Sequence[str] = ()) -> str:
     """Compose Image Comments (0020,4000): warnings, the research label, notes, and each finding with its limit."""
+    from pipeline.findings.findings import limit_text  # loads SciPy
+
     sentences = [
         *(f"WARNING: {as_sentence(warning)}" for warning in provenance.warnings),
         *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),

@@ -25,7 +25,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from models.data.strict_yaml import BadYaml, read_yaml
 
 Parameter = Literal["whole number", "number", "words", "whole numbers"]
 
@@ -124,12 +124,13 @@ def load_profile(name: str) -> Profile:
     if not own and name not in shipped():
         raise BadProfile(repr(name), "", "is not shipped", f"name one of {', '.join(shipped())}, or a .yaml file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8")).values
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise BadProfile(name, "", f"cannot be read ({why})", "name a readable YAML file") from error
-    except yaml.YAMLError as error:
-        raise BadProfile(name, "", "is not YAML", "correct the file") from error
+    except BadYaml as error:
+        problem = f"{error.found} {error.problem} (line {error.line})".lstrip()
+        raise BadProfile(name, error.path, problem, error.remedy) from error
     top = _mapping(name, "", values)
     _known(name, "", top, KEYS)
     like = _text(name, "like", top["like"]) if "like" in top else ""
@@ -140,8 +141,8 @@ def load_profile(name: str) -> Profile:
     inherited = {one.rule: one for one in load_profile(like).rules} if like else {}
     without = _words(name, "without", top.get("without", []))
     _known(name, "without", without, inherited)
-    own = {rule: _checked(name, rule, given) for rule, given in rules.items()}
-    kept = {rule: one for rule, one in {**inherited, **own}.items() if rule not in without}
+    given_rules = {rule: _checked(name, rule, given) for rule, given in rules.items()}
+    kept = {rule: one for rule, one in {**inherited, **given_rules}.items() if rule not in without}
     if not kept:
         raise BadProfile(name, "rules", "there is no rule", "ask at least one rule")
     return Profile(name, _text(name, "for", top.get("for")), tuple(kept.values()), like)
