@@ -34,7 +34,7 @@ from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import JobEvent, State
 from pipeline.errors import PipelineError
-from pipeline.phantom.comparison import TissueLikeness, picture, read_ct, tissue_likeness, truth
+from pipeline.phantom.comparison import TissueErrors, picture, read_ct, tissue_errors, truth
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import oblique_grid, thigh
 from pipeline.series.series import Series, only_series, read_series
@@ -304,7 +304,7 @@ def _report(journey: Journey, folder: Path, *, phantom: bool) -> None:
     for number, (fact, at_s) in enumerate(_times(journey)):
         print("Times      " if number == 0 else "           ", f"{at_s:6.1f} s  {fact}")
     if known is not None:
-        _print_tissues(tissue_likeness(ct, known, mr.get_geometry()))
+        _print_tissues(tissue_errors(ct, known, mr.get_geometry()))
     path = folder / "picture.png"
     picture(mr, ct, known, path)
     print(f"\nPicture    {path}\nFiles      {folder}\nResearch, not for clinical use.")
@@ -325,7 +325,7 @@ def _times(journey: Journey) -> Iterator[tuple[str, float]]:
     yield "the CT series was at the destination", journey.arrived_s
 
 
-def _print_tissues(rows: Sequence[TissueLikeness]) -> None:
+def _print_tissues(rows: Sequence[TissueErrors]) -> None:
     """The HU of each tissue against the truth."""
     print("\nTissue           true HU   sCT HU       SD      MAE    voxels")
     for row in rows:
