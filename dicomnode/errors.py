@@ -51,13 +51,15 @@ class ConfigError(NodeError):
         path: the dotted path of the value, such as `destinations[1].port`.
         problem: what is wrong with the value.
         remedy: what to do.
+        place: the file and the line of the value, such as `node.yaml, line 3`; "" where they are not known.
     """
 
-    def __init__(self, path: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}; {remedy}")
+    def __init__(self, path: str, problem: str, remedy: str, place: str = "") -> None:
+        super().__init__(f"{path}: {problem}; {remedy}{f' ({place})' if place else ''}")
         self.path = path
         self.problem = problem
         self.remedy = remedy
+        self.place = place
 
 
 class PortTaken(NodeError):

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.errors import PipelineError
-from pipeline.findings.findings import Finding
 
 if TYPE_CHECKING:
     from models.inference.card import ModelCard
+    from pipeline.findings.findings import Finding
     from pipeline.preflight.check import Complaint
 
 Gate = Literal["auto", "always_hold", "never_hold"]

@@ -1,5 +1,6 @@
 """Facts about a job from its files, for the list of cases: scanner, protocol and findings.
 
+    file                            what is known: scanner (PS3.3 C.7.5.1), protocol (PS3.3 C.7.3.1), findings
     out/<job>/report.json exists    all of them, and they never change again
     only in/<series>/ exists        scanner and protocol, from the header of one image
     neither                         none: the files were deleted
@@ -32,7 +33,7 @@ UNKNOWN: Final = Origin("", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class JobFacts:
     """Facts of a job: scanner and protocol, the number of its findings, and the names of those that do not pass."""
 
     origin: Origin
@@ -40,15 +41,15 @@ class Facts:
     doubtful: tuple[str, ...] = ()
 
 
-class Known:
+class JobFactsCache:
     """Reads and remembers the facts of jobs from the files below `root` (`node.data`). Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._kept: OrderedDict[tuple[str, bool], Facts] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bool], JobFacts] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, job: JobRow) -> Facts:
+    def of(self, job: JobRow) -> JobFacts:
         """Return the facts of a job; what cannot be read is left out."""
         key = (job.job, job.ct_series_uid is not None)
         with self._lock:
@@ -57,31 +58,31 @@ class Known:
                 return self._kept[key]
         facts = self.read(job)
         if facts is None:
-            return Facts(UNKNOWN)
+            return JobFacts(UNKNOWN)
         with self._lock:
             self._kept[key] = facts
             while len(self._kept) > REMEMBERED:
                 self._kept.popitem(last=False)
         return facts
 
-    def read(self, job: JobRow) -> Facts | None:
+    def read(self, job: JobRow) -> JobFacts | None:
         """Read the facts from the report where there is one, else from an image; None when neither can be read now."""
         if job.ct_series_uid is None:
             path = self._root / "in" / job.series_instance_uid / f"{min(job.sop_instance_uids)}.dcm"
             try:
-                return Facts(origin_of(Series.of([read_instance(path)])))
+                return JobFacts(origin_of(Series.of([read_instance(path)])))
             except (Unsuitable, OSError):
                 return None
         try:
             report = json.loads((self._root / "out" / job.job / REPORT).read_text(encoding="utf-8"))
             origin = Origin(str(report.get("scanner", "")), str(report.get("protocol", "")))
             doubtful = tuple(str(one["name"]) for one in report["findings"] if one["verdict"] != "pass")
-            return Facts(origin, len(report["findings"]), doubtful)
+            return JobFacts(origin, len(report["findings"]), doubtful)
         except OSError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.event("report_unreadable", level="warning", job=job.job, reason=type(error).__name__)
-            return Facts(UNKNOWN)
+            return JobFacts(UNKNOWN)
 
 
 REPORT: Final = "report.json"

@@ -64,7 +64,7 @@ class DeliveryStatus:
     counted: ReceiptCounts
 
 
-def ways(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[DeliveryStatus]]:
+def delivery_statuses(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[DeliveryStatus]]:
     """Return the destinations of each job, by name; none for a job that is not SYNTHESIZED yet."""
     keys = [row.job for row in of]
     query = sa.select(deliveries).where(deliveries.c.job.in_(keys)).order_by(deliveries.c.destination)
@@ -146,7 +146,7 @@ _QUEUES: Final[Mapping[str, sa.Select[int, Any]]] = {
 """Name -> query for length and oldest."""
 
 
-def standing(engine: sa.Engine) -> LedgerOverview:
+def ledger_overview(engine: sa.Engine) -> LedgerOverview:
     """Count everything in one transaction. Raises LedgerUnreachable."""
     held = jobs.c.held.is_not(None)
     with transaction(engine) as connection:

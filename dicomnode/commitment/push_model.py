@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicomnode import log
+from dicomnode.dimse.messages import status_of
 from dicomnode.errors import Damaged, LedgerUnreachable, NodeError, NotStorable
 from dicomnode.spool.instance_file import checked_uid, sop_class_of_intact
 
@@ -85,15 +86,6 @@ def readable(read: Callable[[], Dataset], what: str) -> Dataset:
         return read()
     except Exception as error:  # pydicom raises whatever the garbage leads it into
         raise Unacceptable(0x0115, f"{what} cannot be read") from error
-
-
-def status_of(code: int, comment: str = "") -> Dataset:
-    """Return a response's Status (0000,0900) with its Error Comment, which holds 64 characters (PS3.7 C)."""
-    status = Dataset()
-    status.Status = code
-    if comment:
-        status.ErrorComment = comment[:64]
-    return status
 
 
 def refusal(error: Unacceptable | LedgerUnreachable, away: int) -> Dataset:

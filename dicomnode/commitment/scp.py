@@ -40,12 +40,12 @@ from dicomnode.commitment.push_model import (
     refusal,
     report,
     request_of,
-    status_of,
 )
 from dicomnode.commitment.visits import Visits
 from dicomnode.config.peers import Destination
 from dicomnode.dimse.admission import matches
 from dicomnode.dimse.client import AssociationLost, answer, associated, send_while_paused
+from dicomnode.dimse.messages import status_of
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES
 from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
@@ -248,7 +248,7 @@ class Provider:
         for sender, rows in waiting.items():
             way = self.way_to(sender, rows)
             if way is not None:
-                self._visits.begin(sender, way)
+                self._visits.begin(sender, partial(self.visit, sender, way))
 
     def way_to(self, sender: str, rows: Sequence[CommitmentRow]) -> Callable[[], None] | None:
         """Return how reports can be given now: over an association of the sender's, over one of ours, or not at all."""
@@ -257,16 +257,16 @@ class Provider:
         for line in lines:
             fresh = [row for row in rows if row.transaction_uid not in line.tried]
             if fresh:
-                return partial(self._visit, sender, partial(self.report_over, line, fresh))
+                return partial(self.report_over, line, fresh)
         peer = self._config.receive.peer(sender)
         due = [row for row in rows if row.due_at.timestamp() <= time.time()]
         if peer is None or not due:
             return None
         timeout_s = self._config.commitment.timeout_s
         destination = Destination(sender, peer.ae_title, peer.host, peer.port, timeout_s, tls=peer.tls)
-        return partial(self._visit, sender, partial(self.call_back, destination, due))
+        return partial(self.call_back, destination, due)
 
-    def _visit(self, sender: str, way: Callable[[], None]) -> None:
+    def visit(self, sender: str, way: Callable[[], None]) -> None:
         """Give one sender its reports; what fails is logged, and due again later."""
         try:
             way()

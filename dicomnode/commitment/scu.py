@@ -39,10 +39,10 @@ from dicomnode.commitment.push_model import (
     readable,
     refusal,
     report_of,
-    status_of,
 )
 from dicomnode.commitment.visits import Visits
 from dicomnode.dimse.client import AssociationLost, answer, associated
+from dicomnode.dimse.messages import status_of
 from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.spool.instance_file import parcel

@@ -34,7 +34,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicomnode import log, metrics
 from dicomnode.config.peers import Caller
-from dicomnode.config.validation import ae_title
+from dicomnode.config.values import ae_title
 from dicomnode.dimse.presentation_contexts import SOP_CLASSES, VERIFICATION
 from dicomnode.errors import OutOfResources
 from dicomnode.security.audit_message import Event as Audited

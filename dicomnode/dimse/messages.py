@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from pydicom.dataset import Dataset
 from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dimse_messages import DIMSEMessage
 
@@ -152,3 +153,12 @@ class Messages(DIMSEServiceProvider):
         lasts_s = time.monotonic() - self._begun_at
         if lasts_s > self._limits.idle_timeout_s and self._received_bytes < self._limits.min_bytes_per_s * lasts_s:
             raise MessageLimitExceeded("the message comes too slowly")
+
+
+def status_of(code: int, comment: str = "") -> Dataset:
+    """Return a response's Status (0000,0900) with its Error Comment, which holds 64 characters (PS3.7 C)."""
+    status = Dataset()
+    status.Status = code
+    if comment:
+        status.ErrorComment = comment[:64]
+    return status

@@ -155,7 +155,7 @@ def _database(config: Config) -> str:
 def _profile(destination: Destination) -> Callable[[], str]:
     def check() -> str:
         profile = load_profile(destination.profile)
-        return f"{profile.name}, {len(profile.asked)} rules, for {profile.purpose}"
+        return f"{profile.name}, {len(profile.rules)} rules, for {profile.purpose}"
 
     return check
 

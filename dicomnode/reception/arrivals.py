@@ -1,4 +1,4 @@
-"""The series that are arriving, and the associations over which they come; the intake decides by them."""
+"""The series that are arriving, and the associations (PS3.8 7.1) over which they come; the intake decides by them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Coming:
         self.last_at = now
 
     def drop_ended(self) -> None:
-        """Forget the associations that have ended."""
+        """Forget the associations that have ended; one without A-RELEASE (PS3.8 7.2) has interrupted the series."""
         ended = {link for link in self.links if not (link.is_established and link.is_alive())}
         self.links -= ended
         self.awaited -= ended

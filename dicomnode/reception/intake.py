@@ -13,7 +13,7 @@ series, before the ledger notes them, and a SOP Instance UID with two contents, 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dicomnode import log, metrics
 from dicomnode.commitment.requests import Commitments
@@ -81,8 +81,10 @@ class Intake:
                 with self._receivers.claim(uid) as mine:
                     merged = merge(arrival, others.arrivals.get(uid, ()))
                     done = mine and self._handle(merged, all_known=others.exchanged_at > merged.last_at)
-                if done:
-                    self._forget(arrival)
+                if done and self._receiver.forget(arrival):  # when more has come meanwhile, the next tick examines it
+                    self._noted.pop(uid, None)
+                    self._compared.pop(uid, None)
+                    self._evidence.forget(uid)
             except LedgerUnreachable:
                 raise
             except Exception:
@@ -136,7 +138,10 @@ class Intake:
         return settled(arrival, stack, now, patience).reason
 
     def note_conflicts(self, arrival: Arrival, sop_uids: Sequence[str]) -> None:
-        """Note new conflicts of SOP Instance UIDs in the ledger, once for each set of files, and raise the alarm."""
+        """Note in the ledger, and raise the alarm for, each SOP Instance UID with two contents.
+
+        A UID names one instance only (PS3.5 9), so a person must decide. Each set of files is compared once.
+        """
         uid, files = arrival.series_uid, [path.stem for path in self._spool.conflicts(arrival.series_uid)]
         compared = (len(sop_uids), len(files))
         if self._compared.get(uid) == compared:
@@ -187,8 +192,8 @@ class Intake:
         metrics.SERIES_SETTLED.labels(reason=reason).inc()
         metrics.RULES.labels(rule=decision.rule, action=decision.action).inc()
         metrics.JOBS.labels(state=State.RECEIVED if decision.converts else State.REJECTED).inc()
-        named: dict[str, Any] = {"instances": len(names), "rule": decision.rule, "action": decision.action}
-        log.event("series_received", series=arrival.series_uid, job=job, reason=reason, **named)
+        why = {"reason": reason, "rule": decision.rule, "action": decision.action}
+        log.event("series_received", series=arrival.series_uid, job=job, instances=len(names), **why)
         row = self._ledger.job(job)
         if row.held is not None:
             metrics.HELD.labels(reason=row.reason_code).inc()
@@ -201,13 +206,6 @@ class Intake:
             metrics.REJECTED.labels(reason=SUPERSEDED).inc()
         named = {"job": old.job, "series": old.series_instance_uid, "by": row.job, "replaces": row.replaces}
         log.event("job_superseded", level="error", state=str(old.state), reason=old.reason_code, **named)
-
-    def _forget(self, arrival: Arrival) -> None:
-        """Forget a series that the ledger has; when more has come meanwhile, the next tick examines it."""
-        if self._receiver.forget(arrival):
-            self._noted.pop(arrival.series_uid, None)
-            self._compared.pop(arrival.series_uid, None)
-            self._evidence.forget(arrival.series_uid)
 
 
 def _unix_time(monotonic: float) -> float:

@@ -37,7 +37,7 @@ _FACTS: Final = ("calling_ae", "open_associations", "associations", "interrupted
 
 @dataclass(frozen=True, slots=True)
 class OtherArrivals:
-    """What the other receivers know.
+    """The knowledge of the other receivers.
 
     `arrivals` holds their arrivals by Series Instance UID, `exchanged_at` the time of the receiver that wrote longest
     ago, `dead` the receivers that do not live, so that their series must be adopted.

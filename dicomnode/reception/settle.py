@@ -4,6 +4,7 @@
     announced   the stack has no gap, and everything that headers or a storage commitment         LINGER_S
                 request (PS3.4 J.3.2) announce is there
     complete    the stack has no gap, and every association that brought it was released          LINGER_S
+                (A-RELEASE, PS3.8 7.2)
     pieces      the same, but it came in pieces, or its sender is known to send in pieces         `Patience.pieces_s`
     quiet       none: the last resort                                                             `Patience.quiet_s`
 

@@ -20,13 +20,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 
 from dicomnode import log, metrics
 from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, Tls
 from dicomnode.dimse.admission import AssociationAdmission, AssociationSlots, calling_ae
+from dicomnode.dimse.messages import status_of
 from dicomnode.dimse.presentation_contexts import PLAIN_SYNTAXES, SOP_CLASSES, VERIFICATION, transfer_syntaxes
 from dicomnode.dimse.server import wake_waiting_thread
 from dicomnode.dimse.tls_server import Ports
@@ -37,6 +37,7 @@ from dicomnode.reception.transfer_audit import TransferAudit
 from dicomnode.spool.instance_file import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
     from pynetdicom.events import Event
 
     from dicomnode.config.sections import Node, Receive
@@ -64,9 +65,10 @@ class Service(Protocol):
 
 
 class Receiver:
-    """Listens for C-ECHO and C-STORE and stores the instances in the spool; `services` are provided beside these.
+    """Listens for C-ECHO (PS3.7 9.1.5) and C-STORE (PS3.7 9.1.1), and stores the instances in the spool.
 
-    The intake calls `arrivals` about every second and `forget` for each series that it has handed over.
+    `services` are provided beside these. The intake calls `arrivals` about every second, and `forget` for each series
+    that it has handed over.
     """
 
     def __init__(
@@ -164,7 +166,7 @@ class Receiver:
             metrics.STORE_RESPONSES.labels(status=f"{code:04X}").inc()
             named = {"reason": str(error), "calling_ae": calling_ae(event.assoc)}
             log.event("instance_refused", level="warning", status=f"{code:04X}", **named)
-            return _response(code, str(error))
+            return status_of(code, str(error))
         sop_class = UID(incoming.sop_class_uid).keyword or "other"
         metrics.STORE_RESPONSES.labels(status="0000").inc()
         metrics.INSTANCES_RECEIVED.labels(sop_class=sop_class).inc()
@@ -174,7 +176,7 @@ class Receiver:
             log.event("instance_conflict", level="error", **names)
         else:
             log.event("instance_stored", level="debug", duplicate=stored.duplicate, **names)
-        return _response(0x0000)
+        return status_of(0x0000)
 
 
 def application_entity(node: Node, receive: Receive) -> AE:
@@ -192,15 +194,6 @@ def application_entity(node: Node, receive: Receive) -> AE:
     return ae
 
 
-def _response(status: int, comment: str = "") -> Dataset:
-    """Return a C-STORE response; Error Comment (0000,0902) holds 64 characters (PS3.7 C)."""
-    response = Dataset()
-    response.Status = status
-    if comment:
-        response.ErrorComment = comment[:64]
-    return response
-
-
 def _log_association(event: Event, what: str) -> None:
-    """Log the beginning or the end of an association."""
+    """Log the beginning or the end of an association (PS3.8 7.1 to 7.4)."""
     log.event(what, calling_ae=calling_ae(event.assoc), address=event.assoc.requestor.address)

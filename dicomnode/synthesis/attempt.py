@@ -13,9 +13,9 @@ from the ledger.
     longer than `synthesize.timeout_s`         the worker ends; tried again, and held, as what follows
     anything else                              tried again, and held with its traceback after `synthesize.tries`
 
-Metrics count the findings of jobs by scanner and protocol. Their names come from the images, so their number is bounded
-here: the first `PAIRS` pairs that this machine counts keep their names, over restarts; whatever comes later is `other`.
-A name is shortened to `LONGEST`.
+Metrics count the findings of jobs by scanner (PS3.3 C.7.5.1) and Protocol Name (PS3.3 C.7.3.1). Both come from the
+images, so their number is bounded here: the first `PAIRS` pairs that this machine counts keep their names, over
+restarts; whatever comes later is `other`. A name is shortened to `LONGEST`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from dicomnode.engine.contract import back_off_s, jitter, synthesis_id, together
 from dicomnode.engine.executor import CurrentAttempt
 from dicomnode.errors import ConfigError, LedgerUnreachable, WrongState
 from dicomnode.ledger.states import State
-from dicomnode.synthesis import drift
+from dicomnode.synthesis.drift import compared
 from models.inference.card import BadCard, UnknownModel, find
 from models.inference.weights import Model, WrongDigest, load_model
 from pipeline.conversion import ConversionOptions, Result, convert
@@ -241,11 +241,7 @@ class Conversions:
         model = self.loaded(row.model, row.model_digest)
         result = convert(series, model, into, options)
         limits = limits_of(model.card, options.limits)
-        stratum = drift.stratum_of(result.report["scanner"], result.report["protocol"], row.model_digest)
-        drift.keep(self._ledger.engine, row.job, stratum, result.report["hu_histogram"])
-        if drift.NAME in limits and settings.quality.drift_cases:
-            others = drift.earlier(self._ledger.engine, row.job, stratum, settings.quality.drift_cases)
-            result = drift.with_drift(result, others, limits[drift.NAME], settings.quality.gate)
+        result = compared(self._ledger.engine, row, result, limits, settings.quality)
         write_report(result, into)
         if self._ledger.job(row.job).state is not State.RECEIVED:
             raise WrongState(f"job {row.job[:12]} was superseded while it was computed")

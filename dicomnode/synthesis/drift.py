@@ -19,13 +19,16 @@ import sqlalchemy as sa
 from dicomnode.ledger.database import fetch, transaction
 from dicomnode.ledger.states import State
 from dicomnode.ledger.tables import histograms, jobs
-from pipeline.findings.findings import judged
+from pipeline.findings.findings import finding_for
 from pipeline.gate import Gate, also
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dicomnode.config.sections import Quality
+    from dicomnode.ledger.rows import JobRow
     from pipeline.conversion import Result
+    from pipeline.findings.findings import Limits
 
 NAME: Final = "hu_drift"
 LEAST_CASES: Final = 5
@@ -62,11 +65,20 @@ def with_drift(result: Result, others: Sequence[Histogram], limits: Mapping[str,
     """Add the finding about drift to a finished conversion, unless there are too few earlier jobs."""
     if len(others) < LEAST_CASES:
         return result
-    finding = judged(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
+    finding = finding_for(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
     report = result.report | {"findings": [*result.report["findings"], dataclasses.asdict(finding)]}
     holds = finding.verdict != "pass" and gate != "never_hold"
     hold = also(result.hold, finding) if holds else result.hold
     return dataclasses.replace(result, findings=(*result.findings, finding), report=report, hold=hold)
+
+
+def compared(engine: sa.Engine, job: JobRow, result: Result, limits: Limits, quality: Quality) -> Result:
+    """Keep the HU histogram of a finished conversion for later jobs, and add the finding about its own drift."""
+    stratum = stratum_of(result.report["scanner"], result.report["protocol"], job.model_digest)
+    keep(engine, job.job, stratum, result.report["hu_histogram"])
+    if NAME not in limits or quality.drift_cases == 0:
+        return result
+    return with_drift(result, earlier(engine, job.job, stratum, quality.drift_cases), limits[NAME], quality.gate)
 
 
 KEPT: Final = 20_000

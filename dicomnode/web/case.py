@@ -108,12 +108,12 @@ DECISIONS: Final = {
     one.name: one
     for one in (
         DecisionButton(
-            "release", "Release", "the job goes on: the CT is sent, or made again", review.release, Event.RELEASED
+            "release", "Release", "the case goes on: the CT is sent, or made again", review.release, Event.RELEASED
         ),
-        DecisionButton("reject", "Reject", "the job ends; nothing more of it is sent", review.reject, Event.REJECTED),
+        DecisionButton("reject", "Reject", "the case ends; nothing more of it is sent", review.reject, Event.REJECTED),
         DecisionButton("retry", "Retry", "what waits for its next try is tried at once", review.retry, Event.RETRIED),
         DecisionButton(
-            "cancel", "Cancel", "the job ends; a destination keeps what it has", review.cancel, Event.CANCELLED
+            "cancel", "Cancel", "the case ends; a destination keeps what it has", review.cancel, Event.CANCELLED
         ),
         DecisionButton(
             "resend", "Resend", "all of the CT is sent again, under the same UIDs", review.resend, Event.RESENT
@@ -231,9 +231,9 @@ def carry_out(request: Request, decision: DecisionButton, form: dict[str, str]) 
     use = {"use": form["use"]} if form.get("use") in ("first", "last") and decision.name == "release" else {}
     try:
         if not visitor_of(request).decides:
-            raise NotAllowed("Only a physicist decides about jobs.")
+            raise NotAllowed("Only a physicist decides about cases.")
         if not 0 < len(reason) <= LONGEST_REASON:
-            raise NoReason(f"Say why, in 1 to {LONGEST_REASON} characters; it stays with the job.")
+            raise NoReason(f"Say why, in 1 to {LONGEST_REASON} characters; it stays with the case.")
         queues = open_queues(ledger)
         continues_as = decision.decide(ledger, queues, job.job, by=visitor_of(request).by, reason=reason, **use)
     except NodeError as error:

@@ -166,10 +166,10 @@ def image(request: Request, name: str) -> Response:
     try:
         content = make(CaseFiles(context.ledger, job, context.config.node.data))
     except FileNotFoundError:
-        sentence = f"There is no {name} of job {job.job[:12]}: it is not made yet, or not kept any more."
+        sentence = f"There is no {name} of case {job.job[:12]}: it is not made yet, or not kept any more."
         return PlainTextResponse(sentence, 404)
     except (Unsuitable, ConfigError) as error:
-        return PlainTextResponse(f"{name} of job {job.job[:12]} cannot be made. {error}", 409)
+        return PlainTextResponse(f"{name} of case {job.job[:12]} cannot be made. {error}", 409)
     series = [job.source_series_uid] if name == "mr.nii.gz" else list(filter(None, [job.ct_series_uid]))
     record(request, Event.ACCESSED, job=job.job, series=series, words=name)
     return Response(content, media_type=media_type)

@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from dicomnode import metrics
-from dicomnode.cases.overview import standing
+from dicomnode.cases.overview import ledger_overview
 from dicomnode.config.load import Config
 from dicomnode.engine import hosts
 from dicomnode.engine.executor import metrics_folder, touched
@@ -103,11 +103,8 @@ def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
     free, reserve = disk_bytes(config)[0], config.receive.disk_reserve_bytes
     if free <= reserve:
         checks["disk"] = f"{free} bytes are free; receive.disk_reserve_bytes is {reserve}"
-    if config.database == "sqlite":
-        silent_s = {name: now - at for name, at in metrics.last_ticks(metrics_folder(config)).items()}
-        return checks | role_checks((name.rstrip("0123456789-"), silence_s) for name, silence_s in silent_s.items())
     try:
-        return checks | role_checks((one.role, one.silent_s) for one in hosts.known(ledger.engine))
+        return checks | role_checks((one.role, one.silent_s) for one in processes(config, ledger, now))
     except LedgerUnreachable:
         return checks | role_checks(())
 
@@ -119,6 +116,31 @@ def disk_bytes(config: Config) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return usage.free, usage.total
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProcess:
+    """A process of the node: its name, its role, and the time since its last tick."""
+
+    name: str
+    role: str
+    silent_s: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether /readyz counts it as gone."""
+        return self.silent_s >= SILENT_S
+
+
+def processes(config: Config, ledger: Ledger, now: float) -> list[NodeProcess]:
+    """List the processes of this machine, or on PostgreSQL of all machines, by name; `now` is Unix time (s).
+
+    Raises LedgerUnreachable on PostgreSQL.
+    """
+    if config.database == "sqlite":
+        ticks = metrics.last_ticks(metrics_folder(config))
+        return [NodeProcess(name, name.rstrip("0123456789-"), max(now - at, 0.0)) for name, at in sorted(ticks.items())]
+    return [NodeProcess(one.executor, one.role, one.silent_s) for one in hosts.known(ledger.engine)]
 
 
 def role_checks(silences: Iterable[tuple[str, float]]) -> dict[str, str]:
@@ -182,7 +204,7 @@ def live_values(config: Config, ledger: Ledger, at: float) -> LiveValues:
     """Read the state of ledger, disk and processes at a Unix time (s)."""
     free, size = disk_bytes(config)
     try:
-        overview = standing(ledger.engine)
+        overview = ledger_overview(ledger.engine)
         runs = [
             LastConstancy(run.worker, run.model, run.at.timestamp(), run.passed, run.deviation_hu)
             for run in latest(ledger.engine)

@@ -1,6 +1,6 @@
 """Access to the pages: signing in and out, sessions, and the wait after failed attempts.
 
-users of the node                      who reads the pages                  who decides about jobs
+users of the node                      who reads the pages                  who decides about cases
 none, and the page is local            everybody                            nobody
 some                                   who is signed in                     who is signed in as a physicist
 none, or their file is unreadable      nobody: 503, and a sentence with the remedy
@@ -98,7 +98,7 @@ class Visitor:
 
     @property
     def decides(self) -> bool:
-        """Whether they may decide about jobs."""
+        """Whether they may decide about cases."""
         return self.role is Role.PHYSICIST
 
 

@@ -24,12 +24,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from dicomnode import log, metrics
+from dicomnode import log
 from dicomnode.cases import overview
-from dicomnode.cases.overview import QueueLength, standing
+from dicomnode.cases.overview import QueueLength, ledger_overview
 from dicomnode.config.rules import models_of
 from dicomnode.delivery.attempt import reach
-from dicomnode.engine import executor, hosts
 from dicomnode.errors import NodeError
 from dicomnode.quality import constancy_runs
 from dicomnode.web import health
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
     from dicomnode.config.load import Config
     from dicomnode.config.peers import Destination
-    from dicomnode.ledger.ledger import Ledger
     from dicomnode.quality.constancy_runs import ConstancyRow
 
 REFRESH_S: Final = 5
@@ -61,7 +59,7 @@ QUEUES: Final = {
     "proof": "storage commitments that destinations owe",
     "notice": "notices that were not sent yet",
 }
-"""Queue of `standing` -> its entries in words."""
+"""Queue of `ledger_overview` -> its entries in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +102,6 @@ class Echoes:
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """A process of the node: its name, and the time since its last tick."""
-
-    name: str
-    silent_s: float
-
-    @property
-    def gone(self) -> bool:
-        """Whether /readyz counts it as gone."""
-        return self.silent_s >= health.SILENT_S
-
-
-@dataclass(frozen=True, slots=True)
 class DestinationRow:
     """A destination: its queue, the time of its last complete CT, and its answer to the last test."""
 
@@ -156,14 +141,6 @@ class ConstancyTrend:
 def routes() -> list[Route]:
     """Return the routes of the page and of its button."""
     return [Route("/system", system_page, methods=["GET"]), Route("/system/echo", echo, methods=["POST"])]
-
-
-def workers(config: Config, ledger: Ledger, now: float) -> list[Worker]:
-    """List the processes of this machine, or on PostgreSQL of all machines, by name; `now` is Unix time (s)."""
-    if config.database == "sqlite":
-        ticks = metrics.last_ticks(executor.metrics_folder(config))
-        return [Worker(name, max(now - at, 0.0)) for name, at in sorted(ticks.items())]
-    return [Worker(one.executor, one.silent_s) for one in hosts.known(ledger.engine)]
 
 
 def models(config: Config) -> list[ModelRow]:
@@ -216,7 +193,7 @@ def system_page(request: Request) -> Response:
     """Answer GET /system."""
     context = context_of(request)
     config, ledger, at = context.config, context.ledger, time.time()
-    now, last_taken = standing(ledger.engine), overview.last_taken(ledger.engine)
+    now, last_taken = ledger_overview(ledger.engine), overview.last_taken(ledger.engine)
     free, size = health.disk_bytes(config)
     echoes: Echoes = request.app.state.echoes
 
@@ -231,7 +208,7 @@ def system_page(request: Request) -> Response:
     ]
     values = {
         "queues": [(QUEUES.get(name, name), name, queue, age(queue)) for name, queue in now.queues.items()],
-        "workers": workers(config, ledger, at),
+        "processes": health.processes(config, ledger, at),
         "destinations": destinations,
         "age": age,
         "free": free,

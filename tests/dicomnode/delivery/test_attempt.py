@@ -1,4 +1,4 @@
-"""Attempts to deliver without processes of the node: real ledger, spool and queues, a real destination."""
+"""Tests of attempts to deliver, with a real ledger, spool, queues and destination, without processes of the node."""
 
 from __future__ import annotations
 

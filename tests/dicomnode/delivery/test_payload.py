@@ -1,4 +1,4 @@
-"""Companions on their way: a real ledger, spool and queues, a real destination, dcmtk's and Orthanc's storage too."""
+"""Tests of the delivery of companions, with a real ledger, spool, queues and destination, with dcmtk and Orthanc."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVERY = tuple(COMPANIONS)
 
 
 def furnished(bench: Bench) -> Bench:
-    """The bench, with the companions that a synthesis would have made."""
+    """Return a bench with the companions that a synthesis would have written."""
     folder = bench.spool.outbox / bench.job
     found = {"name": "bone_fraction", "value": 30.5, "limit": [1.0, 9.0], "unit": "%", "verdict": "review"}
     (folder / REPORT).write_text(json.dumps({"findings": [found]}))
@@ -82,7 +82,7 @@ def test_a_conversion_makes_what_the_jobs_destinations_ask_for_and_says_what_it_
 
 @pytest.fixture
 def wanting(planning: Any) -> Destination:
-    """The planning system, which wants every companion."""
+    """Return the planning system, which asks for every companion."""
     system: Destination = planning.destination
     return dataclasses.replace(system, companions=EVERY)
 

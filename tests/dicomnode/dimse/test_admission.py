@@ -1,4 +1,4 @@
-"""Who may call: decisions as values, and associations that are rejected with the right reason."""
+"""Tests of admission: decisions as values, and associations that are rejected with the right reason (PS3.8 9.3.4)."""
 
 import subprocess
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_an_alert_is_given_once_and_its_repetitions_are_counted(monkeypatch: pyt
 
 
 def called(here: Site, calling: str, *classes: str, called_ae: str = "SCTNODE") -> Association:
-    """An association that is asked for."""
+    """Request an association, and return it."""
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
     for one in classes or (VERIFICATION,):
@@ -110,7 +110,7 @@ def called(here: Site, calling: str, *classes: str, called_ae: str = "SCTNODE") 
 
 
 def rejection(association: Association) -> tuple[int | None, ...]:
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    """Return result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
     assert association.is_rejected
     answer = association.acceptor.primitive
     assert answer is not None
@@ -161,7 +161,7 @@ def test_an_ae_gets_the_services_it_has_a_right_to_and_no_others(receiver_site: 
 
 
 class Committing:
-    """A service of which only the negotiation is looked at."""
+    """A service of which only the negotiation is tested."""
 
     sop_class = COMMITMENT
 

@@ -1,4 +1,4 @@
-"""When is a series complete?"""
+"""Tests of the decision that a series is complete."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ def arrival(
     pause_s: float = 0.0,
     awaited_s: float | None = None,
 ) -> Arrival:
-    """A series whose last instance came `still_s` ago, and from an open association `awaited_s` ago."""
+    """Return a series whose last instance came `still_s` ago, over an open association `awaited_s` ago."""
     since = None if awaited_s is None else NOW - awaited_s
     return Arrival(
         "1.2", frozenset({"1"}), "MR", 0.0, NOW - still_s, open_associations, associations, interrupted, pause_s, since
@@ -158,7 +158,7 @@ def test_more_evidence_never_delays(one: Arrival, patience: Patience) -> None:
 
 
 def at(first_s: float, last_s: float, **more: Any) -> Arrival:
-    """What one receiver saw of a series between two moments, from one association that has been released."""
+    """Return what one receiver saw of a series between two moments, over one association that was released."""
     plain = {"open_associations": 0, "associations": 1, "begun_at": first_s}
     return Arrival("1.2", frozenset(), "MR", first_s, last_s, **(plain | more))
 

@@ -384,7 +384,7 @@ def assert_a_ct_that_comes_late_is_shown(seen: Case, browser: Any) -> None:
     finally:
         away.rename(made)
     waited(browser, "!document.querySelector('[name=view][value=uncertainty]').disabled")
-    waited(browser, "document.getElementById('said').textContent === ''")
+    waited(browser, "document.getElementById('message').textContent === ''")
     assert attribute(browser, "view") == "fused"
     waited(browser, "document.getElementById('findings').innerText.includes('81.25')")
 
@@ -432,7 +432,7 @@ def test_a_browser_without_webgl_shows_a_still_picture_and_says_why(seen: Case, 
     browser.open(tmp_path / "profile", 1280, dark=False)
     opened(browser, seen)
     assert attribute(browser, "state") == "still"
-    assert "no WebGL 2" in browser.run("return document.getElementById('said').textContent")
+    assert "no WebGL 2" in browser.run("return document.getElementById('message').textContent")
     until = time.monotonic() + 60
     while not browser.run(
         "const i = document.querySelector('img.still'); return i && i.complete && i.naturalWidth > 500"
