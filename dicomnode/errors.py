@@ -3,6 +3,7 @@
     NodeError
     ├── ConfigError         the configuration is wrong: nothing starts; names the dotted path and what to do
     ├── PortTaken           another process listens there: nothing starts; names address and port
+    ├── NotReady            the node is not ready in the time that a person gave it: the command says what is missing
     ├── RoleTaken           this role already runs on this data folder: nothing starts
     ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
     │   └── TooLarge        the data set is larger than allowed: the sender gets 0xA701
@@ -50,13 +51,15 @@ class ConfigError(NodeError):
         path: the dotted path of the value, such as `destinations[1].port`.
         problem: what is wrong with the value.
         remedy: what to do.
+        place: the file and the line of the value, such as `node.yaml, line 3`; "" where they are not known.
     """
 
-    def __init__(self, path: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}; {remedy}")
+    def __init__(self, path: str, problem: str, remedy: str, place: str = "") -> None:
+        super().__init__(f"{path}: {problem}; {remedy}{f' ({place})' if place else ''}")
         self.path = path
         self.problem = problem
         self.remedy = remedy
+        self.place = place
 
 
 class PortTaken(NodeError):
@@ -66,6 +69,10 @@ class PortTaken(NodeError):
         super().__init__(f"{key}: {bind}:{port} is in use by another process; stop that process or choose another port")
         self.key = key
         self.port = port
+
+
+class NotReady(NodeError):
+    """The node is not ready within the time that was given to it."""
 
 
 class RoleTaken(NodeError):

@@ -12,8 +12,9 @@ import dataclasses
 import datetime
 import getpass
 import json
+import os
 import sys
-from collections.abc import Callable
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def _others(config: Config) -> Iterator[KnownHosts]:
         raise UnknownHost("the database is sqlite: there is one machine, and what it had begun goes on when it is back")
     ledger = existing(config)
     try:
-        yield KnownHosts(ledger, queues.Queues(ledger), config.hosts.dead_after_s)
+        yield KnownHosts(ledger, queues.open_queues(ledger), config.hosts.dead_after_s)
     finally:
         ledger.close()
 
@@ -111,12 +112,14 @@ def _tried(config: Config, name: str) -> str | None:
 
 def add_user_command(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
     """`user` with its three actions; `add` makes a command with its help."""
-    details = "The password is asked for, or read from standard input. Changes count at once; no restart is needed."
+    details = "The password is asked for on the terminal. Changes count at once; no restart is needed."
     added = add(commands, "user", _user, "Say who may sign in to the web page", details, "json")
     added.add_argument("action", choices=("add", "remove", "list"), help="add also changes role and password")
     added.add_argument("name", nargs="?", default="", metavar="NAME", help="letters, digits, '-', '_' and '.'")
     text = "a viewer reads; a physicist also releases, rejects, retries, cancels and sends again"
     added.add_argument("--role", choices=("viewer", "physicist"), default="viewer", help=f"{text} (default: viewer)")
+    text = "add: read the password from the first line of standard input, and no further"
+    added.add_argument("--password-stdin", action="store_true", help=text)
 
 
 def _user(given: argparse.Namespace) -> int:
@@ -129,7 +132,7 @@ def _user(given: argparse.Namespace) -> int:
     if not given.name:
         raise ValueError(f"sct-node user {given.action} NAME: the name is missing")
     if given.action == "add":
-        new = file.add(given.name, users.Role(given.role), _password(given.name))
+        new = file.add(given.name, users.Role(given.role), _password(given.name, from_input=given.password_stdin))
         print(f"{'added' if new else 'changed'} {given.name}, {given.role}, in {file.path}")
         return 0
     file.remove(given.name)
@@ -148,11 +151,29 @@ def _list(file: Any, *, as_json: bool) -> int:
     return 0
 
 
-def _password(name: str) -> str:
-    """Asked for twice at a terminal; else the first line of standard input. Raises BadPassword when the two differ."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
-    first = getpass.getpass(f"Password of {name}: ")
-    if getpass.getpass("Again: ") != first:
+def _password(name: str, *, from_input: bool) -> str:
+    """Return the first line of standard input, or what is typed twice at the terminal.
+
+    The line is read byte by byte: what follows it in a pipe, a file or a pasted block is left to the next program.
+
+    Raises:
+        BadPassword: there is no terminal, the two passwords differ, or the line is not UTF-8.
+    """
+    if from_input:
+        line = bytearray()
+        while (byte := os.read(0, 1)) not in (b"", b"\n"):
+            line += byte
+        try:
+            return line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            raise BadPassword("the password on standard input is not UTF-8; nothing was changed") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            first, again = (getpass.getpass(prompt) for prompt in (f"Password of {name}: ", "Again: "))
+        except (getpass.GetPassWarning, EOFError):
+            way = "give it with --password-stdin, as the first line of standard input"
+            raise BadPassword(f"there is no terminal on which to ask for the password; {way}") from None
+    if again != first:
         raise BadPassword("the two passwords differ; nothing was changed")
     return first

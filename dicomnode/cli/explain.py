@@ -68,7 +68,7 @@ def _explained(series: Series, decided: Decision) -> Explained:
 
 
 def _conversion(series: Series, decided: Decision) -> Explained:
-    """What the pipeline would say of a series that is converted: the steps of `pipeline.convert` before the
+    """What the pipeline would say of a series that is converted: the steps of `pipeline.conversion` before
     synthesis."""
     settings = decided.settings
     told: Explained = {"model": decided.model, "destinations": list(decided.destinations)}
@@ -76,7 +76,10 @@ def _conversion(series: Series, decided: Decision) -> Explained:
     told |= dict.fromkeys(("refused", "held", "mr", "ct"))
     try:
         chosen = select(series, settings.volume, settings.stack)
-        told |= {"volume": chosen.words or None, "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside]}
+        told |= {
+            "volume": chosen.volume_description or None,
+            "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside],
+        }
         check_source(chosen.series)
         told["warnings"] = list(loss_warnings(chosen.series, settings.accept_lossy))
         mr = read_stack(chosen.stack).get_geometry()

@@ -13,7 +13,7 @@ from dicomnode.errors import NodeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dicomnode.engine.queues import Queues
+    from dicomnode.engine.contract import Queues
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
 
@@ -71,7 +71,7 @@ def _decide(given: argparse.Namespace) -> int:
     trail = audit_trail.AuditTrail(config.audit, config.node.data, config.node.ae_title)
     event = audit_trail.Event[PAST[given.decision]]
     try:
-        row = _row(ledger, engine.Queues(ledger), given, by)
+        row = _row(ledger, engine.open_queues(ledger), given, by)
     except NodeError as error:
         trail.record(event, by=by, job=given.job, failed=str(error), words=given.reason)
         raise

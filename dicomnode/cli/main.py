@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dicomnode.cli import administration, evaluation, jobs, quality
-from dicomnode.config.load import AS_CONFIGURED, load
-from dicomnode.errors import NodeError, UnknownDestination
+from dicomnode.config.load import AS_CONFIGURED, load, located
+from dicomnode.errors import ConfigError, NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(given)
     except (NodeError, PipelineError, OSError, ValueError) as error:
+        if isinstance(error, ConfigError) and not getattr(given, "supervised", False):  # that file is the supervisor's
+            error = located(error, getattr(given, "config", None))
         print(f"sct-node: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -145,6 +147,10 @@ def _add_rest(commands: Any) -> None:
         "Configuration, weights' digest, database, disk, and C-ECHO to every destination. Exit status 1 if any fails."
     )
     _add(commands, "check", _check, "Check that the node could work", details, "json")
+    details = "Its receiver answers, /readyz says 200, the page listens. Exit status 1, and why, when it takes longer."
+    added = _add(commands, "ready", _ready, "Wait until the node of `sct-node serve` is ready", details)
+    text = "how many seconds to wait (default: 60)"
+    added.add_argument("--timeout", type=float, default=60.0, metavar="S", help=text)
     details = (
         "One attempt; the node's jobs are not touched. Files that break a rule of the destination's profile are not "
         "sent. Exit status 1 when they are not, or an instance was not taken."
@@ -161,6 +167,9 @@ def _add_rest(commands: Any) -> None:
     added.add_argument("--minutes", type=float, metavar="M", help=text)
     text = "a value in the place of the recipe's, such as losses.bone=2; with another `run`, so that both are kept"
     added.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+    details = "JSON Schema (draft 2020-12), for editors and for checks elsewhere; config/node.schema.json is the same."
+    added = _add(commands, "config", _schema, "Print the schema of the configuration file", details)
+    added.add_argument("action", choices=("schema",), help="what is printed")
     evaluation.add_commands(commands, _add)
     quality.add_commands(commands, _add)
     administration.add_user_command(commands, _add)
@@ -313,6 +322,14 @@ def _check(given: argparse.Namespace) -> int:
     return OK if all(one.good for one in results) else FAILED
 
 
+def _ready(given: argparse.Namespace) -> int:
+    config = load(given.config)
+    from dicomnode.node.check import wait_until_ready
+
+    print(wait_until_ready(config, given.timeout))
+    return OK
+
+
 def _send(given: argparse.Namespace) -> int:
     config = _config(given)
     destination = config.destination(given.to)
@@ -374,6 +391,13 @@ def _dicom_files(folder: Path) -> list[Path]:
 def _claims_dicom(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from dicomnode.config.json_schema import node_schema
+
+    _print_json(node_schema())
+    return OK
 
 
 def _train(given: argparse.Namespace) -> int:

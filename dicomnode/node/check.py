@@ -1,19 +1,26 @@
-"""`sct-node check`: could the node work? Each check is one line."""
+"""`sct-node check`: could the node work? `sct-node ready`: does it?"""
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import json
 import shutil
+import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dicomnode.config.peers import EVERYONE, Destination
 from dicomnode.config.rules import models_of, unreachable
 from dicomnode.delivery.attempt import reach
-from dicomnode.errors import NodeError
+from dicomnode.dimse import client
+from dicomnode.errors import NodeError, NotReady, Undelivered
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
+from dicomnode.node.supervisor import listening_ports
 from dicomnode.notify import channels
 from dicomnode.security import tls
 from dicomnode.security.tls import when_it_ends
@@ -24,7 +31,6 @@ from pipeline.preflight.profile import load_profile
 
 if TYPE_CHECKING:
     from dicomnode.config.load import Config
-    from dicomnode.config.peers import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ def _database(config: Config) -> str:
 def _profile(destination: Destination) -> Callable[[], str]:
     def check() -> str:
         profile = load_profile(destination.profile)
-        return f"{profile.name}, {len(profile.asked)} rules, for {profile.purpose}"
+        return f"{profile.name}, {len(profile.rules)} rules, for {profile.purpose}"
 
     return check
 
@@ -159,3 +165,57 @@ def _echoes(destination: Destination, calling_ae: str) -> Callable[[], str]:
         return reach(destination, calling_ae)
 
     return check
+
+
+ANSWER_S = 5.0
+"""Within this time the page, /readyz or the receiver answers when it is asked whether the node is ready."""
+
+
+def wait_until_ready(config: Config, timeout_s: float) -> str:
+    """Wait until a node that runs all roles on this machine is ready; return a sentence that says so.
+
+    Raises:
+        NotReady: it is not ready after `timeout_s` seconds; the sentence says what was missing last.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (missing := _missing(config)) is not None:
+        if time.monotonic() >= deadline:
+            raise NotReady(f"the node is not ready after {timeout_s:g} s: {missing}")
+        time.sleep(0.25)
+    return f"ready: {config.node.ae_title} answers on port {config.node.port}, the page on port {config.web.port}"
+
+
+def _missing(config: Config) -> str | None:
+    """Return what a node lacks to be ready, or None.
+
+    /readyz alone does not show it: after a restart it still knows the last ticks of the processes before it. The
+    receiver is asked by C-ECHO (PS3.4 A); where admission or TLS may refuse a caller, an open port has to do.
+    """
+    connection = http.client.HTTPConnection(_reached(config.metrics.bind), config.metrics.port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/readyz")
+        checks: dict[str, str] = json.loads(connection.getresponse().read())["checks"]
+    except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+        return f"/readyz does not answer on port {config.metrics.port} ({error})"
+    finally:
+        connection.close()
+    bad = [f"{name}: {found}" for name, found in checks.items() if found != "ok"]
+    if bad:
+        return f"/readyz says {'; '.join(bad)}"
+    for key, bind, port in listening_ports(config):
+        try:
+            socket.create_connection((_reached(bind), port), ANSWER_S).close()
+        except OSError as error:
+            return f"{key}: {port} does not accept a connection ({error.strerror or error})"
+    if config.tls.plain and config.admission == EVERYONE:
+        host, itself = _reached(config.node.bind), config.node.ae_title
+        try:
+            client.echo(Destination("the receiver", itself, host, config.node.port, timeout_s=ANSWER_S), itself)
+        except Undelivered as error:
+            return error.sentence
+    return None
+
+
+def _reached(bind: str) -> str:
+    """The address on which this machine reaches what listens on `bind`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104, compared, not bound

@@ -27,8 +27,9 @@ from dicomnode import log, metrics
 from dicomnode.config.load import Config
 from dicomnode.config.rules import models_of
 from dicomnode.engine import hosts
+from dicomnode.engine.contract import REMEMBERED_S, Queues
 from dicomnode.engine.executor import Executor, metrics_folder, name_of
-from dicomnode.engine.queues import REMEMBERED_S, Queues, prepare, work_deliver, work_synthesize
+from dicomnode.engine.queues import open_queues, prepare, work_deliver, work_synthesize
 from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError
 from dicomnode.ledger.database import connect, database_url, reaching
 from dicomnode.ledger.ledger import Ledger
@@ -201,7 +202,7 @@ def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
     if ledger is not None:
         commitment.start()
         receivers = _receivers(config, ledger, executor)
-        intake = Intake(config, ledger, Queues(ledger), spool, receiver, receivers)
+        intake = Intake(config, ledger, open_queues(ledger), spool, receiver, receivers)
         _each_tick(executor, stop, _first(intake.adopt), intake.tick)
     commitment.stop()
     receiver.stop(GRACE_S / 2)
@@ -216,11 +217,11 @@ def _synthesize(config: Config, executor: Executor, stop: threading.Event) -> No
         return
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
-    queues = Queues(ledger)
+    queues = open_queues(ledger)
     conversions = Conversions(config, ledger, queues, spool)
     work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
-    daily = Daily(config, ledger, executor.id, conversions.aside)
+    daily = Daily(config, ledger, executor.id, conversions.run_exclusively)
     reconcile = _now_and_then(conversions.reconcile)
     _each_tick(executor, stop, conversions.end_what_hangs, others, reconcile, daily.tick)
     daily.stop()
@@ -237,7 +238,7 @@ def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     ledger = _open(config, executor, stop)
     if ledger is None:
         return
-    queues, spool = Queues(ledger), Spool(config.node.data)
+    queues, spool = open_queues(ledger), Spool(config.node.data)
     deliveries = Deliveries(config, ledger, queues, spool)
     asking = Asking(config, Proofs(ledger.engine), spool)
     work_deliver(ledger, executor.id, deliveries.attempt)

@@ -22,7 +22,8 @@ from typing import Final
 from dicomnode import log, metrics
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Kind
-from dicomnode.engine import executor, queues
+from dicomnode.engine import executor
+from dicomnode.engine.contract import back_off_s
 from dicomnode.engine.executor import Heartbeat
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
 from dicomnode.ledger import notices
@@ -115,7 +116,7 @@ def _free(config: Config, role: str, number: int, deadline: float) -> bool:
     return True
 
 
-def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
+def listening_ports(config: Config) -> Iterator[tuple[str, str, int]]:
     """Every TCP port that the node listens on: its key, address and number."""
     if config.tls.plain:
         yield "node.port", config.node.bind, config.node.port
@@ -127,7 +128,7 @@ def _wanted_ports(config: Config) -> Iterator[tuple[str, str, int]]:
 
 def check_ports(config: Config) -> None:
     """Raise PortTaken, or ConfigError for an address that is not this machine's, before anything is started."""
-    for key, bind, port in _wanted_ports(config):
+    for key, bind, port in listening_ports(config):
         address = key.replace("port", "bind")
         try:
             _try_port(bind, port)
@@ -202,7 +203,7 @@ def _watch(child: Child, config: Config, config_path: Path) -> None:
             return
         lived_s = time.monotonic() - child.started_at
         child.failures = 1 if lived_s > HEALTHY_S else child.failures + 1
-        delay_s = queues.back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
+        delay_s = back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
         child.restart_at = time.monotonic() + delay_s
         metrics.ROLE_RESTARTS.labels(role=child.role).inc()
         log.event("role_restarted", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))

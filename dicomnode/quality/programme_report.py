@@ -20,7 +20,7 @@ from dicomnode.ledger.states import JobEvent
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.case_report import UNITS, number
 from pipeline.report.figures import png
-from pipeline.report.pdf import BAD, LABEL, TITLE, facts, gap, heading, pdf, picture, say, table
+from pipeline.report.pdf import BAD, LABEL, TITLE, facts, gap, heading, paragraph, pdf, picture, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def pdf_of(programme: Programme, node: str) -> bytes:
 
 
 def _content(programme: Programme, node: str) -> Iterator[Flowable]:
-    yield say("Synthetic CT programme", TITLE)
+    yield paragraph("Synthetic CT programme", TITLE)
     told = programme.told
     holds = sum(one.hold is not None for one in told)
     yield facts(
@@ -70,7 +70,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _times(programme: Programme) -> Iterator[Flowable]:
     yield heading("Times")
     if not programme.times:
-        yield say("No case has got so far.")
+        yield paragraph("No case has got so far.")
         return
     rows = [
         (part, str(one.cases), _span(one.median_s), _span(one.most_s), _span(one.longest_s))
@@ -95,7 +95,7 @@ def _reasons(programme: Programme) -> Iterator[Flowable]:
     if rows:
         yield table(("What", "Reason", "Cases"), rows, (24, 80, 20))
     else:
-        yield say("None was.")
+        yield paragraph("None was.")
 
 
 def _origins(programme: Programme) -> Iterator[Flowable]:
@@ -105,7 +105,7 @@ def _origins(programme: Programme) -> Iterator[Flowable]:
         for one in programme.origins
     ]
     if not rows:
-        yield say("No case has a report.")
+        yield paragraph("No case has a report.")
         return
     head = ("Scanner", "Protocol", "Cases", "Held", "Median HU", "Drift (HU)")
     yield table(head, rows, (32, 40, 14, 14, 20, 20))
@@ -114,14 +114,14 @@ def _origins(programme: Programme) -> Iterator[Flowable]:
         "earlier and the later half of the cases; from four cases on."
     )
     yield gap(1)
-    yield say(text)
+    yield paragraph(text)
 
 
 def _findings(programme: Programme) -> Iterator[Flowable]:
     yield heading("Findings")
     checked = programme.findings
     if not checked:
-        yield say("No case has findings.")
+        yield paragraph("No case has findings.")
         return
     head = ("Finding", "Passes", "Review", "Reject", "Median", "5 to 95 %", "Unit")
     yield table(head, [_row(one) for one in checked], (56, 14, 14, 14, 18, 32, 12))
@@ -129,7 +129,7 @@ def _findings(programme: Programme) -> Iterator[Flowable]:
     if drawn is not None:
         yield gap()
         yield picture(drawn)
-        yield say("Dashed: limits of the last case, where they are near. Crosses do not pass.")
+        yield paragraph("Dashed: limits of the last case, where they are near. Crosses do not pass.")
 
 
 def _row(one: Checked) -> list[str]:
@@ -155,14 +155,14 @@ def _constancy(programme: Programme) -> Iterator[Flowable]:
     yield heading("Constancy")
     runs = programme.runs
     if not runs:
-        yield say("The phantom was not sent through the chain: sct-node constancy, and constancy.at.")
+        yield paragraph("The phantom was not sent through the chain: sct-node constancy, and constancy.at.")
         return
     failed = [run for run in runs if not run.passed]
-    yield say(f"Runs of the phantom through the whole chain: {len(runs)}, of which {len(failed)} failed.")
+    yield paragraph(f"Runs of the phantom through the whole chain: {len(runs)}, of which {len(failed)} failed.")
     yield picture(constancy(runs))
     if failed:
         style = LABEL.clone("failed", textColor=BAD)
-        rows = [(utc(run.at), run.model, run.device, say(run.sentence, style)) for run in failed[-20:]]
+        rows = [(utc(run.at), run.model, run.device, paragraph(run.sentence, style)) for run in failed[-20:]]
         yield table(("When", "Model", "Device", "What was wrong"), rows, (34, 24, 20, 62))
 
 

@@ -27,7 +27,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from dicomnode import log, metrics
-from dicomnode.cases.files import Known
+from dicomnode.cases.files import JobFactsCache
 from dicomnode.config.load import Config
 from dicomnode.errors import Forged, LedgerUnreachable, UnknownJob, UsersUnreadable
 from dicomnode.ledger.database import database_url
@@ -74,7 +74,7 @@ def app(config: Config) -> ASGIApp:
     ]
     problems = dict.fromkeys(PROBLEMS, problem) | {404: no_such_page, UsersUnreadable: closed}
     application = Starlette(routes=routes, middleware=checks, exception_handlers=problems, lifespan=ticking)
-    application.state.context = PageContext(config, Ledger(database_url(config)), Known(config.node.data))
+    application.state.context = PageContext(config, Ledger(database_url(config)), JobFactsCache(config.node.data))
     application.state.pages = Pages(config)
     application.state.page_users = page_users
     application.state.echoes = system.Echoes(config.node.ae_title)

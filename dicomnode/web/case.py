@@ -23,7 +23,7 @@ from dicomnode.cases.files import report_of
 from dicomnode.cases.wording import answers, delivery_sentence, proof_sentence, reason
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.errors import NodeError
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import Event
@@ -234,7 +234,7 @@ def carry_out(request: Request, decision: DecisionButton, form: dict[str, str]) 
             raise NotAllowed("Only a physicist decides about cases.")
         if not 0 < len(reason) <= LONGEST_REASON:
             raise NoReason(f"Say why, in 1 to {LONGEST_REASON} characters; it stays with the case.")
-        queues = Queues(ledger)
+        queues = open_queues(ledger)
         continues_as = decision.decide(ledger, queues, job.job, by=visitor_of(request).by, reason=reason, **use)
     except NodeError as error:
         record(request, decision.event, failed=str(error), **of_job)

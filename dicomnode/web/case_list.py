@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dicomnode.cases import overview
-from dicomnode.cases.files import Facts
+from dicomnode.cases.files import JobFacts
 from dicomnode.cases.wording import progress, reason
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import Event
@@ -22,7 +22,7 @@ from dicomnode.web.rendering import context_of, pages_of
 from dicomnode.web.sign_in import record
 
 if TYPE_CHECKING:
-    from dicomnode.cases.files import Known
+    from dicomnode.cases.files import JobFactsCache
     from dicomnode.cases.overview import DeliveryStatus
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
@@ -56,7 +56,7 @@ class CaseRow:
     """
 
     job: JobRow
-    facts: Facts
+    facts: JobFacts
     reason: str
     help: str
     destinations: tuple[DestinationCell, ...]
@@ -67,10 +67,10 @@ def routes() -> list[Route]:
     return [Route("/", list_page, methods=["GET"])]
 
 
-def case_rows(ledger: Ledger, known: Known, shown: str) -> list[CaseRow]:
+def case_rows(ledger: Ledger, known: JobFactsCache, shown: str) -> list[CaseRow]:
     """List the newest cases of a state, of HELD, or all for ""; at most one more than `SHOWN`."""
     jobs = overview.newest(ledger.engine, shown, SHOWN + 1)
-    deliveries = overview.ways(ledger.engine, jobs)
+    deliveries = overview.delivery_statuses(ledger.engine, jobs)
     rows = []
     for job in jobs:
         cells = tuple(destination_cell(status, job) for status in deliveries.get(job.job, []))

@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from dicomnode import metrics
-from dicomnode.cases.overview import standing
+from dicomnode.cases.overview import ledger_overview
 from dicomnode.config.load import Config
 from dicomnode.engine import hosts
 from dicomnode.engine.executor import metrics_folder, touched
@@ -204,7 +204,7 @@ def live_values(config: Config, ledger: Ledger, at: float) -> LiveValues:
     """Read the state of ledger, disk and processes at a Unix time (s)."""
     free, size = disk_bytes(config)
     try:
-        overview = standing(ledger.engine)
+        overview = ledger_overview(ledger.engine)
         runs = [
             LastConstancy(run.worker, run.model, run.at.timestamp(), run.passed, run.deviation_hu)
             for run in latest(ledger.engine)

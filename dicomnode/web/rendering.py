@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse
 from dicomnode.cases.wording import span, utc
 
 if TYPE_CHECKING:
-    from dicomnode.cases.files import Known
+    from dicomnode.cases.files import JobFactsCache
     from dicomnode.config.load import Config
     from dicomnode.ledger.ledger import Ledger
 
@@ -38,7 +38,7 @@ class PageContext:
 
     config: Config
     ledger: Ledger
-    known: Known
+    known: JobFactsCache
 
 
 class Pages:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from dicomnode import log
 from dicomnode.cases import overview
-from dicomnode.cases.overview import QueueLength, standing
+from dicomnode.cases.overview import QueueLength, ledger_overview
 from dicomnode.config.rules import models_of
 from dicomnode.delivery.attempt import reach
 from dicomnode.errors import NodeError
@@ -59,7 +59,7 @@ QUEUES: Final = {
     "proof": "storage commitments that destinations owe",
     "notice": "notices that were not sent yet",
 }
-"""Queue of `standing` -> its entries in words."""
+"""Queue of `ledger_overview` -> its entries in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ def system_page(request: Request) -> Response:
     """Answer GET /system."""
     context = context_of(request)
     config, ledger, at = context.config, context.ledger, time.time()
-    now, last_taken = standing(ledger.engine), overview.last_taken(ledger.engine)
+    now, last_taken = ledger_overview(ledger.engine), overview.last_taken(ledger.engine)
     free, size = health.disk_bytes(config)
     echoes: Echoes = request.app.state.echoes
 

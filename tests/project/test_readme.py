@@ -50,7 +50,7 @@ def test_the_picture_of_states_is_drawn_from_the_table() -> None:
 
 
 def test_the_paragraph_that_a_newcomer_reads_first_is_the_code() -> None:
-    source = (PROJECT / "pipeline" / "convert.py").read_text()
+    source = (PROJECT / "pipeline" / "conversion.py").read_text()
     [found] = [node for node in ast.parse(source).body if getattr(node, "name", "") == "convert"]
     assert between("paragraph") == f"```python\n{ast.get_source_segment(source, found)}\n```\n"
 

@@ -1,6 +1,5 @@
 """Signing in and out, what each role may do, and the buttons: over a real socket."""
 
-import io
 import json
 import re
 import subprocess
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dicomnode.cli import main
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node, Web
 from dicomnode.errors import BadPassword, ConfigError, UsersUnreadable
@@ -249,26 +247,6 @@ def test_a_file_of_users_that_cannot_be_understood_lets_nobody_in_and_is_not_rep
     with pytest.raises(UsersUnreadable) as told:
         Users(house.config.node.data / "users.json").all()
     assert text not in str(told.value)
-
-
-def test_the_command_line_adds_lists_and_removes_users(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "node.yaml").write_text(f"node: {{data: {tmp_path}/data}}\n")
-    config = ("--config", str(tmp_path / "node.yaml"))
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
-    assert main.main(["user", "add", "jane", "--role", "physicist", *config]) == 0
-    said = capsys.readouterr().out
-    assert "added jane, physicist" in said
-    file = tmp_path / "data" / "users.json"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert "$argon2id$" in file.read_text()
-    assert PASSWORD not in file.read_text() + said
-    assert main.main(["user", "list", *config]) == 0
-    assert capsys.readouterr().out == "physicist  jane\n"
-    assert main.main(["user", "remove", "jane", *config]) == 0
-    assert main.main(["user", "remove", "jane", *config]) == 1
-    assert "no user 'jane'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

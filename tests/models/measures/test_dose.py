@@ -12,7 +12,7 @@ import pytest
 import SimpleITK
 from numpy.typing import NDArray
 
-from dicomnode.cli import evaluation as doses
+from dicomnode.cli import dose as doses
 from dicomnode.cli.main import main
 from models.data.pairs import Pair
 from models.evaluation import dose_report

@@ -379,5 +379,5 @@ def test_the_volumes_of_a_converted_series_are_told_apart_as_before(tmp_path: Pa
     for wanted in product((1, 2), ("MAGNITUDE", "PHASE")):
         choice = Choice.of({"echo": wanted[0], "component": wanted[1]})
         one, other = select(classic, choice), select(enhanced, choice)
-        assert one.words == other.words != ""
+        assert one.volume_description == other.volume_description != ""
         assert np.array_equal(read_stack(one.stack).array, read_stack(other.stack).array)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from models.inference.weights import load_model
-from pipeline.convert import ConversionOptions, convert
+from pipeline.conversion import ConversionOptions, convert
 from pipeline.ct.write import write_ct
 from pipeline.errors import Unsuitable
 from pipeline.phantom.mr_series import Subject

@@ -19,7 +19,7 @@ from scipy import ndimage
 from models.data.intensity import AIR_HU
 from models.inference.card import ModelCard
 from models.inference.weights import Model, load_model
-from pipeline.convert import ConversionOptions, convert
+from pipeline.conversion import ConversionOptions, convert
 from pipeline.errors import Unsuitable
 from pipeline.findings.findings import anatomy
 from pipeline.phantom.thigh import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
