@@ -141,8 +141,8 @@ def load_profile(name: str) -> Profile:
     inherited = {one.rule: one for one in load_profile(like).rules} if like else {}
     without = _words(name, "without", top.get("without", []))
     _known(name, "without", without, inherited)
-    own = {rule: _checked(name, rule, given) for rule, given in rules.items()}
-    kept = {rule: one for rule, one in {**inherited, **own}.items() if rule not in without}
+    given_rules = {rule: _checked(name, rule, given) for rule, given in rules.items()}
+    kept = {rule: one for rule, one in {**inherited, **given_rules}.items() if rule not in without}
     if not kept:
         raise BadProfile(name, "rules", "there is no rule", "ask at least one rule")
     return Profile(name, _text(name, "for", top.get("for")), tuple(kept.values()), like)
