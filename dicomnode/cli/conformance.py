@@ -128,7 +128,7 @@ def statement(config: Config | None = None) -> str:
     environment = jinja2.Environment(  # noqa: S701, Markdown is written, and nothing of it by a stranger
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    environment.globals["table"] = _table
+    environment.globals["table"] = markdown_table
     environment.filters["number"] = "{:g}".format
     template = environment.from_string(Path(__file__).with_name("conformance.md.j2").read_text(encoding="utf-8"))
     return template.render(
@@ -161,8 +161,8 @@ def statement(config: Config | None = None) -> str:
         ],
         points=MOST_POINTS,
         profile=check.GENERIC,
-        rules=_rules(),
-        profiles=_profiles(),
+        rules=rule_rows(),
+        profiles=profile_rows(),
         rejections=[[f"{RESULTS[code[0]]} {code}", words, when] for code, words, when in REJECTIONS],
         over_tls=[one.name for one in config.destinations if one.tls is not None],
         suites=SUITES,
@@ -170,7 +170,7 @@ def statement(config: Config | None = None) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -186,8 +186,8 @@ def _codes(meanings: Mapping[int, str]) -> list[list[str]]:
     return [[_hex(code), words] for code, words in sorted(meanings.items())]
 
 
-def _rules() -> list[list[str]]:
-    """Preflight's rules, each with the first paragraph of its docstring, and the profiles that ask it."""
+def rule_rows() -> list[list[str]]:
+    """Return each preflight rule with the first paragraph of its docstring, and the profiles that ask it."""
     profiles = [load_profile(name) for name in shipped()]
     rows = []
     for rule in (*FILE_RULES, *SERIES_RULES):
@@ -197,8 +197,8 @@ def _rules() -> list[list[str]]:
     return rows
 
 
-def _profiles() -> list[list[str]]:
-    """The shipped profiles, whom they are for, and the rules that each has of its own, with their evidence."""
+def profile_rows() -> list[list[str]]:
+    """Return each shipped profile with its purpose, and each rule of its own with the evidence for it."""
     rows = []
     for profile in map(load_profile, shipped()):
         inherited = load_profile(profile.like).asked if profile.like else ()
