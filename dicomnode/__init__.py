@@ -1,1 +1,5 @@
-"""Associations and jobs: reception, the workflow engine, delivery, the web page. Calls `pipeline`."""
+"""The DICOM node: associations, jobs, delivery and the web page. It calls `pipeline`; its command is `sct-node`."""
+
+from dicomnode.errors import ConfigError, NodeError
+
+__all__ = ["ConfigError", "NodeError"]

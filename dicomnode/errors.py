@@ -1,4 +1,4 @@
-"""Everything that may go wrong in the node, sorted by what happens next.
+"""The errors of the node, sorted by what happens next.
 
     NodeError
     ├── ConfigError         the configuration is wrong: nothing starts; names the dotted path and what to do
@@ -8,24 +8,25 @@
     ├── OutOfResources      the disk is at its reserve: the sender gets 0xA700 and sends again later (PS3.4 B.2.3)
     │   └── TooLarge        the data set is larger than allowed: the sender gets 0xA701
     ├── NotStorable         the bytes are no storable instance: the sender gets 0xC000 and a comment (PS3.4 B.2.3)
-    ├── Damaged             a stored file is not as it came: its commitment fails, with an alarm (PS3.3 C.14.1.1)
-    ├── Undelivered         a destination is down or refuses: postponed with back-off; carries the receipts it did give
-    ├── NotTaken            a mail server or a webhook does not take a message: tried again, with back-off
-    ├── LedgerUnreachable   the database does not answer: pages say so; reception goes on, for files are the truth
-    ├── OldLedger           the database's tables are of another version and cannot be brought up: nothing starts
+    ├── Damaged             a stored file is not as received: its commitment fails, with an alarm (PS3.3 C.14.1.1)
+    ├── Undelivered         a destination is down or refuses: postponed with back-off; holds the receipts it gave
+    ├── NotTaken            a mail server or a webhook does not accept a message: tried again, with back-off
+    ├── LedgerUnreachable   the database does not answer: pages show it; reception continues, it needs only files
+    ├── OldLedger           the tables of the database are of another version and cannot be upgraded: none starts
     ├── NewLedger           a newer version of the node has worked on the database: nothing starts
-    ├── UnknownJob          a person asked for a job the ledger does not know
-    ├── UnknownDestination  a person, or an old job, names a destination the configuration does not have
+    ├── UnknownJob          a person asks for a job that the ledger does not have
+    ├── UnknownDestination  a person, or an old job, names a destination that is not in the configuration
     ├── UnknownHost         a person names a machine that never worked on the database
-    ├── StillAlive          a person wants the work of a machine taken over that was heard of a moment ago
-    ├── Forged              a form that is not of our page: 403, nothing is done
-    ├── UsersUnreadable     the file of users is there and cannot be understood: nobody is let in
-    ├── BadPassword         a password that a user is given is too easy to guess
-    ├── UnknownUser         a person names a user whom the file does not have
-    └── WrongState          a step that the ledger's TRANSITIONS does not allow: nothing is written
+    ├── StillAlive          a person wants to take over the work of a machine that was active a moment ago
+    ├── Forged              a form does not come from our page: 403, and nothing is done (RFC 9110 15.5.4)
+    ├── UsersUnreadable     the file of users exists and cannot be parsed: nobody can sign in
+    ├── BadPassword         a new password is too easy to guess: the user is not changed
+    ├── UnknownUser         a person names a user who is not in the file
+    └── WrongState          TRANSITIONS of the ledger does not allow a step: nothing is written
 
-`pipeline.errors` holds the rest: Unsuitable (REJECTED, never retried) and Implausible (a finding rejects it: likewise).
-Anything else is our fault: tried again, then held with its traceback in the ledger, and the queue goes on.
+The pipeline has two more: Unsuitable (`pipeline.errors`) and Implausible (`pipeline.gate`); both end a job as REJECTED,
+and it is not tried again. Any other error is a fault of the node: the job is tried again, then held with its traceback
+in the ledger, and the queue continues.
 """
 
 from __future__ import annotations
@@ -40,25 +41,29 @@ if TYPE_CHECKING:
 
 
 class NodeError(Exception):
-    """Root of the node's own errors. `str(error)` is a sentence for a person."""
+    """Base class of the errors of the node; `str(error)` is a sentence for a person."""
 
 
 class ConfigError(NodeError):
     """A configuration value is wrong.
 
-    Attributes: `path` (dotted, such as `destinations[1].port`), `problem` (what is wrong with the value),
-    `remedy` (what to do).
+    Attributes:
+        path: the dotted path of the value, such as `destinations[1].port`.
+        problem: what is wrong with the value.
+        remedy: what to do.
+        place: the file and the line of the value, such as `node.yaml, line 3`; "" where they are not known.
     """
 
-    def __init__(self, path: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}; {remedy}")
+    def __init__(self, path: str, problem: str, remedy: str, place: str = "") -> None:
+        super().__init__(f"{path}: {problem}; {remedy}{f' ({place})' if place else ''}")
         self.path = path
         self.problem = problem
         self.remedy = remedy
+        self.place = place
 
 
 class PortTaken(NodeError):
-    """Something else listens on the address that the configuration names (`key` is its dotted path)."""
+    """Another process listens on the address that the configuration names; `key` is its dotted path."""
 
     def __init__(self, key: str, bind: str, port: int) -> None:
         super().__init__(f"{key}: {bind}:{port} is in use by another process; stop that process or choose another port")
@@ -71,15 +76,15 @@ class NotReady(NodeError):
 
 
 class RoleTaken(NodeError):
-    """This role runs already on this data folder; two processes of one name would do each other's work."""
+    """This role already runs on this data folder; two processes of one name would do the same work twice."""
 
 
 class OutOfResources(NodeError):
-    """No room to keep an instance safely; C-STORE status 0xA700 (PS3.4 Table B.2-1)."""
+    """The disk has no space to store an instance safely; C-STORE status 0xA700 (PS3.4 Table B.2-1)."""
 
 
 class TooLarge(OutOfResources):
-    """The data set is larger than `receive.max_object_bytes`; C-STORE status 0xA701 (PS3.4 Table B.2-1: A7xx)."""
+    """The data set is larger than `receive.max_object_bytes`; C-STORE status 0xA701 (A7xx in PS3.4 Table B.2-1)."""
 
 
 class NotStorable(NodeError):
@@ -87,13 +92,15 @@ class NotStorable(NodeError):
 
 
 class Damaged(NodeError):
-    """The bytes of a stored file are not those that came; Failure Reason 0x0110 in a commitment (PS3.3 C.14.1.1)."""
+    """A stored file differs from the received bytes; Failure Reason 0x0110 in a commitment (PS3.3 C.14.1.1)."""
 
 
 class Undelivered(NodeError):
-    """A destination took not every instance.
+    """A destination did not accept every instance.
 
-    Attributes: `receipts` (the answers it did give in this attempt, refusals included), `sentence` (why, for a person).
+    Attributes:
+        receipts: the answers that it gave in this attempt, refusals included (PS3.4 Table B.2-1).
+        sentence: the reason, for a person.
     """
 
     def __init__(self, receipts: Iterable[Receipt], sentence: str) -> None:
@@ -103,15 +110,15 @@ class Undelivered(NodeError):
 
 
 class NotTaken(NodeError):
-    """A mail server or a webhook did not take a message; the sentence holds nothing of what it says."""
+    """A mail server or a webhook did not accept a message; the sentence quotes nothing of the message."""
 
 
 class LedgerUnreachable(NodeError):
-    """The database cannot be reached or does not answer; what was asked was not done."""
+    """The database cannot be reached or does not answer; the requested step was not done."""
 
 
 class OldLedger(NodeError):
-    """The tables are of another version of the node, and this one cannot bring them to its own."""
+    """The tables are of another version of the node, and this version cannot upgrade them."""
 
 
 class NewLedger(NodeError):
@@ -119,38 +126,38 @@ class NewLedger(NodeError):
 
 
 class UnknownJob(NodeError):
-    """The ledger has no such job."""
+    """The ledger has no job with this key."""
 
 
 class UnknownDestination(NodeError):
-    """The configuration has no destination of that name."""
+    """The configuration has no destination of this name."""
 
 
 class UnknownHost(NodeError):
-    """No such machine works on the database, or has left anything there."""
+    """No machine of this name works on the database, and none has left work in it."""
 
 
 class StillAlive(NodeError):
-    """The machine was heard of a moment ago; taking its work over would have two do it."""
+    """The machine was active a moment ago: after a takeover two machines would do the same work."""
 
 
 class WrongState(NodeError):
-    """The ledger's TRANSITIONS table does not allow this step from the job's present state."""
+    """The table TRANSITIONS of the ledger does not allow this step from the present state of the job."""
 
 
 class UsersUnreadable(NodeError):
-    """The file of users cannot be read or is none; its content is not repeated."""
+    """The file of users cannot be read or parsed; the sentence quotes nothing of its content."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}; let the node's user read it, or move it away and run sct-node user add")
 
 
 class BadPassword(NodeError):
-    """A password that is too short, too long, too plain; it is not repeated."""
+    """A password is too short, too long or too simple; the sentence does not quote it."""
 
 
 class UnknownUser(NodeError):
-    """The file of users has no such name."""
+    """The file of users does not have this name."""
 
 
 class Forged(NodeError):

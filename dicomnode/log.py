@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line on stderr, with job and series, never a patient's name or ID.
+"""Structured logs: one JSON object (RFC 8259) per line on stderr, with job and series, never a patient's name or ID.
 
-Keys always there: `time` (UTC, ISO 8601), `level`, `event` (a code of `EVENTS`), `message` (its sentence), `role`. The
-caller names further ones: `job`, `series`, `destination`, ... Callers pass UIDs and counts, never header text of a
+Every line has the keys `time` (UTC, RFC 3339), `level`, `event` (a code of `EVENTS`), `message` (its sentence) and
+`role`. The caller adds others: `job`, `series`, `destination`, ... Callers pass UIDs and counts, never header text of a
 patient.
 """
 
@@ -20,17 +20,18 @@ from typing import Any, Final
 
 LOGGER: Final = logging.getLogger("sct_node")
 
-QUIET: Final = ("pynetdicom", "pydicom", "dbos", "uvicorn.access", "sqlalchemy", "asyncio")
-"""Libraries that are heard from warning upward only."""
+WARNINGS_ONLY: Final = ("pynetdicom", "pydicom", "dbos", "uvicorn.access", "sqlalchemy", "asyncio")
+"""Libraries of which only warnings and errors are logged."""
 
 WITHHELD: Final = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
-"""Loggers whose words may quote a header, and so a patient: only that they spoke, and where, is logged."""
+"""Loggers whose messages may quote a header, and so a patient: only the place of the message is logged."""
 
-UNHEARD: Final = ("pynetdicom.transport", "pynetdicom.acse")
-"""Loggers that repeat what our own events say of a connection."""
+SILENCED: Final = ("pynetdicom.transport", "pynetdicom.acse")
+"""Loggers that repeat what our own events report about a connection."""
 
-OVERANXIOUS: Final = ("pynetdicom.association",)
-"""Loggers heard from error upward: this one warns of each answer to a report of ours over a sender's association."""
+ERRORS_ONLY: Final = ("pynetdicom.association",)
+"""Loggers of which only errors are logged: this one warns of each answer to a commitment report (PS3.4 J.3.3) that the
+node sends over the association of the sender."""
 
 
 EVENTS: Final[Mapping[str, str]] = {
@@ -38,14 +39,14 @@ EVENTS: Final[Mapping[str, str]] = {
     "association_accepted": "An association was accepted.",
     "association_rejected": "An association was rejected.",
     "association_released": "An association was released.",
-    "attempt_outdated": "The job went on while this attempt ran: its result is not used.",
+    "attempt_outdated": "The job continued while this attempt ran: its result is not used.",
     "audit_record_not_sent": "An audit record could not be sent to syslog: it is tried again.",
     "audit_record_not_written": "An audit record could not be written.",
     "audit_records_left_out": "Audit records are left out of syslog: too many wait.",
     "call_refused": "A connection or an association was refused.",
     "certificate_expired": "A certificate has expired.",
     "certificate_expires": "A certificate expires soon.",
-    "commitment_confirmed": "A destination confirms that it keeps what it took.",
+    "commitment_confirmed": "A destination confirms that it keeps the instances that it accepted (PS3.4 J.3.3).",
     "commitment_failed": "A report of storage commitment failed for a fault of the node: it is tried again.",
     "commitment_not_asked": "A destination could not be asked for storage commitment: it is asked again.",
     "commitment_report_given_up": "A report of storage commitment could not be sent for too long: it is given up.",
@@ -56,7 +57,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "commitment_requested": "A sender asked for storage commitment.",
     "commitments_failed": "Requests for storage commitment could not be worked on: they are tried again.",
     "commitments_wait_for_database": "Reports of storage commitment wait for the database.",
-    "companions_not_sent": "A destination does not take some of the companions.",
+    "companions_not_sent": "A destination does not accept some of the companions.",
     "constancy_failed": "The constancy check failed for a fault of the node.",
     "constancy_measured": "A constancy check was made.",
     "constancy_not_noted": "A constancy run could not be stored.",
@@ -70,12 +71,12 @@ EVENTS: Final[Mapping[str, str]] = {
     "delivery_requeued": "The workflow of an attempt ended without a result: the delivery was queued again.",
     "delivery_stopped": "The delivery was stopped.",
     "destination_asked": "A destination was asked by C-ECHO from the page.",
-    "destination_lost_instances": "Alarm: a destination does not keep what it took.",
+    "destination_lost_instances": "Alarm: a destination does not keep instances that it accepted (PS3.4 J.3.3).",
     "destination_undelivered": "Alarm: a destination has not taken a series for too long.",
-    "destination_unproven": "Alarm: a destination has not proved for too long that it keeps what it took.",
+    "destination_unproven": "Alarm: a destination has not confirmed for too long that it keeps a series (PS3.4 J.3.3).",
     "dicom_listening": "The node listens for DICOM.",
-    "form_refused": "A form that is not of this page was refused.",
-    "hanging_attempt_not_noted": "The ledger could not be told of an attempt that hangs.",
+    "form_refused": "A form that does not come from this page was refused.",
+    "hanging_attempt_not_noted": "The ledger could not store that an attempt hangs.",
     "host_taken_over": "The work of a dead process was put back into the queues.",
     "instance_conflict": "An instance came again with other bytes: both are kept.",
     "instance_refused": "An instance was refused.",
@@ -83,7 +84,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "instances_late": "Instances came after a job had taken their series.",
     "job_held": "The job is held: a person must look at it.",
     "job_superseded": "More instances came: another job takes over.",
-    "library_warning": "A library has logged a warning; its words are withheld, since they may quote a header.",
+    "library_warning": "A library has logged a warning; its message is withheld, because it may quote a header.",
     "message_not_understood": "A message could not be understood: its association ends.",
     "metrics_not_served": "Metrics and health cannot be served.",
     "metrics_served_elsewhere": "Another process serves metrics and health already.",
@@ -93,7 +94,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "notice_not_written": "A notice could not be stored.",
     "notices_failed": "Notices could not be sent for a fault of the node: they are tried again.",
     "notices_given_up": "Notices could not be sent for too long: they are given up.",
-    "notices_postponed": "A channel did not take notices: they are tried again later.",
+    "notices_postponed": "A channel did not accept notices: they are tried again later.",
     "notices_sent": "Notices were sent.",
     "notices_wait_for_database": "Notices wait for the database.",
     "page_closed": "The page is not served: nobody could sign in.",
@@ -127,18 +128,18 @@ EVENTS: Final[Mapping[str, str]] = {
     "web_certificate_rejected": "The certificate of the page changed and cannot be used: the old one stays in use.",
     "web_certificate_reloaded": "The certificate of the page was loaded again.",
 }
-"""Code of each event that the node logs -> what it means. Alert rules and RUNBOOK name the codes; a code stays."""
+"""Code of each event that the node logs -> its sentence. A code never changes: alert rules and RUNBOOK name it."""
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record; the fields given to `event` come after those that are always there."""
+    """Formats a record as one JSON object; the fields given to `event` follow the keys that every line has."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
         self._role = role
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON."""
+        """Return the record as one line of JSON."""
         line: dict[str, object] = {
             "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -152,18 +153,15 @@ class JsonLines(logging.Formatter):
             line |= {"message": EVENTS["library_warning"], "at": f"{record.module}:{record.lineno}"}
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0] is not None:
-            line |= {"error": record.exc_info[0].__name__, "where": _where(record.exc_info[2])}
+            # Without the message, which may quote a header; the ledger holds the whole traceback of a job.
+            frames = traceback.extract_tb(record.exc_info[2])[-3:]
+            where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+            line |= {"error": record.exc_info[0].__name__, "where": where}
         return json.dumps(line, default=str)
 
 
-def _where(trace: TracebackType | None) -> list[str]:
-    """The last places of a traceback, without the message: that may quote a header. The ledger has a job's in full."""
-    frames = traceback.extract_tb(trace)[-3:]
-    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-
-
 def start(role: str, level: str = "info") -> None:
-    """Send this process's logs to stderr as JSON lines; `role` goes into every line."""
+    """Write the logs of this process to stderr as JSON lines; every line names `role`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(role))
     root = logging.getLogger()
@@ -173,22 +171,22 @@ def start(role: str, level: str = "info") -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _unhandled
     threading.excepthook = lambda failed: _unhandled(failed.exc_type, failed.exc_value, failed.exc_traceback)
-    for name in QUIET:
-        tame(name)
-    for name in OVERANXIOUS:
+    for name in WARNINGS_ONLY:
+        log_warnings_only(name)
+    for name in ERRORS_ONLY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in UNHEARD:
+    for name in SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _unhandled(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """An error that nothing caught ends its thread or process, and says so as all others do."""
+    """Log an error that nothing caught, and that ends its thread or process."""
     if error is not None:
         _log(logging.CRITICAL, "unhandled_error", {}, (kind, error, trace))
 
 
-def tame(library: str) -> None:
-    """A library's logger speaks through ours, from warning upward."""
+def log_warnings_only(library: str) -> None:
+    """Send the warnings and errors of a library to the handler of `start`, and drop its other messages."""
     logger = logging.getLogger(library)
     logger.handlers[:] = []
     logger.propagate = True
@@ -196,12 +194,12 @@ def tame(library: str) -> None:
 
 
 def event(code: str, /, level: str = "info", **fields: object) -> None:
-    """Log an event of `EVENTS` with its named fields; no patient data in any of them. KeyError for another code."""
+    """Log an event of `EVENTS` with its named fields, none of which holds patient data. KeyError for another code."""
     _log(logging.getLevelNamesMapping()[level.upper()], code, fields)
 
 
 def exception(code: str, /, level: str = "error", **fields: object) -> None:
-    """Log an event of `EVENTS` with the type and the place of the error that is being handled, without its words."""
+    """Log an event of `EVENTS` with the type and the place of the error in handling, without its message."""
     _log(logging.getLevelNamesMapping()[level.upper()], code, fields, sys.exc_info())
 
 

@@ -1,8 +1,9 @@
-"""What to do about a reason code, in the words of the help page; RUNBOOK.md has the same tables (a test compares).
+"""The actions that the help page recommends for each reason code; RUNBOOK.md has the same tables (a test compares).
 
-What each code says of a case stands elsewhere, once: `pipeline.errors.REASONS` (a series that is rejected), the rules
-of `pipeline.preflight.rules` (a CT that is held before sending), and `pipeline.findings.findings` (what was measured).
-Here are the node's own codes and, for all of them, what a person does. `backticks` mark what is written as code.
+The meanings of the other codes are defined once elsewhere: `pipeline.errors.REASONS` (a series is rejected), the rules
+of `pipeline.preflight.rules` (a CT is held before it is sent), and `pipeline.findings.meanings` (a measurement). This
+file has the meanings of the node's own codes and, for every code, the action of a person. Backticks mark text that the
+page shows as code.
 """
 
 from __future__ import annotations
@@ -62,58 +63,60 @@ REJECTED: Final[Mapping[str, str]] = {
     "reformat",
     "GRID_TOO_LARGE": "`output.spacing_mm` is finer than the field of view allows; make it larger, or leave it out",
 }
-"""Reason code of `pipeline.errors.REASONS` -> what to do at the scanner, the archive or here."""
+"""Reason code of `pipeline.errors.REASONS` -> the action at the scanner, at the archive or on the node."""
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """A reason code of the node itself: what it means, and what to do."""
+class NodeCode:
+    """A reason code of the node itself: its meaning, and the action of a person."""
 
-    means: str
-    do: str
+    meaning: str
+    action: str
 
 
-OWN: Final[Mapping[str, Own]] = {
-    "IGNORED_BY_RULE": Own(
+NODE_CODES: Final[Mapping[str, NodeCode]] = {
+    "IGNORED_BY_RULE": NodeCode(
         "a rule of the configuration ignores such series; its name is in the sentence",
         "nothing, if it was meant so; else change `rules` (see `sct-node explain DIR`) and restart",
     ),
-    "ALWAYS_HELD": Own(
+    "ALWAYS_HELD": NodeCode(
         "`quality.gate` is always_hold, here or in the rule that took the series, or the model's card says it",
         "look at it, then `release` or `reject`",
     ),
-    "SUPERSEDED": Own(
+    "SUPERSEDED": NodeCode(
         "slices came late, or a person chose other content; another job took its place, nothing of this one was sent",
         "nothing; ask why the sender was so slow: `settle.grace_s`, `settle.quiet_s`",
     ),
-    "REJECTED_BY_PERSON": Own("a physicist rejected the held case; who and why stands in its events", "nothing"),
-    "CANCELLED_BY_PERSON": Own(
+    "REJECTED_BY_PERSON": NodeCode("a physicist rejected the held case; who and why stands in its events", "nothing"),
+    "CANCELLED_BY_PERSON": NodeCode(
         "a physicist stopped the case; who and why stands in its events",
         "what a destination had got before must be deleted there",
     ),
-    "FAILED": Own(
+    "FAILED": NodeCode(
         "the conversion failed at each of `synthesize.tries` attempts; the traceback stands in the events",
         "report it; `release` tries again",
     ),
-    "PROCESS_DIED": Own(
+    "PROCESS_DIED": NodeCode(
         "the process that converted it ended at each attempt, as when memory runs out",
         "look after the machine's memory and its log; `release` tries again",
     ),
-    "DELIVERY_FAILED": Own(
+    "DELIVERY_FAILED": NodeCode(
         "a fault of the node while it sent the CT; the traceback stands in the events",
         "report it; `retry` or `release` sends on, there is nothing to look at in the CT",
     ),
-    "WRONG_DIGEST": Own("the weights are not those of the model's card", "install the wheel again, then `release`"),
-    "UNKNOWN_MODEL": Own(
+    "WRONG_DIGEST": NodeCode(
+        "the weights are not those of the model's card", "install the wheel again, then `release`"
+    ),
+    "UNKNOWN_MODEL": NodeCode(
         "the model that the case was given is not installed any more", "install it and `release`, or reject the case"
     ),
-    "BAD_CARD": Own("the model's card cannot be read", "install the model again, then `release`"),
-    "UNKNOWN_SETTINGS": Own(
+    "BAD_CARD": NodeCode("the model's card cannot be read", "install the model again, then `release`"),
+    "UNKNOWN_SETTINGS": NodeCode(
         "the case was made by another version of the node, which knew settings that this one does not",
         "reject it and convert its folder in `node.data`/in by hand, or go back to that version",
     ),
 }
-"""The node's own reason codes; CONFLICTING_INSTANCES is both the pipeline's and the node's."""
+"""The node's own reason codes; the pipeline and the node share CONFLICTING_INSTANCES, which `REJECTED` has."""
 
 ANY_OTHER_RULE: Final = "any other"
 
@@ -128,11 +131,11 @@ HELD_BEFORE_SENDING: Final[Mapping[str, str]] = {
     "attributes_filled": "`output.equipment`",
     ANY_OTHER_RULE: "none: the node wrote what it should not; `sct-node show JOB`, and report it",
 }
-"""Preflight rule -> the key of the configuration that cures it."""
+"""Preflight rule -> the key of the configuration that makes a CT fulfil it."""
 
 
 def advice_of(code: str) -> str:
-    """What to do about a case with that reason code; empty where the code is that of a finding."""
-    if code in OWN:
-        return OWN[code].do
+    """Return the recommended action for a case with this reason code, or "" if the code names a finding."""
+    if code in NODE_CODES:
+        return NODE_CODES[code].action
     return REJECTED.get(code) or HELD_BEFORE_SENDING.get(code.lower(), "")

@@ -1,10 +1,10 @@
-"""Plans on the CT, recomputed on synthetic CT: run by the Python of `make dose-env`, which has pyRadPlan and PyMedPhys.
+"""Dose plans made on the CT and recomputed on synthetic CT, with pyRadPlan and PyMedPhys.
 
-    python planning.py FOLDER
+    python dose_plans.py FOLDER
 
-Reads `case.npz` and `settings.json` of the folder, writes `doses.npz` and `result.json`. It imports nothing of this
-project, because that environment has none of it (its NumPy and pydantic are older). Arrays (slice, row, column), LPS,
-HU and Gy.
+The script reads `case.npz` and `settings.json` of the folder and writes `doses.npz` and `result.json`. The Python of
+`make dose-env` runs it; the script imports nothing of this project, which that environment lacks (its NumPy and pydicom
+are older). Arrays are (slice, row, column), LPS, in HU and Gy.
 
     case.npz       ct, sct_0, sct_1, ... (HU), target, body (0 or 1), spacing_mm (slice, row, column)
     settings.json  see `models.measures.dose.PlanSettings`
@@ -42,18 +42,18 @@ from pyRadPlan.optimization.objectives import MeanDose, SquaredDeviation, Square
 
 Floats = NDArray[np.float64]
 MAX_GAMMA = 1.1
-"""Points beyond are known to fail; no search goes further."""
+"""Largest gamma index that is searched for: points beyond 1 fail anyway."""
 
 
 def image_of(values: NDArray[Any], spacing_mm: NDArray[np.float64]) -> SimpleITK.Image:
-    """An image along the patient's axes; its first voxel lies at 0."""
+    """Return an image along the patient's axes, with its first voxel at 0."""
     image = SimpleITK.GetImageFromArray(values)
     image.SetSpacing([float(step) for step in spacing_mm[::-1]])
     return image
 
 
 def patient_of(hu: NDArray[np.float32], case: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]) -> Any:
-    """A CT and its structures with their objectives."""
+    """Return a CT, and its structures with their objectives."""
     ct = validate_ct(cube_hu=image_of(hu.astype(np.float64), case["spacing_mm"]))
     dose_gy = settings["prescription_gy"]
     aims = {
@@ -74,7 +74,7 @@ def patient_of(hu: NDArray[np.float32], case: Mapping[str, NDArray[Any]], settin
 
 
 def plan_of(modality: str, settings: Mapping[str, Any]) -> Any:
-    """A plan on the generic machine of a modality."""
+    """Return a plan on the generic machine of a modality."""
     plan = PhotonPlan(machine="Generic") if modality == "photons" else IonPlan(radiation_mode=modality)
     angles = settings["gantry_deg"][modality]
     plan.num_of_fractions = settings["fractions"]
@@ -89,12 +89,12 @@ def plan_of(modality: str, settings: Mapping[str, Any]) -> Any:
 
 
 def dose_of(quantities: Mapping[str, Any]) -> Floats:
-    """The physical dose in Gy on the CT's grid."""
+    """Return the physical dose in Gy on the CT's grid."""
     return np.asarray(SimpleITK.GetArrayFromImage(quantities["physical_dose"]), dtype=np.float64)
 
 
 def gamma_of(dose: Floats, reference: Floats, spacing_mm: Floats, criterion: Mapping[str, float], cut: float) -> Floats:
-    """Global gamma index about each voxel of the reference dose; NaN below the cut."""
+    """Return the global gamma index at each voxel of the reference dose (doi:10.1118/1.598248); NaN below the cut."""
     axes = tuple(np.arange(length) * step for length, step in zip(dose.shape, spacing_mm, strict=True))
     return np.asarray(
         pymedphys.gamma(
@@ -112,27 +112,30 @@ def gamma_of(dose: Floats, reference: Floats, spacing_mm: Floats, criterion: Map
 
 
 def passing(gamma: Floats) -> float:
-    """Percent of the voxels with a gamma index that pass."""
+    """Return which percentage of the voxels with a gamma index pass."""
     known = gamma[~np.isnan(gamma)]
     return float(100 * (known <= 1).mean()) if known.size else float("nan")
 
 
 class StepSeconds:
-    """Seconds by step: `with watch("optimise"): ...`."""
+    """Seconds by step: `with watch("optimise"): ...`.
+
+    `pipeline.conversion.Stopwatch` does the same, but this script cannot import it.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        """Measure what is done within."""
+        """Measure the time of a step."""
         begun = time.perf_counter()
         yield
         self.seconds[step] = round(time.perf_counter() - begun, 2)
 
 
 def run(folder: Path) -> None:
-    """Plan, recompute, compare."""
+    """Plan each modality on the CT, recompute the dose on every synthetic CT, and compare."""
     settings = json.loads((folder / "settings.json").read_text())
     case = dict(np.load(folder / "case.npz"))
     doses: dict[str, NDArray[np.float32]] = {}
@@ -146,7 +149,7 @@ def run(folder: Path) -> None:
 def run_modality(
     modality: str, case: Mapping[str, NDArray[Any]], settings: Mapping[str, Any], doses: dict[str, NDArray[np.float32]]
 ) -> dict[str, Any]:
-    """One plan on the CT, its dose on every image, gamma of each against the CT's."""
+    """Return gamma pass rates, seconds and number of spots of one plan; add its dose on every image to `doses`."""
     watch, plan = StepSeconds(), plan_of(modality, settings)
     ct, structures = patient_of(case["ct"], case, settings)
     with watch("fields"):

@@ -1,12 +1,11 @@
-"""What may go wrong between an MR series and its synthetic CT series, sorted by what happens next.
+"""The errors between an MR series and its synthetic CT series, sorted by what happens next.
 
     PipelineError
     ├── Unsuitable    the input will never be suitable: the job is REJECTED, never retried, and visible
     └── Implausible   a finding rejects the case: the job is REJECTED with the finding's name as its reason code
 
-A finding that asks for a review raises nothing: the case is finished, and held (`pipeline.gate`).
-
-Anything else that escapes the pipeline is our own fault and is handled as such by the caller.
+A finding that asks for a review raises no error: the case is finished, and held (`pipeline.gate`). `Implausible` is
+defined there. Any other error that leaves the pipeline is a fault of the node, and the caller treats it as one.
 """
 
 from __future__ import annotations
@@ -57,13 +56,15 @@ REASONS: dict[str, str] = {
 
 
 class PipelineError(Exception):
-    """Everything that the pipeline raises on purpose."""
+    """Base of the errors that the pipeline raises on purpose."""
 
 
 class Unsuitable(PipelineError):
-    """The input will never be suitable.
+    """The input is unsuitable and will never be suitable.
 
-    `code` is a key of `REASONS`; `sentence` tells a physicist what is wrong and never holds a patient's name or ID.
+    Attributes:
+        code: a key of `REASONS`.
+        sentence: what is wrong, for a physicist; without the patient's name or ID.
     """
 
     def __init__(self, code: str, sentence: str) -> None:

@@ -1,12 +1,12 @@
-"""Whether a finished case is sent, waits for a person, or is refused.
+"""The gate: a finished case is sent, held for a person, or rejected.
 
     gate          findings that ask for a review    no such findings
     auto          held                              sent
     always_hold   held                              held
     never_hold    sent, with a warning in the CT    sent
 
-Whatever the gate, a finding that rejects ends the job, a broken rule of a destination's profile holds it, and so does a
-model whose card says `gate: always_hold`.
+With every setting of the gate, a finding that rejects ends the job, a broken rule of a destination's profile holds it,
+and a model whose card has `gate: always_hold` holds it.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.errors import PipelineError
-from pipeline.findings.findings import Finding
 
 if TYPE_CHECKING:
     from models.inference.card import ModelCard
+    from pipeline.findings.findings import Finding
     from pipeline.preflight.check import Complaint
 
 Gate = Literal["auto", "always_hold", "never_hold"]
 
 ALWAYS_HELD: Final = "ALWAYS_HELD"
-"""Reason code of a case that is held because every case is."""
+"""Reason code of a case that is held because the site, or the model's card, holds every case."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Why a person should look: a reason code (the first finding's or rule's name) and a sentence with all of them."""
+    """The reason why a person should look at a case.
+
+    Attributes:
+        code: name of the first finding or rule, in capitals, or `ALWAYS_HELD`.
+        sentence: all findings and rules.
+    """
 
     code: str
     sentence: str
 
 
 def also(hold: Hold | None, finding: Finding) -> Hold:
-    """The hold of a case that is held for one more finding."""
+    """Return the hold of a case after one more finding that holds it."""
     if hold is None:
         return Hold(finding.name.upper(), str(finding))
     code = finding.name.upper() if hold.code == ALWAYS_HELD else hold.code
@@ -51,19 +56,19 @@ def refuse(findings: Sequence[Finding]) -> None:
 
 
 def hold_of(
-    gate: Gate, findings: Sequence[Finding], warned: bool, told: Sequence[Complaint], card: ModelCard
+    gate: Gate, findings: Sequence[Finding], overridden: bool, complaints: Sequence[Complaint], card: ModelCard
 ) -> Hold | None:
-    """Why a person should look, or None.
+    """Return why a person should look at a case, or None.
 
     Args:
-        gate: what the site wants.
+        gate: the setting of the site.
         findings: all of the case; none rejects.
-        warned: the findings are told in the CT, not enforced.
-        told: broken rules of the destinations' profiles.
+        overridden: the findings stand in the CT as warnings and hold nothing.
+        complaints: broken rules of the destinations' profiles.
         card: of the model.
     """
-    failed = [] if warned else [finding for finding in findings if finding.verdict != "pass"]
-    reasons = [(one.name.upper(), str(one)) for one in failed] + [(one.rule.upper(), str(one)) for one in told]
+    failed = [] if overridden else [finding for finding in findings if finding.verdict != "pass"]
+    reasons = [(one.name.upper(), str(one)) for one in failed] + [(one.rule.upper(), str(one)) for one in complaints]
     if card.gate == "always_hold":
         reasons.append((ALWAYS_HELD, f"every case of {card.name} is held for a person (the model's card)"))
     elif gate == "always_hold":
@@ -72,7 +77,13 @@ def hold_of(
 
 
 class Implausible(PipelineError):
-    """A finding rejects the case; `findings` are all of it. `code` is the first such finding's name, in capitals."""
+    """A finding rejects the case.
+
+    Attributes:
+        findings: all findings of the case.
+        code: name of the first finding that rejects, in capitals.
+        sentence: all findings that reject.
+    """
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__(tuple(findings))

@@ -1,4 +1,4 @@
-"""A model as a MONAI Bundle: a folder that `python -m monai.bundle run` executes where sct-node is installed.
+"""Export of a model as a MONAI Bundle: a folder that `python -m monai.bundle run` executes where sct-node is installed.
 
     python -m monai.bundle run --config_file DIR/configs/inference.yaml --meta_file DIR/configs/metadata.json \\
         --bundle_root DIR --mr MR.nii.gz --ct CT.nii.gz
@@ -33,7 +33,7 @@ INFERENCE: Final = {
     "network_def": "$load_model(@bundle_root + '/models', @device)",
     "run": ["$predict_nifti(Path(@mr), Path(@ct), @network_def, @seed)"],
 }
-"""The configuration that is run; the MR in, the CT out and the device can be given on the command line."""
+"""The configuration that MONAI runs; `mr`, `ct` and `device` can be given on its command line."""
 
 README: Final = """\
 # {name} {version}
@@ -66,28 +66,24 @@ def write_bundle(model: str, into: Path) -> Path:
     if into.exists():
         raise FileExistsError(f"{into} is there already; name a folder that is not")
     part = into.with_name(f".part-{into.name}")
+    fields = {"name": card.name, "version": card.version, "contrast": card.contrast, "limits": card.limits}
+    fields |= {"training_data": card.training_data, "licence": card.licence, "node": version("sct-node")}
     try:
-        _write(card, path, part)
+        for name in ("configs", "docs", "models"):
+            (part / name).mkdir(parents=True)
+        for source in (path, path.with_suffix(".safetensors")):
+            shutil.copyfile(source, part / "models" / source.name)
+        (part / "configs" / "inference.yaml").write_text(yaml.safe_dump(INFERENCE, sort_keys=False))
+        (part / "configs" / "metadata.json").write_text(json.dumps(metadata(card), indent=2) + "\n")
+        (part / "docs" / "README.md").write_text(README.format(**fields))
         move_into_place(part, into)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return into
 
 
-def _write(card: ModelCard, path: Path, into: Path) -> None:
-    for name in ("configs", "docs", "models"):
-        (into / name).mkdir(parents=True)
-    for source in (path, path.with_suffix(".safetensors")):
-        shutil.copyfile(source, into / "models" / source.name)
-    (into / "configs" / "inference.yaml").write_text(yaml.safe_dump(INFERENCE, sort_keys=False))
-    (into / "configs" / "metadata.json").write_text(json.dumps(metadata(card), indent=2) + "\n")
-    words = {"name": card.name, "version": card.version, "contrast": card.contrast, "limits": card.limits}
-    words |= {"training_data": card.training_data, "licence": card.licence, "node": version("sct-node")}
-    (into / "docs" / "README.md").write_text(README.format(**words))
-
-
 def metadata(card: ModelCard) -> dict[str, Any]:
-    """What MONAI's bundle specification asks of `metadata.json`, from the card."""
+    """Return the content of `metadata.json` as MONAI's bundle specification defines it, from the card."""
     volume = {
         "type": "image",
         "num_channels": 1,

@@ -17,7 +17,13 @@ CT_IMAGE = "ct-image"
 
 @dataclass(frozen=True)
 class Attribute:
-    """One row of a module's table: keyword, type (1, 1C, 2, 2C, 3) and the sequences that lead to it."""
+    """One row of a module's table (PS3.3 Annex C).
+
+    Attributes:
+        keyword: of the attribute (PS3.6).
+        type: 1, 1C, 2, 2C or 3 (PS3.5 7.4).
+        path: keywords of the sequences that lead to it.
+    """
 
     keyword: str
     type: str
@@ -36,14 +42,14 @@ class Module:
 
 @cache
 def ct_image_modules() -> tuple[Module, ...]:
-    """The modules of the CT Image IOD, in the order of PS3.3 table A.3-1."""
+    """Return the modules of the CT Image IOD, in the order of PS3.3 table A.3-1."""
     return tuple(
         Module(row["key"], row["usage"], row["ie"], _attributes(row["key"])) for row in get_iod_module_map()[CT_IMAGE]
     )
 
 
 def _attributes(module: str) -> tuple[Attribute, ...]:
-    """Rows of a module; those without one tag of their own (overlays, which repeat) are left out."""
+    """Return the rows of a module, without attributes that have no single tag: repeating groups (PS3.5 7.6)."""
     rows = get_module_attribute_map()[module]
     return tuple(
         Attribute(row["keyword"], row["type"], tuple(row["path"]))
@@ -54,20 +60,20 @@ def _attributes(module: str) -> tuple[Attribute, ...]:
 
 @cache
 def keywords_of(entity: str) -> tuple[str, ...]:
-    """Keywords of all attributes, outside sequences, that describe an entity of the CT Image IOD (Patient, Study)."""
+    """Return the keywords of all attributes, outside sequences, of an entity of the CT Image IOD (PS3.3 A.1.2)."""
     modules = [module for module in ct_image_modules() if module.entity == entity]
     return tuple(row.keyword for module in modules for row in module.attributes if not row.path)
 
 
 @cache
 def empty_if_unknown(entity: str) -> tuple[str, ...]:
-    """Keywords of the Type 2 attributes, outside sequences, of an entity's mandatory modules."""
+    """Return the keywords of the Type 2 attributes (PS3.5 7.4.3), outside sequences, of mandatory modules."""
     modules = [module for module in ct_image_modules() if module.entity == entity and module.usage == "M"]
     return tuple(row.keyword for module in modules for row in module.attributes if row.type == "2" and not row.path)
 
 
 def is_paired(body_part: str) -> bool | None:
-    """Whether a BodyPartExamined value is a paired structure (PS3.16 table L-1); None when it is not listed."""
+    """Return whether a BodyPartExamined is a paired structure (PS3.16 table L-1), or None when it is not listed."""
     row = get_anatomic_region_map().get(body_part.strip().upper())
     return None if row is None else row[1]
 
@@ -75,14 +81,16 @@ def is_paired(body_part: str) -> bool | None:
 MR_IMAGES = ("mr-image", "enhanced-mr-image", "legacy-converted-enhanced-mr-image")
 """The IODs of MR images (PS3.3 A.4, A.36, A.70)."""
 FUNCTIONAL_GROUPS = frozenset({"SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"})
-"""Where a multi-frame image says what holds for all frames, and for one (PS3.3 C.7.6.16)."""
+"""The sequences of a multi-frame image with the attributes of all frames, and of each one (PS3.3 C.7.6.16)."""
 
 
 @dataclass(frozen=True)
 class AttributeUsage:
-    """Where the IODs of MR images have an attribute: the entities it describes, and its functional group macros.
+    """The places of an attribute in the IODs of MR images.
 
-    `entities` are of its places at the top level; `macros` are the sequences within a functional group that hold it.
+    Attributes:
+        entities: the entities that it describes at the top level (PS3.3 A.1.2).
+        macros: the sequences within a functional group that hold it (PS3.3 C.7.6.16.2).
     """
 
     entities: frozenset[str]
@@ -91,7 +99,7 @@ class AttributeUsage:
 
 @cache
 def mr_attributes() -> dict[str, AttributeUsage]:
-    """Keyword -> where it stands, of every attribute of an MR image at the top level or of a frame."""
+    """Return keyword -> places, of every attribute of an MR image at the top level or of a frame."""
     entities: dict[str, set[str]] = {}
     macros: dict[str, set[str]] = {}
     modules = [module for iod in MR_IMAGES for module in get_iod_module_map()[iod]]

@@ -1,1 +1,1 @@
-"""What people are told about a job; on pages a job is called a case."""
+"""Facts, words and reports about a job for people; on pages a job is called a case."""

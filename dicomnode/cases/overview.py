@@ -1,16 +1,14 @@
-"""What the pages about all cases read from the ledger: a few queries, however many cases and receipts there are.
+"""Queries about all jobs, for pages and metrics: the database counts, however many jobs and receipts there are.
 
-Each function is one transaction that changes nothing.
+Each function is one transaction that changes nothing. What waits, for how long, and for whom:
 
-How things stand in the ledger now: what waits, for how long, and for whom. Counted by the database, not row by row.
-
-queue        what waits in it                                     its oldest counts from
-settle       series of which instances came, not complete yet     its first instance
-synthesize   jobs that are to be computed                         when the series was complete
-person       jobs that are held                                   its last step
-deliver      CT series that a destination has not taken           when the CT was made
-proof        storage commitments that destinations owe            when they had everything
-notice       notices that no channel has taken                    what they tell
+    queue        what waits in it                                     its oldest counts from
+    settle       series of which instances came, not complete yet     its first instance
+    synthesize   jobs that are to be computed                         when the series was complete
+    person       jobs that are held                                   its last step
+    deliver      CT series that a destination has not taken           when the CT was made
+    proof        storage commitments that destinations owe            when they had everything
+    notice       notices that no channel has taken                    their event
 """
 
 from __future__ import annotations
@@ -24,20 +22,20 @@ import sqlalchemy as sa
 
 from dicomnode.cases.wording import ReceiptCounts
 from dicomnode.ledger import resending
-from dicomnode.ledger.database import transaction
+from dicomnode.ledger.database import fetch, transaction
 from dicomnode.ledger.rows import DeliveryRow, JobRow
 from dicomnode.ledger.states import State
 from dicomnode.ledger.tables import deliveries, jobs, notices, proofs, receipts, series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 HELD: Final = "HELD"
-"""What the pages call held jobs, whatever their state."""
+"""Word of the pages for held jobs, whatever their state."""
 
 
 def counts(engine: sa.Engine) -> dict[str, int]:
-    """How many cases there are in each state, and how many are held; RECEIVING are series that no job has taken."""
+    """Count the jobs in each state, and those that are held; RECEIVING are series that no job has taken."""
     query = sa.select(jobs.c.state, jobs.c.held.is_not(None).label("held"), sa.func.count().label("number"))
     with transaction(engine) as connection:
         found = connection.execute(query.group_by(jobs.c.state, jobs.c.held.is_not(None))).all()
@@ -51,29 +49,39 @@ def counts(engine: sa.Engine) -> dict[str, int]:
 
 
 def newest(engine: sa.Engine, shown: str, most: int) -> list[JobRow]:
-    """The newest jobs, at most so many: of a state, HELD, or all of them for an empty word."""
+    """Return the newest jobs, at most so many: of a state, HELD, or all of them for an empty word."""
     query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.job).limit(most)
     if shown:
         query = query.where(jobs.c.held.is_not(None) if shown == HELD else jobs.c.state == shown)
-    with transaction(engine) as connection:
-        return [JobRow.of(row) for row in connection.execute(query).mappings()]
+    return [JobRow.of(row) for row in fetch(engine, query)]
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
-    """One destination of a job: how far it is, and what it answered since the job was last sent anew."""
+    """The delivery of a job to one destination, and its answers since everything was last sent once more, counted."""
 
     delivery: DeliveryRow
     counted: ReceiptCounts
 
 
-def ways(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[DeliveryStatus]]:
-    """Job -> its destinations, by name; none for a job that is not SYNTHESIZED yet."""
+def delivery_statuses(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[DeliveryStatus]]:
+    """Return the destinations of each job, by name; none for a job that is not SYNTHESIZED yet."""
     keys = [row.job for row in of]
     query = sa.select(deliveries).where(deliveries.c.job.in_(keys)).order_by(deliveries.c.destination)
+    belongs = (receipts.c.job == deliveries.c.job) & (receipts.c.destination == deliveries.c.destination)
+    counting = sa.select(
+        receipts.c.job,
+        receipts.c.destination,
+        _number(receipts.c.taken).label("taken"),
+        _number(receipts.c.warning).label("warned"),
+        _number(receipts.c.commitment == 0).label("kept"),
+        _number(receipts.c.commitment != 0).label("lost"),
+    )
+    counting = counting.join(deliveries, belongs).where(receipts.c.job.in_(keys), resending.COUNTS)
+    counting = counting.group_by(receipts.c.job, receipts.c.destination)
     with transaction(engine) as connection:
         rows = [DeliveryRow.of(row) for row in connection.execute(query).mappings()]
-        answered = {(one.job, one.destination): one for one in connection.execute(_tallies(keys))}
+        answered = {(one.job, one.destination): one for one in connection.execute(counting)}
     found: dict[str, list[DeliveryStatus]] = defaultdict(list)
     for row in rows:
         one = answered.get((row.job, row.destination))
@@ -82,38 +90,22 @@ def ways(engine: sa.Engine, of: Sequence[JobRow]) -> Mapping[str, list[DeliveryS
     return found
 
 
-def _tallies(keys: Sequence[str]) -> sa.Select[Any]:
-    """The receipts of jobs, counted by job and destination."""
-    belongs = (receipts.c.job == deliveries.c.job) & (receipts.c.destination == deliveries.c.destination)
-    query = sa.select(
-        receipts.c.job,
-        receipts.c.destination,
-        _number(receipts.c.taken).label("taken"),
-        _number(receipts.c.warning).label("warned"),
-        _number(receipts.c.commitment == 0).label("kept"),
-        _number(receipts.c.commitment != 0).label("lost"),
-    )
-    query = query.join(deliveries, belongs).where(receipts.c.job.in_(keys), resending.COUNTS)
-    return query.group_by(receipts.c.job, receipts.c.destination)
-
-
 def _number(true: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    """In how many rows that is true; NULL is not."""
+    """Count the rows in which a condition is true; NULL is not."""
     return sa.func.sum(sa.case((true, 1), else_=0))
 
 
 def last_taken(engine: sa.Engine) -> dict[str, datetime.datetime]:
-    """Destination -> when it last had every instance of a CT series."""
-    query = sa.select(deliveries.c.destination, sa.func.max(deliveries.c.delivered_at))
+    """Return when each destination last had every instance of a CT series."""
+    query = sa.select(deliveries.c.destination, sa.func.max(deliveries.c.delivered_at).label("at"))
     query = query.where(deliveries.c.delivered_at.is_not(None)).group_by(deliveries.c.destination)
-    with transaction(engine) as connection:
-        rows = connection.execute(query).all()
-    return {name: datetime.datetime.fromtimestamp(at, datetime.UTC) for name, at in rows}
+    rows = fetch(engine, query)
+    return {row["destination"]: datetime.datetime.fromtimestamp(row["at"], datetime.UTC) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLength:
-    """What waits in one queue: how many, and since when its oldest (Unix time, seconds; None: it is empty)."""
+    """The length of one queue, and since when its oldest waits (Unix time, seconds; None: it is empty)."""
 
     length: int
     since: float | None
@@ -124,10 +116,10 @@ class LedgerOverview:
     """The ledger in numbers.
 
     Attributes:
-        jobs: how many jobs by (state, held).
-        queues: by the names at the head of this file.
-        destinations: what waits for each destination for which anything does.
-        last_instance_at: when the last instance of all came (Unix time, seconds); None: none ever did.
+        jobs: Number of jobs by (state, held).
+        queues: Queues by the names at the head of this file.
+        destinations: The queue of each destination for which anything waits.
+        last_instance_at: When the last instance of all came (Unix time, seconds); None: none ever did.
     """
 
     jobs: Mapping[tuple[str, bool], int]
@@ -137,33 +129,31 @@ class LedgerOverview:
 
 
 _COUNT: Final = sa.func.count()
+_FIRST: Final = sa.func.min
 _FREE: Final = jobs.c.held.is_(None)
 _OPEN: Final = deliveries.c.delivered_at.is_(None) & deliveries.c.withdrawn_at.is_(None)
 _DUE: Final = (jobs.c.state == State.SYNTHESIZED) & _FREE & _OPEN
 _OWED: Final = proofs.c.ended_at.is_(None) & jobs.c.state.in_((State.SYNTHESIZED, State.DELIVERED))
+_UNSENT: Final = notices.c.ended_at.is_(None) & notices.c.channel.is_not(None)
+_QUEUES: Final[Mapping[str, sa.Select[int, Any]]] = {
+    "settle": sa.select(_COUNT, _FIRST(series.c.first_at)).where(series.c.job.is_(None)),
+    "synthesize": sa.select(_COUNT, _FIRST(jobs.c.created_at)).where(jobs.c.state == State.RECEIVED, _FREE),
+    "person": sa.select(_COUNT, _FIRST(jobs.c.updated_at)).where(jobs.c.held.is_not(None)),
+    "deliver": sa.select(_COUNT, _FIRST(deliveries.c.since)).select_from(deliveries).join(jobs).where(_DUE),
+    "proof": sa.select(_COUNT, _FIRST(proofs.c.since)).select_from(proofs).join(jobs).where(_OWED),
+    "notice": sa.select(_COUNT, _FIRST(notices.c.at)).where(_UNSENT),
+}
+"""Name -> query for length and oldest."""
 
 
-def standing(engine: sa.Engine) -> LedgerOverview:
-    """Count, in one transaction. Raises LedgerUnreachable."""
+def ledger_overview(engine: sa.Engine) -> LedgerOverview:
+    """Count everything in one transaction. Raises LedgerUnreachable."""
     held = jobs.c.held.is_not(None)
     with transaction(engine) as connection:
         states = connection.execute(sa.select(jobs.c.state, held, _COUNT).group_by(jobs.c.state, held)).all()
-        waiting = sa.select(deliveries.c.destination, _COUNT, sa.func.min(deliveries.c.since)).join(jobs).where(_DUE)
+        waiting = sa.select(deliveries.c.destination, _COUNT, _FIRST(deliveries.c.since)).join(jobs).where(_DUE)
         rows = connection.execute(waiting.group_by(deliveries.c.destination)).all()
-        queues = {name: QueueLength(*connection.execute(query).one()) for name, query in _queues()}
+        queues = {name: QueueLength(*connection.execute(query).one()) for name, query in _QUEUES.items()}
         last = connection.execute(sa.select(sa.func.max(series.c.last_at))).scalar_one()
     by_state = {(str(state), bool(is_held)): count for state, is_held, count in states}
     return LedgerOverview(by_state, queues, {name: QueueLength(count, since) for name, count, since in rows}, last)
-
-
-def _queues() -> Iterator[tuple[str, sa.Select[int, Any]]]:
-    """Name -> length and oldest."""
-    first = sa.func.min
-    yield "settle", sa.select(_COUNT, first(series.c.first_at)).where(series.c.job.is_(None))
-    due = sa.select(_COUNT, first(jobs.c.created_at)).where(jobs.c.state == State.RECEIVED, _FREE)
-    yield "synthesize", due
-    yield "person", sa.select(_COUNT, first(jobs.c.updated_at)).where(jobs.c.held.is_not(None))
-    yield "deliver", sa.select(_COUNT, first(deliveries.c.since)).select_from(deliveries).join(jobs).where(_DUE)
-    yield "proof", sa.select(_COUNT, first(proofs.c.since)).select_from(proofs).join(jobs).where(_OWED)
-    unsent = notices.c.ended_at.is_(None) & notices.c.channel.is_not(None)
-    yield "notice", sa.select(_COUNT, first(notices.c.at)).where(unsent)

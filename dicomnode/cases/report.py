@@ -1,6 +1,6 @@
-"""A job as its report tells it: from the ledger's rows and the node's files. Free of torch.
+"""Collects the content of a job's report from the ledger's rows and the node's files, without torch.
 
-`sct-node report JOB` writes it, the page of the job links it, and companions carry it to a destination.
+`sct-node report JOB` writes the report, the page of the job links it, and companions carry it to a destination.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dicomnode.cases.files import report_of
 from dicomnode.cases.wording import answers, delivery_sentence, reason
 from dicomnode.config.rules import JobSettings
 from dicomnode.errors import ConfigError
+from dicomnode.ledger.states import JobEvent
 from pipeline.errors import Unsuitable
 from pipeline.report.case_report import Case, Happened, Sent
 from pipeline.report.figures import CaseVolumes
@@ -30,11 +31,24 @@ if TYPE_CHECKING:
 
 
 def case_of(ledger: Ledger, spool: Spool, row: JobRow, *, pictures: bool = True, named: bool = False) -> Case:
-    """All that is known of a job. `pictures`: read its volumes; `named`: say whom it is about, from the MR's header.
+    """Collect all that is known of a job.
 
-    Raises LedgerUnreachable.
+    Args:
+        pictures: Read its volumes.
+        named: Name the patient, from the MR's header.
+
+    Raises:
+        LedgerUnreachable: The database does not answer.
     """
-    events = ledger.events(row.job)
+    receipts = ledger.receipts(row.job)
+    given = answers(receipts)
+    sent = []
+    for delivery in ledger.deliveries(row.job):
+        instances = delivery.instances or row.ct_instances or 0
+        words = delivery_sentence(delivery, receipts, instances).removeprefix(f"{delivery.destination}: ")
+        own = [one for one in given if one.destination == delivery.destination]
+        statuses = [(f"0x{one.status:04X} {one.meaning} {one.comment}".strip(), one.instances) for one in own]
+        sent.append(Sent(delivery.destination, words, statuses))
     return Case(
         job=row.job,
         state=str(row.state),
@@ -45,45 +59,32 @@ def case_of(ledger: Ledger, spool: Spool, row: JobRow, *, pictures: bool = True,
         reason=reason(row),
         calling_ae=row.calling_ae,
         rule=row.rule or "",
-        events=[Happened(one.at, str(one.event), one.by or "", one.words) for one in _told(events)],
-        deliveries=_deliveries(ledger, row),
-        images=_images(spool, row) if pictures else None,
-        subject=_subject(spool, row) if named else "",
+        events=[Happened(one.at, one.event, one.by or "", one.words) for one in without_repetition(ledger, row)],
+        deliveries=sent,
+        images=volumes_of(spool, row) if pictures else None,
+        subject=subject_of(spool, row) if named else "",
     )
 
 
-def _told(events: Sequence[EventRow]) -> Sequence[EventRow]:
-    """Events without those that only repeat: of an attempt that was postponed the last of a run of them."""
+def without_repetition(ledger: Ledger, row: JobRow) -> Sequence[EventRow]:
+    """Return the events of a job, but of several `postponed` in a row only the last."""
+    events = ledger.events(row.job)
     following = [*events[1:], None]
     return [
         one
         for one, after in zip(events, following, strict=True)
-        if after is None or one.event != "postponed" or after.event != "postponed"
+        if after is None or {one.event, after.event} != {JobEvent.POSTPONED}
     ]
 
 
-def _deliveries(ledger: Ledger, row: JobRow) -> list[Sent]:
-    """How far each destination is, and what it answered."""
-    receipts = ledger.receipts(row.job)
-    given = answers(receipts)
-    sent = []
-    for delivery in ledger.deliveries(row.job):
-        instances = delivery.instances or row.ct_instances or 0
-        words = delivery_sentence(delivery, receipts, instances).removeprefix(f"{delivery.destination}: ")
-        own = [one for one in given if one.destination == delivery.destination]
-        told = [(f"0x{one.status:04X} {one.meaning} {one.comment}".strip(), one.instances) for one in own]
-        sent.append(Sent(delivery.destination, words, told))
-    return sent
-
-
 def _files(spool: Spool, row: JobRow) -> list[Path]:
-    """The MR files of which the job was made."""
+    """Return the MR files of which the job was made."""
     folder = spool.series_folder(row.source_series_uid)
     return [folder / f"{uid}.dcm" for uid in row.sop_instance_uids]
 
 
-def _images(spool: Spool, row: JobRow) -> CaseVolumes | None:
-    """The volumes; None while there is no CT, or when files are deleted or damaged."""
+def volumes_of(spool: Spool, row: JobRow) -> CaseVolumes | None:
+    """Read the volumes; None while there is no CT, or when files are deleted or damaged."""
     folder = spool.outbox / row.job
     if row.ct_series_uid is None:
         return None
@@ -97,8 +98,8 @@ def _images(spool: Spool, row: JobRow) -> CaseVolumes | None:
         return None
 
 
-def _subject(spool: Spool, row: JobRow) -> str:
-    """Name, ID and date of birth as the MR has them; empty when its files are deleted."""
+def subject_of(spool: Spool, row: JobRow) -> str:
+    """Return name, ID and date of birth as the MR has them (PS3.3 C.7.1.1); empty when its files are deleted."""
     wanted = ("PatientName", "PatientID", "PatientBirthDate")
     for path in _files(spool, row):
         try:

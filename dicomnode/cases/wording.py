@@ -1,6 +1,6 @@
-"""Jobs as plain values for people and programs: what `sct-node jobs --json` and `show --json` print.
+"""Words and plain values for jobs: `sct-node jobs --json` and `show --json`, and the sentences of pages and reports.
 
-What is said of a job: why it is held or rejected, what destinations answered, and how far each is.
+The sentences say why a job is held or rejected, what destinations answered, and how far each delivery is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def job(row: JobRow) -> dict[str, Any]:
-    """One job. `held` is the sentence for which a person must look, or null."""
+    """Return one job as JSON values; `held` is the sentence for which a person must look, or null."""
     listed = _plain(row)
     listed["instances"] = len(listed.pop("sop_instance_uids"))
     listed["source_series_uid"] = listed.pop("series_instance_uid")
@@ -34,7 +34,7 @@ def job(row: JobRow) -> dict[str, Any]:
 
 
 def series(row: SeriesRow) -> dict[str, Any]:
-    """A series that is still arriving, with the keys of a job that programs rely on; its `job` is empty."""
+    """Return a series that is still arriving, with the keys of a job that programs rely on; its `job` is empty."""
     return {
         "job": "",
         "state": str(State.RECEIVING),
@@ -49,7 +49,7 @@ def series(row: SeriesRow) -> dict[str, Any]:
 
 
 def whole(ledger: Ledger, row: JobRow) -> dict[str, Any]:
-    """A job with everything that is known of it."""
+    """Return a job with everything that is known of it."""
     return {
         **job(row),
         "sop_instance_uids": list(row.sop_instance_uids),
@@ -62,14 +62,14 @@ def whole(ledger: Ledger, row: JobRow) -> dict[str, Any]:
 
 
 def proof(row: ProofRow) -> dict[str, Any]:
-    """A storage commitment that a destination was asked for; what it reported of each instance is in the receipts."""
+    """Return a storage commitment asked of a destination; what it reported of each instance is in the receipts."""
     listed = _without_job(row)
     listed |= {"listed": len(row.listed or ()), "failed": len(row.failed or ())}
     return listed | {"sentence": proof_sentence(row)}
 
 
 def proof_sentence(row: ProofRow) -> str:
-    """What a destination reported, or why it is unproven."""
+    """Say what a destination reported, or why the delivery is unproven."""
     if row.failed:
         return f"{len(row.failed)} of {len(row.listed or ())} instances are LOST THERE"
     if row.failed is not None:
@@ -81,7 +81,7 @@ def proof_sentence(row: ProofRow) -> str:
 
 
 def receipt(answer: Receipt) -> dict[str, Any]:
-    """A destination's answer; the status as four hexadecimal digits."""
+    """Return a destination's answer; the status as four hexadecimal digits (PS3.7 C)."""
     return {
         "sop_instance_uid": answer.sop_instance_uid,
         "status": f"{answer.status:04X}",
@@ -98,18 +98,14 @@ def _without_job(row: Row) -> dict[str, Any]:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """A row's values as JSON knows them."""
-    return {key: _value(value) for key, value in dataclasses.asdict(row).items()}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, State) else value
+    """Return a row's values as JSON knows them."""
+    plain = dataclasses.asdict(row)
+    plain |= {key: value.isoformat() for key, value in plain.items() if isinstance(value, datetime.datetime)}
+    return plain | {key: str(value) for key, value in plain.items() if isinstance(value, State)}
 
 
 def span(length: datetime.timedelta) -> str:
-    """A time span as a person says it: `48 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    """Format a time span for people: `48 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
     seconds = max(int(length.total_seconds()), 0)
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if minutes < 1:
@@ -120,13 +116,13 @@ def span(length: datetime.timedelta) -> str:
 
 
 def utc(moment: datetime.datetime) -> str:
-    """A moment, in UTC, to the second."""
+    """Format a moment in UTC, to the second."""
     return f"{moment.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a destination said, equal for `instances` instances of a job."""
+    """The answer of a destination that is equal for `instances` instances of a job."""
 
     destination: str
     status: int
@@ -138,7 +134,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptCounts:
-    """Of one job and destination, instances: taken, of these with a warning, proved to be kept, reported as lost."""
+    """Instances of one job and destination: taken, of these with a warning, proved to be kept, lost there."""
 
     taken: int = 0
     warned: int = 0
@@ -147,7 +143,7 @@ class ReceiptCounts:
 
 
 def reason(job: JobRow) -> str:
-    """Why a job is held or rejected, with its code, or what took its place; empty when nothing is to be said."""
+    """Say why a job is held or rejected, with its code, or what took its place; empty when it is neither."""
     sentence = job.held or job.reason_sentence
     if sentence is None and job.superseded_by is not None:
         return f"more instances came late; the CT series of job {job.superseded_by[:12]} replaces this one"
@@ -155,7 +151,7 @@ def reason(job: JobRow) -> str:
 
 
 def meaning(receipt: ReceiptRow) -> str:
-    """A receipt in one word; the statuses of C-STORE are in PS3.4 Table B.2-1."""
+    """Name a receipt in a word; the statuses of C-STORE are in PS3.4 Table B.2-1."""
     if receipt.status == DUPLICATE:
         return "taken, it had it already"
     if receipt.warning:
@@ -164,7 +160,7 @@ def meaning(receipt: ReceiptRow) -> str:
 
 
 def answers(receipts: Iterable[ReceiptRow]) -> list[Answer]:
-    """The receipts of a job, equal ones counted, by destination and status."""
+    """Group the receipts of a job by destination and status, and count equal ones."""
     groups: dict[tuple[str, int, str, str], list[ReceiptRow]] = {}
     for receipt in receipts:
         key = (receipt.destination, receipt.status, receipt.comment, meaning(receipt))
@@ -173,7 +169,7 @@ def answers(receipts: Iterable[ReceiptRow]) -> list[Answer]:
 
 
 def tally(delivery: DeliveryRow, receipts: Iterable[ReceiptRow]) -> ReceiptCounts:
-    """What a destination answered since the job was last sent anew."""
+    """Count a destination's answers since everything was last sent once more."""
     own = [receipt for receipt in receipts if receipt.destination == delivery.destination]
     counting = [receipt for receipt in own if (receipt.attempt or 0) >= (delivery.resent_from or 0)]
     kept, lost = sum(one.commitment == 0 for one in counting), sum(bool(one.commitment) for one in counting)
@@ -181,12 +177,12 @@ def tally(delivery: DeliveryRow, receipts: Iterable[ReceiptRow]) -> ReceiptCount
 
 
 def delivery_sentence(delivery: DeliveryRow, receipts: Sequence[ReceiptRow], instances: int) -> str:
-    """How far a destination is with a job's `instances`, in one sentence."""
+    """Say in one sentence how many of a job's `instances` a destination has."""
     return f"{delivery.destination}: {progress(delivery, tally(delivery, receipts), instances)}"
 
 
 def progress(delivery: DeliveryRow, counted: ReceiptCounts, instances: int) -> str:
-    """The same without the destination's name: `3 of 3, 3 proved to be kept`."""
+    """Say the same without the destination's name: `3 of 3, 3 proved to be kept`."""
     text = f"{counted.taken} of {instances}"
     if counted.warned:
         text += f", {counted.warned} with a warning"

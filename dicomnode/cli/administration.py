@@ -2,6 +2,7 @@
 
 serve, receive, synthesize, deliver, web    its processes
 check, ready                                whether it could work, whether it does
+config schema                               the JSON Schema of its configuration
 hosts, takeover                             several machines on one database
 notify                                      a test message over each channel of the configuration
 user add|remove|list                        who may sign in to the web page
@@ -50,6 +51,9 @@ def add_role_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]
         "Configuration, weights' digest, database, disk, and C-ECHO to every destination. Exit status 1 if any fails."
     )
     add(commands, "check", check, "Check that the node could work", details, "json")
+    details = "JSON Schema (draft 2020-12), for editors and for checks elsewhere; config/node.schema.json is the same."
+    added = add(commands, "config", print_schema, "Print the schema of the configuration file", details)
+    added.add_argument("action", choices=("schema",), help="what is printed")
     details = "Its receiver answers, /readyz says 200, the page listens. Exit status 1, and why, when it takes longer."
     added = add(commands, "ready", ready, "Wait until the node of `sct-node serve` is ready", details)
     text = "how many seconds to wait (default: 60)"
@@ -109,6 +113,14 @@ def check(given: argparse.Namespace) -> int:
     return 0 if all(one.good for one in results) else 1
 
 
+def print_schema(_: argparse.Namespace) -> int:
+    """Print the JSON Schema of the configuration; return the exit status."""
+    from dicomnode.config.json_schema import node_schema
+
+    print_json(node_schema())
+    return 0
+
+
 def ready(given: argparse.Namespace) -> int:
     """Wait until the node is ready; return the exit status."""
     config = load(given.config)
@@ -129,7 +141,7 @@ def known_hosts(config: Config) -> Iterator[KnownHosts]:
         raise UnknownHost("the database is sqlite: there is one machine, and what it had begun goes on when it is back")
     ledger = existing(config)
     try:
-        yield KnownHosts(ledger, queues.Queues(ledger), config.hosts.dead_after_s)
+        yield KnownHosts(ledger, queues.open_queues(ledger), config.hosts.dead_after_s)
     finally:
         ledger.close()
 

@@ -191,7 +191,7 @@ def rule_rows() -> list[list[str]]:
     profiles = [load_profile(name) for name in shipped()]
     rows = []
     for rule in (*FILE_RULES, *SERIES_RULES):
-        asking = [one.name for one in profiles if rule.__name__ in [asked.rule for asked in one.asked]]
+        asking = [one.name for one in profiles if rule.__name__ in [asked.rule for asked in one.rules]]
         what = " ".join((rule.__doc__ or "").split("\n\n")[0].split())
         rows.append([f"`{rule.__name__}`", what, ", ".join(asking)])
     return rows
@@ -201,11 +201,11 @@ def profile_rows() -> list[list[str]]:
     """Return each shipped profile with its purpose, and each rule of its own with the evidence for it."""
     rows = []
     for profile in map(load_profile, shipped()):
-        inherited = load_profile(profile.like).asked if profile.like else ()
-        own = [one for one in profile.asked if one not in inherited]
+        inherited = load_profile(profile.like).rules if profile.like else ()
+        own = [one for one in profile.rules if one not in inherited]
         like = f"; all of `{profile.like}`, and" if profile.like else ""
         rows += [[f"`{profile.name}`", f"{profile.purpose}{like}", ""]]
-        rows += [["", f"`{one.words()}`", one.evidence] for one in own]
+        rows += [["", f"`{one.description()}`", one.evidence] for one in own]
     return rows
 
 

@@ -66,14 +66,14 @@ def explain(paths: Iterable[Path], calling_ae: str, config: Config) -> tuple[lis
 
 
 def explain_conversion(series: Series, decided: Decision) -> Explained:
-    """Explain how a series would be converted, by the steps of `pipeline.convert` before the synthesis."""
+    """Explain how a series would be converted, by the steps of `pipeline.conversion` before the synthesis."""
     settings = decided.settings
     explained: Explained = {"model": decided.model, "destinations": list(decided.destinations)}
     explained |= {"asked_volume": str(settings.volume), "volume": None, "set_aside": [], "warnings": []}
     explained |= dict.fromkeys(("refused", "held", "mr", "ct"))
     try:
         chosen = select(series, settings.volume, settings.stack)
-        explained["volume"] = chosen.words or None
+        explained["volume"] = chosen.volume_description or None
         explained["set_aside"] = [dataclasses.asdict(one) for one in chosen.set_aside]
         check_source(chosen.series)
         explained["warnings"] = list(loss_warnings(chosen.series, settings.accept_lossy))

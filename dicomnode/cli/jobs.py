@@ -104,7 +104,7 @@ def decide(given: argparse.Namespace) -> int:
     by = f"cli:{given.by or getpass.getuser()}"
     trail = audit_trail.AuditTrail(config.audit, config.node.data, config.node.ae_title)
     event = audit_trail.Event[EVENTS[given.decision]]
-    on = (ledger, queues.Queues(ledger), given.job)
+    on = (ledger, queues.open_queues(ledger), given.job)
     why = {"by": by, "reason": given.reason}
     try:
         match given.decision:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from dicomnode.cli import administration, evaluation, jobs, quality
 from dicomnode.cli.printing import print_json, print_table
-from dicomnode.config.load import AS_CONFIGURED, load
-from dicomnode.errors import NodeError, UnknownDestination
+from dicomnode.config.load import AS_CONFIGURED, load, located
+from dicomnode.errors import ConfigError, NodeError, UnknownDestination
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(given)
     except (NodeError, PipelineError, OSError, ValueError) as error:
+        if isinstance(error, ConfigError) and not getattr(given, "supervised", False):  # that file is the supervisor's
+            error = located(error, getattr(given, "config", None))
         print(f"sct-node: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""Storage Commitment Push Model (PS3.4 Annex J): what is asked, what is found on the disk, what is reported.
+"""Storage Commitment Push Model (PS3.4 Annex J): requests and reports as values, and the check of the files.
 
-A sender lists SOP instances in an N-ACTION and wants to hear that they are safe, before it deletes its own. The answer
-to the N-ACTION (`STATUSES`) says only that the request is understood and remembered; the verdict goes back in an
+A sender lists SOP instances in an N-ACTION and waits for the report that they are safe before it deletes its own. The
+answer to the N-ACTION (`STATUSES`) says only that the request is understood and remembered; the verdict goes back in an
 N-EVENT-REPORT (`dicomnode.commitment.scp`).
 
 An instance is committed when its file is there, its bytes are those that came, by the digest recorded with them, and
@@ -17,11 +17,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from dicomnode import log
-from dicomnode.errors import Damaged, NodeError, NotStorable
+from dicomnode.dimse.messages import status_of
+from dicomnode.errors import Damaged, LedgerUnreachable, NodeError, NotStorable
 from dicomnode.spool.instance_file import checked_uid, sop_class_of_intact
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
 PUSH_MODEL: Final = UID("1.2.840.10008.1.20.1")
@@ -59,11 +60,11 @@ STATUSES: Final[Mapping[int, str]] = {
 """Status of an N-ACTION response -> when the node answers so."""
 
 MOST_REFERENCES: Final = 50_000
-"""References in one request; a study has a few thousand."""
+"""References in one request, at most; a study has a few thousand."""
 
 
 class Unacceptable(NodeError):
-    """An N-ACTION that is not remembered; `status` is the answer, the text its Error Comment."""
+    """A request or report that is not remembered; `status` is the answer, the text its Error Comment (0000,0902)."""
 
     def __init__(self, status: int, comment: str) -> None:
         super().__init__(comment)
@@ -72,17 +73,32 @@ class Unacceptable(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRequest:
-    """What one AE asked for: `references` maps SOP Instance UID -> SOP Class UID, in the order of the request."""
+    """A request of one AE; `references` maps SOP Instance UID -> SOP Class UID, in the order of the request."""
 
     requestor: str
     transaction_uid: str
     references: Mapping[str, str]
 
 
+def readable(read: Callable[[], Dataset], what: str) -> Dataset:
+    """Decode the data set of a message. Raises Unacceptable where that fails."""
+    try:
+        return read()
+    except Exception as error:  # pydicom raises whatever the garbage leads it into
+        raise Unacceptable(0x0115, f"{what} cannot be read") from error
+
+
+def refusal(error: Unacceptable | LedgerUnreachable, away: int) -> Dataset:
+    """Return the answer to what is not remembered; `away` is the status while the database does not answer."""
+    if isinstance(error, Unacceptable):
+        return status_of(error.status, str(error))
+    return status_of(away, "The database does not answer")
+
+
 def request_of(
     requestor: str, instance_uid: object, action_type: int | None, information: Dataset
 ) -> CommitmentRequest:
-    """The request in an N-ACTION's parameters (PS3.4 Table J.3-1). Raises Unacceptable."""
+    """Return the request in an N-ACTION's parameters (PS3.4 Table J.3-1). Raises Unacceptable."""
     if instance_uid != WELL_KNOWN_INSTANCE:
         raise Unacceptable(0x0112, "Requested SOP Instance UID is not the well-known one")
     if action_type != REQUEST:
@@ -103,19 +119,19 @@ def request_of(
 
 
 def _reference(item: Dataset) -> tuple[str, str]:
-    """SOP Instance UID and SOP Class UID of an item of the Referenced SOP Sequence."""
+    """Return SOP Instance UID and SOP Class UID of an item of the Referenced SOP Sequence (0008,1199)."""
     instance = checked_uid(_text(item, "ReferencedSOPInstanceUID"), "Referenced SOP Instance UID")
     return instance, checked_uid(_text(item, "ReferencedSOPClassUID"), "Referenced SOP Class UID")
 
 
 def _text(data_set: Dataset, keyword: str) -> str:
-    """An element's value as text; empty when it is missing."""
+    """Return an element's value as text; empty when it is missing."""
     value: Any = data_set.get(keyword)
     return "" if value is None else str(value)
 
 
 def action_of(transaction_uid: str, references: Mapping[str, str]) -> Dataset:
-    """Action Information of a request (PS3.4 Table J.3-1); `references` is SOP Instance UID -> SOP Class UID."""
+    """Return a request's Action Information (PS3.4 Table J.3-1); `references`: SOP Instance UID -> SOP Class UID."""
     information = Dataset()
     information.TransactionUID = transaction_uid
     information.ReferencedSOPSequence = [_item(uid, kind) for uid, kind in references.items()]
@@ -124,7 +140,7 @@ def action_of(transaction_uid: str, references: Mapping[str, str]) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an SCP reports: SOP Instance UIDs that it keeps, and those that it does not -> Failure Reason."""
+    """A report of an SCP: the SOP Instance UIDs that it keeps, and those that it does not -> Failure Reason."""
 
     transaction_uid: str
     committed: frozenset[str]
@@ -132,7 +148,7 @@ class Report:
 
 
 def report_of(event_type: int | None, information: Dataset) -> Report:
-    """The report in an N-EVENT-REPORT's parameters (PS3.4 Table J.3-2). Raises Unacceptable."""
+    """Return the report in an N-EVENT-REPORT's parameters (PS3.4 Table J.3-2). Raises Unacceptable."""
     if event_type not in (SUCCESSFUL, FAILURES_EXIST):
         raise Unacceptable(0x0113, "Event Type ID is neither 1 nor 2")
     try:
@@ -149,16 +165,16 @@ def report_of(event_type: int | None, information: Dataset) -> Report:
 def failures(
     references: Mapping[str, str], files: Mapping[str, Sequence[Path]], accepted: Collection[str]
 ) -> dict[str, int]:
-    """SOP Instance UID -> Failure Reason of the references that cannot be committed; the files are read again.
+    """Read the files again; -> SOP Instance UID -> Failure Reason of the references that cannot be committed.
 
     `files` is what `Spool.find` found of them; `accepted`: SOP Class UIDs that the node takes.
     """
-    found = {uid: _failure(files.get(uid, []), sop_class, accepted) for uid, sop_class in references.items()}
+    found = {uid: failure_of(files.get(uid, []), sop_class, accepted) for uid, sop_class in references.items()}
     return {uid: reason for uid, reason in found.items() if reason is not None}
 
 
-def _failure(files: Sequence[Path], sop_class: str, accepted: Collection[str]) -> int | None:
-    """Why an instance with these files is not committed; None when it is: all are intact, one is of the class."""
+def failure_of(files: Sequence[Path], sop_class: str, accepted: Collection[str]) -> int | None:
+    """Return the Failure Reason (0008,1197) of an instance; None when all its files are intact, one of the class."""
     if not files:
         return NO_SUCH_INSTANCE if sop_class in accepted else CLASS_NOT_SUPPORTED
     try:
@@ -170,7 +186,7 @@ def _failure(files: Sequence[Path], sop_class: str, accepted: Collection[str]) -
 
 
 def report(request: CommitmentRequest, failed: Mapping[str, int]) -> tuple[int, Dataset]:
-    """Event Type ID and Event Information of the N-EVENT-REPORT (PS3.4 Table J.3-2); `failed` as of `failures`."""
+    """Return Event Type ID and Event Information of a report (PS3.4 Table J.3-2); `failed` as of `failures`."""
     information = Dataset()
     information.TransactionUID = request.transaction_uid
     committed = [_item(uid, kind) for uid, kind in request.references.items() if uid not in failed]
@@ -182,7 +198,7 @@ def report(request: CommitmentRequest, failed: Mapping[str, int]) -> tuple[int, 
 
 
 def _item(instance: str, sop_class: str, reason: int | None = None) -> Dataset:
-    """An item of the Referenced or the Failed SOP Sequence."""
+    """Return an item of the Referenced (0008,1199) or the Failed SOP Sequence (0008,1198)."""
     item = Dataset()
     item.ReferencedSOPClassUID = sop_class
     item.ReferencedSOPInstanceUID = instance

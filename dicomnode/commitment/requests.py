@@ -1,8 +1,8 @@
-"""The diary of storage commitment: who asked for what, what was found, what was reported. Its SQL is here.
+"""The table of storage commitments that senders ask for (PS3.4 J.3.2), with all its SQL.
 
-One row a requestor and Transaction UID. A request that is repeated is one row still, to be reported again; with another
-list, the last list counts. Beginning an attempt at a report moves the next one into the future, so that an attempt
-that its process did not survive is made again, and two processes never make the same one.
+One row a requestor and Transaction UID. A repeated request stays one row, to be reported again; with another list, the
+last list counts. An attempt at a report begins with moving the next one into the future: so an attempt that its process
+did not survive is made again, and two processes never make the same one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from dicomnode.commitment.push_model import CommitmentRequest, Unacceptable
-from dicomnode.ledger.database import transaction
+from dicomnode.ledger.database import fetch, transaction
 from dicomnode.ledger.rows import CommitmentRow
 from dicomnode.ledger.tables import commitments
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 MOST_WAITING: Final = 10_000
-"""Requests of which the report is still to be given; more are answered with Resource limitation."""
+"""Requests of which the report is still to be given; more are answered with Resource limitation (0x0213, PS3.7 C)."""
 
 LINGER_S: Final = 1.5
 """How long a sender has to fall silent on its own association, before it is called back over another."""
 
 ANNOUNCED_S: Final = 3600.0
-"""How long a request tells what is to come."""
+"""How long a request counts as an announcement of instances that are to come."""
 
 REMEMBERED_S: Final = 30 * 86_400.0
 """How long a request is kept after it has ended."""
@@ -64,38 +64,38 @@ class Commitments:
             connection.execute(sa.delete(commitments).where(ended_long_ago))
 
     def waiting(self) -> list[CommitmentRow]:
-        """Requests whose report is still to be given, the oldest first."""
+        """Return the requests whose report is still to be given, the oldest first."""
         return self._rows(_OPEN)
 
     def known(self) -> list[CommitmentRow]:
-        """Every request that is remembered, the oldest first."""
+        """Return every request that is remembered, the oldest first."""
         return self._rows(sa.true())
 
     def begun(self, row: CommitmentRow, next_at: float) -> CommitmentRow | None:
-        """An attempt at this report begins; -> its row. If nothing is heard of it, the next is due at `next_at`.
+        """Begin an attempt at this report; -> its row. If the attempt does not end, the next is due at `next_at`.
 
-        None when it is not due any more: reported, asked for anew, or begun by another process.
+        None when it is not due any more: reported, asked for again, or begun by another process.
         """
         begun = dataclasses.replace(row, attempt=row.attempt + 1)
         return begun if self._changed(row, attempt=begun.attempt, due_at=next_at) else None
 
     def postponed(self, row: CommitmentRow, sentence: str, due_at: float) -> None:
-        """A begun attempt came to nothing, because of `sentence`; the next is due at `due_at` (Unix time)."""
+        """Record that an attempt came to nothing, because of `sentence`; the next is due at `due_at` (Unix time)."""
         self._changed(row, sentence=sentence, due_at=due_at)
 
     def reported(self, row: CommitmentRow, failed: Mapping[str, int]) -> None:
-        """The requestor took the report; `failed`: SOP Instance UID -> Failure Reason."""
+        """Record that the requestor took the report; `failed`: SOP Instance UID -> Failure Reason."""
         self._changed(row, failed=json.dumps(dict(failed)), ended_at=time.time(), sentence="")
 
     def given_up(self, row: CommitmentRow, sentence: str) -> bool:
-        """The report is not tried any more, because of `sentence`; False when it is not waiting so any more."""
+        """Record that the report is given up, because of `sentence`; False when it does not wait any more."""
         return self._changed(row, ended_at=time.time(), sentence=sentence)
 
     def requests(self, sop_uids: Collection[str]) -> list[frozenset[str]]:
-        """Each request of the last hour that names one of `sop_uids`: the SOP Instance UIDs that it lists.
+        """Return the SOP Instance UIDs listed by each request of the last hour that names one of `sop_uids`.
 
-        It is what a sender says it has sent. A request names no series: it may list instances of others too, and a
-        sender may ask for each instance by itself.
+        A sender lists what it has sent. A request names no series: it may list instances of others too, and a sender
+        may ask for each instance by itself.
         """
         lately = [frozenset(row.listed) for row in self._rows(commitments.c.asked_at > time.time() - ANNOUNCED_S)]
         return [listed for listed in lately if not listed.isdisjoint(sop_uids)]
@@ -108,8 +108,7 @@ class Commitments:
 
     def _rows(self, where: sa.ColumnElement[bool]) -> list[CommitmentRow]:
         query = sa.select(commitments).where(where).order_by(commitments.c.asked_at)
-        with transaction(self._engine) as connection:
-            return [CommitmentRow.of(row) for row in connection.execute(query).mappings().all()]
+        return [CommitmentRow.of(row) for row in fetch(self._engine, query)]
 
 
 def _is(requestor: str, transaction_uid: str) -> sa.ColumnElement[bool]:

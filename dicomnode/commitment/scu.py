@@ -1,4 +1,4 @@
-"""The Storage Commitment SCU (PS3.4 J.3): asks a destination to prove that it keeps what it took, hears its reports.
+"""Storage Commitment SCU (PS3.4 J.3): asks a destination to prove that it keeps what it took, and takes its reports.
 
 A destination whose `commitment` is set is asked (N-ACTION) once it has got all of a CT series. Its report
 (N-EVENT-REPORT) may come
@@ -9,11 +9,11 @@ A destination whose `commitment` is set is asked (N-ACTION) once it has got all 
 
 What waits is in the database (`dicomnode.commitment.proofs`), so it survives a restart, and a report counts in
 whichever process it comes. An instance of which nothing is reported is unproven, which is not failed: after
-`ask_again_s` without a report it is asked for anew, after `alarm_after_s` there is an alarm. One that the destination
-reports as failed is lost there: an alarm at once; a person has it sent once more (`sct-node resend`).
+`ask_again_s` without a report the node asks again, after `alarm_after_s` there is an alarm. An instance that the
+destination reports as failed is lost there: an alarm at once; a person has it sent once more (`sct-node resend`).
 
 Visits carry nothing but storage commitment: pynetdicom would take a report that comes while a C-STORE is under way for
-its answer.
+that C-STORE's answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
@@ -29,9 +30,20 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import build_context
 
 from dicomnode import log, metrics
-from dicomnode.commitment.push_model import PUSH_MODEL, REQUEST, WELL_KNOWN_INSTANCE, Unacceptable, action_of, report_of
+from dicomnode.commitment.push_model import (
+    PUSH_MODEL,
+    REQUEST,
+    WELL_KNOWN_INSTANCE,
+    Unacceptable,
+    action_of,
+    readable,
+    refusal,
+    report_of,
+)
+from dicomnode.commitment.visits import Visits
 from dicomnode.dimse.client import AssociationLost, answer, associated
-from dicomnode.engine.queues import back_off_s, jitter
+from dicomnode.dimse.messages import status_of
+from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable
 from dicomnode.spool.instance_file import parcel
 from dicomnode.spool.spool import every_file
@@ -64,13 +76,20 @@ STATUSES: Final = {
 
 def hear(event: Event, proofs: Proofs) -> tuple[Dataset, None]:
     """Answer one N-EVENT-REPORT, wherever it comes; the report is durable before Success."""
+    request = event.request
+    assert isinstance(request, N_EVENT_REPORT)
     try:
-        report = report_of(*_told(event))
+        information = readable(lambda: event.event_information, "Event Information")
+        report = report_of(request.EventTypeID, information)
         row = proofs.reported(report)
         if row is None:
             raise Unacceptable(0x0115, "No such transaction was asked for")  # noqa: TRY301, one place answers
     except (Unacceptable, LedgerUnreachable) as error:
-        return _refused(event, error), None
+        answered = refusal(error, away=0x0110)
+        sender = event.assoc.acceptor if event.assoc.is_requestor else event.assoc.requestor
+        named = {"status": f"{answered.Status:04X}", "reason": str(error), "ae_title": sender.ae_title.strip()}
+        log.event("commitment_report_refused", level="warning", **named)
+        return answered, None
     outcome = "failures" if row.failed else "committed"
     metrics.PROOFS.labels(destination=row.destination, outcome=outcome).inc()
     log.event(
@@ -82,40 +101,11 @@ def hear(event: Event, proofs: Proofs) -> tuple[Dataset, None]:
         committed=len(report.committed),
         failed=len(report.failed),
     )
-    return _status(0x0000), None
-
-
-def _told(event: Event) -> tuple[int | None, Dataset]:
-    """Event Type ID and Event Information of a report. Raises Unacceptable."""
-    request = event.request
-    assert isinstance(request, N_EVENT_REPORT)
-    try:
-        return request.EventTypeID, event.event_information
-    except Exception as error:  # pydicom raises whatever the garbage leads it into
-        raise Unacceptable(0x0115, "Event Information cannot be read") from error
-
-
-def _refused(event: Event, error: Unacceptable | LedgerUnreachable) -> Dataset:
-    """The answer to a report that is not remembered, logged."""
-    status = error.status if isinstance(error, Unacceptable) else 0x0110
-    comment = str(error) if isinstance(error, Unacceptable) else "The database does not answer"
-    sender = event.assoc.acceptor if event.assoc.is_requestor else event.assoc.requestor
-    named = {"status": f"{status:04X}", "reason": str(error), "ae_title": sender.ae_title.strip()}
-    log.event("commitment_report_refused", level="warning", **named)
-    return _status(status, comment)
-
-
-def _status(code: int, comment: str = "") -> Dataset:
-    """An N-EVENT-REPORT response's status; Error Comment (0000,0902) holds 64 characters (PS3.7 C)."""
-    said = Dataset()
-    said.Status = code
-    if comment:
-        said.ErrorComment = comment[:64]
-    return said
+    return status_of(0x0000), None
 
 
 class Hearing:
-    """Reports that come to the node's own port; bound to what the receiver accepts."""
+    """Takes reports that come to the node's own port; bound to what the receiver accepts."""
 
     sop_class: Final = PUSH_MODEL
 
@@ -123,7 +113,7 @@ class Hearing:
         self._proofs = proofs
 
     def handlers(self) -> list[evt.EventHandlerType]:
-        """What is to be bound to every association that the node accepts."""
+        """Return what is to be bound to every association that the node accepts."""
         return [(evt.EVT_N_EVENT_REPORT, hear, [self._proofs])]
 
 
@@ -134,11 +124,10 @@ class Asking:
         self._config = config
         self._proofs = proofs
         self._spool = spool
-        self._busy: set[str] = set()
-        self._lock = threading.Lock()
+        self._visits = Visits(VISITS_AT_ONCE, "proof")
 
     def tick(self) -> None:
-        """Begin the visits that are due, raise the alarms that are; returns at once. Raises LedgerUnreachable."""
+        """Raise the alarms and begin the visits that are due; return at once. Raises LedgerUnreachable."""
         waiting: dict[str, list[ProofRow]] = {}
         for row in self._proofs.open():
             waiting.setdefault(row.destination, []).append(row)
@@ -146,14 +135,13 @@ class Asking:
             destination = self._config.destination(name)
             if destination is None or destination.commitment is None:
                 continue
-            self._alarm(rows, destination.commitment)
+            self.raise_alarms(rows, destination.commitment)
             due = [row for row in rows if row.due_at.timestamp() <= time.time()]
-            if due and self._begins(name):
-                told = (destination, destination.commitment, due)
-                threading.Thread(target=self._visit, args=told, name="proof", daemon=True).start()
+            if due:
+                self._visits.begin(name, partial(self.visit, destination, destination.commitment, due))
 
-    def _alarm(self, rows: list[ProofRow], proof: Proof) -> None:
-        """Say once of each that it has been unproven for too long."""
+    def raise_alarms(self, rows: list[ProofRow], proof: Proof) -> None:
+        """Raise one alarm for each request that has been unproven for too long."""
         for row in rows:
             waited_s = time.time() - row.since.timestamp()
             if row.alarmed_at is not None or waited_s <= proof.alarm_after_s:
@@ -166,29 +154,17 @@ class Asking:
                 names = {"job": row.job, "destination": row.destination, "reason": why, "waited_s": round(waited_s)}
                 log.event("destination_unproven", level="error", **names)
 
-    def _begins(self, name: str) -> bool:
-        """Whether a visit may begin: one at a time to each destination, and VISITS_AT_ONCE in all."""
-        with self._lock:
-            if name in self._busy or len(self._busy) >= VISITS_AT_ONCE:
-                return False
-            self._busy.add(name)
-            return True
-
-    def _visit(self, destination: Destination, proof: Proof, due: list[ProofRow]) -> None:
-        """One visit, in a thread of its own; what fails is logged, and due again later."""
+    def visit(self, destination: Destination, proof: Proof, due: list[ProofRow]) -> None:
+        """Make one visit; what fails is logged, and due again later."""
         try:
-            visited = Visit(destination, proof, self._proofs, self._config.node.ae_title, self._listed)
-            visited.make(due)
+            Visit(destination, proof, self._proofs, self._config.node.ae_title, self.unproven_files).make(due)
         except LedgerUnreachable as error:
             log.event("proofs_wait_for_database", level="error", reason=str(error))
         except Exception:
             log.exception("proof_not_asked", destination=destination.name)
-        finally:
-            with self._lock:
-                self._busy.discard(destination.name)
 
-    def _listed(self, row: ProofRow) -> dict[str, str] | None:
-        """SOP Instance UID -> SOP Class UID of what is unproven; None when out/<job>/ is there no more."""
+    def unproven_files(self, row: ProofRow) -> dict[str, str] | None:
+        """Return SOP Instance UID -> SOP Class UID of what is unproven; None when out/<job>/ no longer exists."""
         folder = self._spool.published(row.job)
         if folder is None:
             return None
@@ -199,7 +175,13 @@ class Asking:
 
 @dataclasses.dataclass
 class Visit:
-    """One association to a destination for nothing but storage commitment."""
+    """One association to a destination for nothing but storage commitment.
+
+    Attributes:
+        listed: Row -> SOP Instance UID -> SOP Class UID of what is unproven; None: the files are deleted.
+        open: Transaction UIDs of which a report may still come over this association.
+        heard: Is set when one has come.
+    """
 
     destination: Destination
     proof: Proof
@@ -210,26 +192,29 @@ class Visit:
     heard: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def make(self, due: list[ProofRow]) -> None:
-        """Ask for what has not been asked for, and wait for reports; those that do not come are due again later."""
+        """Ask for what has not been asked for, and wait for reports; what gets none is due again later."""
         where = self.proof.address_of(self.destination)
-        begun = self._begun(due)
+        begun = self.begin(due)
         if not begun:
             return
-        contexts, hearing = [build_context(PUSH_MODEL)], (evt.EVT_N_EVENT_REPORT, self._hear)
+        contexts, hearing = [build_context(PUSH_MODEL)], (evt.EVT_N_EVENT_REPORT, self.on_report)
         sentence = NO_REPORT
         try:
             with associated(where, self.calling_ae, contexts, handlers=[hearing]) as association:
                 for row in begun:
-                    self._ask(association, where, row)
-                self._linger(association)
+                    self.ask(association, where, row)
+                deadline = time.monotonic() + self.proof.linger_s
+                while self.open and association.is_established and time.monotonic() < deadline:
+                    self.heard.wait(0.1)
+                    self.heard.clear()
         except AssociationLost as error:
             sentence = f"{where.ae_title} at {where.host}:{where.port} {error}"
         for row in begun:
             if row.transaction_uid in self.open:
                 self.proofs.postponed(row, sentence, time.time() + self._delay_s(row))
 
-    def _begun(self, due: list[ProofRow]) -> list[ProofRow]:
-        """Those that this visit is about; what waited too long for a report is asked for anew at the next."""
+    def begin(self, due: list[ProofRow]) -> list[ProofRow]:
+        """Begin the requests that this visit is about; what waited too long for a report is renewed for the next."""
         begun = []
         for row in due:
             asked = row.asked_at
@@ -242,8 +227,8 @@ class Visit:
                 self.open.add(now.transaction_uid)
         return begun
 
-    def _ask(self, association: Association, where: Destination, row: ProofRow) -> None:
-        """Request storage commitment (PS3.4 J.3.2), if that has not been done. Raises Lost."""
+    def ask(self, association: Association, where: Destination, row: ProofRow) -> None:
+        """Request storage commitment (PS3.4 J.3.2), if that has not been done. Raises AssociationLost."""
         if row.asked_at is not None:
             return
         listed = self.listed(row)
@@ -254,36 +239,29 @@ class Visit:
         self.proofs.asking(row, listed)
         information = action_of(row.transaction_uid, listed)
         try:
-            said = answer(
+            answered = answer(
                 where, lambda: association.send_n_action(information, REQUEST, PUSH_MODEL, WELL_KNOWN_INSTANCE)[0]
             )
         except AssociationLost as error:
             self._not_asked(row, f"{where.ae_title} {error}")
             raise
-        if said.Status != 0x0000:
-            self._not_asked(row, f"{where.ae_title} answered the request with status 0x{said.Status:04X}")
+        if answered.Status != 0x0000:
+            self._not_asked(row, f"{where.ae_title} answered the request with status 0x{answered.Status:04X}")
 
     def _not_asked(self, row: ProofRow, sentence: str) -> None:
-        """The destination did not take the request."""
+        """Record that the destination did not take the request."""
         self.open.discard(row.transaction_uid)
         self.proofs.not_asked(row, sentence, time.time() + self._delay_s(row))
         names = {"job": row.job, "destination": row.destination, "reason": sentence}
         log.event("commitment_not_asked", level="warning", **names)
 
-    def _hear(self, event: Event) -> tuple[Dataset, None]:
-        """A report came over this association, perhaps of an earlier visit."""
-        said = hear(event, self.proofs)
-        if said[0].Status == 0x0000:
+    def on_report(self, event: Event) -> tuple[Dataset, None]:
+        """Answer a report that came over this association, perhaps of an earlier visit."""
+        answered, _ = hear(event, self.proofs)
+        if answered.Status == 0x0000:
             self.open.discard(str(event.event_information.TransactionUID))
             self.heard.set()
-        return said
-
-    def _linger(self, association: Association) -> None:
-        """Keep the association while reports may come over it."""
-        deadline = time.monotonic() + self.proof.linger_s
-        while self.open and association.is_established and time.monotonic() < deadline:
-            self.heard.wait(0.1)
-            self.heard.clear()
+        return answered, None
 
     def _delay_s(self, row: ProofRow) -> float:
         return back_off_s(row.attempt - 1, self.destination.retry_first_s, self.destination.retry_max_s, jitter())

@@ -7,13 +7,14 @@ key means is said once, there; the classes here say type, default and bounds.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
+from pydantic import BeforeValidator, Discriminator, PlainSerializer, Tag
 
 from dicomnode.config.peers import EVERYONE, NO_TLS, Admission, ClientTls, Destination, Secret, Tls
 from dicomnode.config.rule_conditions import When
@@ -35,19 +36,21 @@ from dicomnode.config.sections import (
     Synthesize,
     Web,
 )
-from dicomnode.config.validation import (
-    build,
-    checked,
+from dicomnode.config.validation import STRICT, build, nearest, plain
+from dicomnode.config.values import (
+    DeviceName,
+    NonEmpty,
+    ReadAs,
+    Title,
+    WithinBounds,
+    complaint,
     database_url,
-    device_name,
     kind,
-    nearest,
-    not_empty,
-    plain,
+    read_by,
     said,
-    title,
 )
 from dicomnode.errors import ConfigError
+from models.data.strict_yaml import BadYaml, Document, read_yaml
 from pipeline.gate import Gate
 from pipeline.preflight.profile import BadProfile, load_profile
 from pipeline.series.stack import TOLERANCES, Tolerances
@@ -66,28 +69,34 @@ def _volume(value: object, path: str) -> Choice:
         raise ConfigError(path, str(error), "correct it") from error
 
 
-VOLUME: Final = MappingProxyType({"read": _volume, "write": lambda choice: plain(choice.wanted)})
-"""How a field with a Choice is read and written."""
+StackTolerances = Annotated[Tolerances, WithinBounds(Tolerances)]
+AspectName: Any = Literal[tuple(one.name for one in dataclasses.fields(Choice))]
+Volume = Annotated[Choice, read_by(_volume, dict[AspectName, Any]), PlainSerializer(lambda choice: choice.wanted)]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleAction:
     """What a rule has made of a series; what it leaves out is the node's own setting."""
 
-    model: str | None = checked(None, not_empty)
+    model: NonEmpty | None = None
     destinations: tuple[str, ...] | None = None
-    volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
+    volume: Volume = UNAMBIGUOUS
     anatomy_check: AnatomyCheck | None = None
     gate: Gate | None = None
 
 
-def _then(value: object, path: str) -> RuleAction | None:
-    """`convert`, or what to convert with, or `ignore` (None)."""
-    if value in ("convert", "ignore"):
-        return AS_CONFIGURED if value == "convert" else None
-    if not isinstance(value, Mapping):
-        raise ConfigError(path, f"is {said(value)}", "write convert, ignore, or a mapping with what to convert with")
-    return build(RuleAction, value, path)
+AS_CONFIGURED: Final = RuleAction()
+"""Convert with the node's own settings."""
+
+
+def _word(value: object) -> object:
+    if value not in ("convert", "ignore"):
+        raise complaint(f"is {said(value)}", "write convert, ignore, or a mapping with what to convert with")
+    return value
+
+
+def _meant(then: RuleAction | Literal["convert", "ignore"]) -> RuleAction | None:
+    return AS_CONFIGURED if then == "convert" else None if then == "ignore" else then
 
 
 def _then_written(then: RuleAction | None) -> object:
@@ -97,19 +106,32 @@ def _then_written(then: RuleAction | None) -> object:
     return set_here or "convert"
 
 
-THEN: Final = MappingProxyType({"read": _then, "write": _then_written})
-"""How a field with what becomes of a series is read and written."""
-AS_CONFIGURED: Final = RuleAction()
-"""Convert with the node's own settings."""
+Then = Annotated[
+    RuleAction | None,
+    ReadAs(
+        Annotated[
+            Annotated[Literal["convert", "ignore"], BeforeValidator(_word), Tag("<word>")]
+            | Annotated[RuleAction, Tag("<mapping>")],
+            Discriminator(lambda value: "<mapping>" if isinstance(value, dict) else "<word>"),
+        ],
+        _meant,
+    ),
+    PlainSerializer(_then_written),
+]
+"""What becomes of a series: `convert`, a mapping of what to convert with, or `ignore` (None)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Which series are converted with what, or ignored (`then` is None); the first rule that takes a series decides."""
 
-    name: str = field(metadata={"check": title})
-    when: When = field(metadata={"read": When.of, "write": lambda when: dict(when.written)})
-    then: RuleAction | None = field(metadata=THEN)
+    name: Title
+    when: Annotated[When, read_by(When.of, dict[str, Any]), PlainSerializer(lambda when: dict(when.written))]
+    then: Then
+
+
+SECRET: Final = re.compile(r"(password|secret|token)")
+"""Dotted paths whose values no sentence repeats."""
 
 
 def _database(value: object, path: str) -> str:
@@ -125,7 +147,7 @@ class Config:
     """Everything a site may set; `Config()` is the node without a file."""
 
     node: Node = Node()
-    database: str = field(default="sqlite", metadata={"read": _database})
+    database: Annotated[str, read_by(_database, str)] = "sqlite"
     database_password: Secret | None = None
     hosts: Hosts = Hosts()
     web: Web = Web()
@@ -136,20 +158,21 @@ class Config:
     admission: Admission = EVERYONE
     settle: Settle = Settle()
     retention: Retention = Retention()
-    model: str = checked("limb-t1-ldm", not_empty)
-    device: str = checked("auto", device_name)
+    model: NonEmpty = "limb-t1-ldm"
+    device: DeviceName = "auto"
     anatomy_check: AnatomyCheck = "hold"
     quality: Quality = field(default_factory=Quality)
     synthesize: Synthesize = Synthesize()
     output: Output = Output()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()
-    otherwise: RuleAction | None = field(default=AS_CONFIGURED, metadata=THEN)
-    stack: Tolerances = TOLERANCES
+    otherwise: Then = field(default_factory=lambda: AS_CONFIGURED)
+    stack: StackTolerances = TOLERANCES
     constancy: Constancy = Constancy()
     audit: Audit = Audit()
     notify: Notify = Notify()
     log: Log = Log()
+    __pydantic_config__ = STRICT
 
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, or None."""
@@ -169,12 +192,15 @@ def load(path: Path | None) -> Config:
 
     Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, a value out of range.
     """
-    text = "" if path is None else _read(path)
+    document = Document(None) if path is None else _document(path)
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), f"is not YAML ({_where(error)})", "correct the file there") from error
-    config = build(Config, {} if values is None else values, "")
+        return _checked(build(Config, {} if document.values is None else document.values, ""))
+    except ConfigError as error:
+        raise (error if path is None else _located(error, path, document)) from error.__cause__
+
+
+def _checked(config: Config) -> Config:
+    """Return the configuration completed, once what one section says of another is true. Raises ConfigError."""
     _names_differ("destinations", config.destinations)
     _names_differ("rules", config.rules)
     _addresses_are_whole(config.destinations)
@@ -195,20 +221,32 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(plain(config), sort_keys=False)
 
 
-def _read(path: Path) -> str:
-    """The file's text; ConfigError when it cannot be had."""
+def located(error: ConfigError, path: Path | None) -> ConfigError:
+    """Return an error about a value of the configuration file `path` with that file and the value's line."""
+    return error if path is None or error.place else _located(error, path, _document(path))
+
+
+def _document(path: Path) -> Document:
+    """Return what the file says. Raises ConfigError for one that cannot be read as what it seems to say."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_yaml(path.read_text(encoding="utf-8"))
+    except BadYaml as error:
+        if not error.path:
+            raise ConfigError(str(path), error.problem, error.remedy) from None
+        shown = "" if SECRET.search(error.path) else error.found
+        place = f"{path}, line {error.line}"
+        raise ConfigError(error.path, f"{shown} {error.problem}".lstrip(), error.remedy, place) from None
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(str(path), f"cannot be read ({why})", "name a readable YAML file") from error
 
 
-def _where(error: yaml.YAMLError) -> str:
-    """Line and column of a YAML error, for a person."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "unreadable"
-    return f"{problem}, line {mark.line + 1}, column {mark.column + 1}" if mark else problem
+def _located(error: ConfigError, path: Path, document: Document) -> ConfigError:
+    """Return the error with the line of its dotted path; a bool is shown as the word that YAML has read as one."""
+    line = document.line(error.path)
+    word = document.words.get(error.path)
+    remedy = f"{error.remedy}; without quotes YAML reads {word} as true or false" if word else error.remedy
+    return ConfigError(error.path, error.problem, remedy, f"{path}, line {line}" if line else str(path))
 
 
 def _names_differ(key: str, entries: tuple[Destination, ...] | tuple[Rule, ...]) -> None:

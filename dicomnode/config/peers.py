@@ -18,23 +18,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from dicomnode.config.validation import (
-    ae_pattern,
-    ae_title,
-    ae_titles,
-    between,
-    checked,
+from dicomnode.config.values import (
+    AeTitle,
+    AeTitleOrUnset,
+    AeTitles,
+    Between,
+    ExpandedPath,
+    Networks,
+    NonEmpty,
+    PlainName,
+    Port,
+    TextOrUnset,
+    ValueCheck,
+    WebAddress,
     each_once,
-    networks,
-    not_empty,
-    plain_name,
-    required,
-    web_address,
 )
 from dicomnode.errors import ConfigError
 from pipeline.companions.kinds import CompanionKind
@@ -43,41 +45,21 @@ Right = Literal["echo", "store", "commitment"]
 Version = Literal["1.2", "1.3"]
 
 
-def _port(value: int | None) -> str | None:
-    """A TCP port, or none."""
-    return None if value is None else between(1, 65535)(value)
-
-
-def _name(value: str | None) -> str | None:
-    """Some text, or none."""
-    return None if value is None else not_empty(value)
-
-
-def _some(value: int | None) -> str | None:
-    """At least one, or no number."""
-    return None if value is None else between(1, 10_000)(value)
-
-
-def _checked(default: Any, check: Any) -> Any:
-    """A dataclass field with a default and a rule."""
-    return field(default=default, metadata={"check": check})
-
-
 @dataclass(frozen=True, slots=True)
 class Tls:
     """TLS of the DICOM port, and what destinations use unless they say otherwise (PS3.15 B.12)."""
 
-    port: int | None = _checked(None, _port)
+    port: Port | None = None
     plain: bool = True
-    certificate: Path | None = None
-    key: Path | None = None
+    certificate: ExpandedPath | None = None
+    key: ExpandedPath | None = None
     key_password: Secret | None = None
-    ca: Path | None = None
-    crl: Path | None = None
+    ca: ExpandedPath | None = None
+    crl: ExpandedPath | None = None
     mutual: bool = True
     minimum: Version = "1.2"
-    handshake_s: float = _checked(10.0, between(0.5, 120))
-    warn_days: int = _checked(30, between(0, 3650))
+    handshake_s: Annotated[float, Between(0.5, 120)] = 10.0
+    warn_days: Annotated[int, Between(0, 3650)] = 30
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -94,12 +76,12 @@ class Tls:
 class ClientTls:
     """TLS towards one peer; what is not set is as in `tls`."""
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: ExpandedPath | None = None
+    certificate: ExpandedPath | None = None
+    key: ExpandedPath | None = None
     key_password: Secret | None = None
-    crl: Path | None = None
-    name: str | None = _checked(None, _name)
+    crl: ExpandedPath | None = None
+    name: NonEmpty | None = None
     check_name: bool = True
     minimum: Version | None = None
 
@@ -119,11 +101,12 @@ class ClientTls:
 class Caller:
     """One AE, or several of a pattern, that may call, from where, and what it may ask for."""
 
-    ae_title: str = field(metadata={"check": ae_pattern})
-    addresses: tuple[str, ...] = _checked((), networks)
-    certificate: str | None = _checked(None, _name)
+    ae_title: AeTitle
+    """A pattern of one: * and ? are characters of VR AE as well (PS3.5 table 6.2-1)."""
+    addresses: Networks = ()
+    certificate: NonEmpty | None = None
     rights: tuple[Right, ...] = ("echo", "store", "commitment")
-    max_associations: int | None = _checked(None, _some)
+    max_associations: Annotated[int, Between(1, 10_000)] | None = None
     commits_for: tuple[str, ...] = ()
 
 
@@ -131,8 +114,8 @@ class Caller:
 class Admission:
     """Who may call, and as whom; nothing set is everyone."""
 
-    addresses: tuple[str, ...] = _checked((), networks)
-    called: tuple[str, ...] = _checked((), ae_titles)
+    addresses: Networks = ()
+    called: AeTitles = ()
     callers: tuple[Caller, ...] = ()
 
 
@@ -144,13 +127,13 @@ NO_TLS: Final = Tls()
 class Proof:
     """How a destination is asked to prove, by storage commitment, that it keeps what it took."""
 
-    ae_title: str | None = checked(None, lambda value: None if value is None else ae_title(value))
-    host: str | None = checked(None, lambda value: None if value is None else not_empty(value))
-    port: int | None = checked(None, lambda value: None if value is None else between(1, 65535)(value))
-    wait_s: float = checked(10.0, between(0, 86_400))
-    linger_s: float = checked(5.0, between(0, 600))
-    ask_again_s: float = checked(43_200.0, between(1, 2_592_000))
-    alarm_after_s: float = checked(86_400.0, between(1, 2_592_000))
+    ae_title: AeTitle | None = None
+    host: NonEmpty | None = None
+    port: Port | None = None
+    wait_s: Annotated[float, Between(0, 86_400)] = 10.0
+    linger_s: Annotated[float, Between(0, 600)] = 5.0
+    ask_again_s: Annotated[float, Between(1, 2_592_000)] = 43_200.0
+    alarm_after_s: Annotated[float, Between(1, 2_592_000)] = 86_400.0
 
     def address_of(self, destination: Destination) -> Destination:
         """Where it is asked: the destination itself, but for what is set here."""
@@ -166,7 +149,7 @@ class Proof:
 class Stow:
     """A DICOMweb STOW-RS service, and what the node shows to it. Raises ValueError for a secret sent in clear."""
 
-    url: str = required(web_address)
+    url: WebAddress
     user: str | None = None
     password: Secret | None = None
     token: Secret | None = None
@@ -183,19 +166,19 @@ class Stow:
 class Destination:
     """One C-STORE SCP, or STOW-RS service, that gets every CT series, with its own retries."""
 
-    name: str = required(plain_name)
-    ae_title: str = checked("", lambda value: ae_title(value) if value else None)  # "" and 0: not set, beside stow
-    host: str = checked("", lambda value: not_empty(value) if value else None)
-    port: int = checked(0, between(0, 65535))
-    timeout_s: float = checked(30.0, between(1, 3600))
-    retry_first_s: float = checked(10.0, between(0.1, 86_400))
-    retry_max_s: float = checked(1800.0, between(0.1, 604_800))
-    alarm_after_s: float = checked(3600.0, between(1, 2_592_000))
-    profile: str = checked("generic", not_empty)
+    name: PlainName
+    ae_title: AeTitleOrUnset = ""  # "" and 0: not set, beside stow
+    host: TextOrUnset = ""
+    port: Annotated[int, Between(0, 65535)] = 0
+    timeout_s: Annotated[float, Between(1, 3600)] = 30.0
+    retry_first_s: Annotated[float, Between(0.1, 86_400)] = 10.0
+    retry_max_s: Annotated[float, Between(0.1, 604_800)] = 1800.0
+    alarm_after_s: Annotated[float, Between(1, 2_592_000)] = 3600.0
+    profile: NonEmpty = "generic"
     tls: ClientTls | None = None
     commitment: Proof | None = None
     stow: Stow | None = None
-    companions: tuple[CompanionKind, ...] = checked((), each_once)
+    companions: Annotated[tuple[CompanionKind, ...], ValueCheck(each_once)] = ()
 
     @property
     def where(self) -> str:
@@ -212,7 +195,7 @@ class Destination:
 class Secret:
     """Where a secret is: in a file, or in an environment variable. Raises ValueError unless it is exactly one."""
 
-    file: Path | None = None
+    file: ExpandedPath | None = None
     environment: str | None = None
 
     def __post_init__(self) -> None:

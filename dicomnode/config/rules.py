@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from dicomnode.config.load import AS_CONFIGURED, VOLUME, AnatomyCheck
+from dicomnode.config.load import AS_CONFIGURED, AnatomyCheck, StackTolerances, Volume
 from dicomnode.config.sections import Output, Quality
-from dicomnode.config.validation import build, plain
+from dicomnode.config.validation import STRICT, build, plain
 from pipeline.ct.write import Labels
-from pipeline.series.stack import TOLERANCES, Tolerances
-from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
+from pipeline.series.stack import TOLERANCES
+from pipeline.series.volume_choice import UNAMBIGUOUS
 from pipeline.volume.ct_grid import OutputGrid
 
 if TYPE_CHECKING:
@@ -130,11 +130,12 @@ class JobSettings:
     """
 
     anatomy_check: AnatomyCheck = "hold"
-    volume: Choice = field(default=UNAMBIGUOUS, metadata=VOLUME)
-    stack: Tolerances = TOLERANCES
+    volume: Volume = UNAMBIGUOUS
+    stack: StackTolerances = TOLERANCES
     output: Output = DEFAULT_OUTPUT
     accept_lossy: bool = False
     quality: Quality = field(default_factory=Quality)
+    __pydantic_config__ = STRICT
 
     @property
     def digest(self) -> str:

@@ -5,37 +5,37 @@ How people are told of what happens: the configuration of `notify`. What a key m
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.errors import HeaderParseError
-from email.headerregistry import Address
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from dicomnode.config.peers import ClientTls, Secret
-from dicomnode.config.validation import (
-    ae_title,
-    between,
-    build,
-    checked,
-    description,
-    host_name,
-    host_names,
-    hu_range,
-    image_type,
-    nearest,
-    networks,
-    not_empty,
-    plain,
-    required,
+from dicomnode.config.validation import STRICT, build, nearest
+from dicomnode.config.values import (
+    AeTitle,
+    Between,
+    ExpandedPath,
+    HostName,
+    HostNames,
+    HuRange,
+    ImageType,
+    MailAddress,
+    MailAddresses,
+    Networks,
+    NonEmpty,
+    Port,
+    SecondsKept,
+    SeriesDescription,
+    Spacing,
+    SyslogAddress,
+    TimeOfDay,
+    WebAddress,
+    read_by,
     said,
-    seconds_or_never,
-    spacing,
-    syslog_address,
-    time_of_day,
-    web_address,
 )
 from dicomnode.errors import ConfigError
 from pipeline.ct.provenance import DESCRIPTION, NODE_EQUIPMENT, Equipment
@@ -50,28 +50,28 @@ WITHOUT_LIMITS: Final = frozenset({"anatomy"})
 class Node:
     """Who the node is on the network, and the folder for all it keeps."""
 
-    ae_title: str = checked("SCTNODE", ae_title)
-    bind: str = checked("127.0.0.1", not_empty)
-    port: int = checked(11112, between(1, 65535))
-    data: Path = Path("sct-data")
-    hang_timeout_s: float = checked(300.0, between(1, 86_400))
+    ae_title: AeTitle = "SCTNODE"
+    bind: NonEmpty = "127.0.0.1"
+    port: Port = 11112
+    data: ExpandedPath = Path("sct-data")
+    hang_timeout_s: Annotated[float, Between(1, 86_400)] = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Web:
     """Where the web page is served, and to whom."""
 
-    bind: str = checked("127.0.0.1", not_empty)
-    port: int = checked(8080, between(1, 65535))
-    users: Path | None = None
-    session_idle_s: float = checked(1800.0, between(60, 86_400))
-    session_max_s: float = checked(28_800.0, between(60, 604_800))
-    certificate: Path | None = None
-    key: Path | None = None
+    bind: NonEmpty = "127.0.0.1"
+    port: Port = 8080
+    users: ExpandedPath | None = None
+    session_idle_s: Annotated[float, Between(60, 86_400)] = 1800.0
+    session_max_s: Annotated[float, Between(60, 604_800)] = 28_800.0
+    certificate: ExpandedPath | None = None
+    key: ExpandedPath | None = None
     key_password: Secret | None = None
     plain: bool = False
-    proxies: tuple[str, ...] = checked((), networks)
-    names: tuple[str, ...] = checked((), host_names)
+    proxies: Networks = ()
+    names: HostNames = ()
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -82,17 +82,17 @@ class Web:
 class Metrics:
     """Where the metrics and the answers of health and readiness are served."""
 
-    bind: str = checked("127.0.0.1", not_empty)
-    port: int = checked(8081, between(1, 65535))
+    bind: NonEmpty = "127.0.0.1"
+    port: Port = 8081
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Where an AE that sends to the node can be called back."""
 
-    ae_title: str = required(ae_title)
-    host: str = required(not_empty)
-    port: int = required(between(1, 65535))
+    ae_title: AeTitle
+    host: NonEmpty
+    port: Port
     tls: ClientTls | None = None
 
 
@@ -100,15 +100,15 @@ class Peer:
 class Receive:
     """Limits of the C-STORE SCP."""
 
-    max_associations: int = checked(64, between(1, 10_000))
-    max_associations_per_ae: int = checked(32, between(1, 10_000))
-    max_pdu_bytes: int = checked(1_048_576, between(0, 16_777_216))
-    max_object_bytes: int = checked(1_073_741_824, between(1, 2**40))
-    max_receiving_bytes: int = checked(4_294_967_296, between(1, 2**40))
-    min_bytes_per_s: float = checked(1000.0, between(0, 1e9))
-    request_timeout_s: float = checked(10.0, between(0.1, 3600))
-    idle_timeout_s: float = checked(60.0, between(1, 3600))
-    disk_reserve_bytes: int = checked(1_073_741_824, between(0, 2**50))
+    max_associations: Annotated[int, Between(1, 10_000)] = 64
+    max_associations_per_ae: Annotated[int, Between(1, 10_000)] = 32
+    max_pdu_bytes: Annotated[int, Between(0, 16_777_216)] = 1_048_576
+    max_object_bytes: Annotated[int, Between(1, 2**40)] = 1_073_741_824
+    max_receiving_bytes: Annotated[int, Between(1, 2**40)] = 4_294_967_296
+    min_bytes_per_s: Annotated[float, Between(0, 1e9)] = 1000.0
+    request_timeout_s: Annotated[float, Between(0.1, 3600)] = 10.0
+    idle_timeout_s: Annotated[float, Between(1, 3600)] = 60.0
+    disk_reserve_bytes: Annotated[int, Between(0, 2**50)] = 1_073_741_824
     check_called_ae: bool = False
     accept_lossy: bool = False
     peers: tuple[Peer, ...] = ()
@@ -122,18 +122,18 @@ class Receive:
 class Commitment:
     """How storage commitments are reported."""
 
-    wait_s: float = checked(10.0, between(0, 3600))
-    timeout_s: float = checked(30.0, between(1, 3600))
-    retry_first_s: float = checked(10.0, between(0.1, 86_400))
-    retry_max_s: float = checked(1800.0, between(0.1, 604_800))
-    give_up_after_s: float = checked(259_200.0, between(1, 31_536_000))
+    wait_s: Annotated[float, Between(0, 3600)] = 10.0
+    timeout_s: Annotated[float, Between(1, 3600)] = 30.0
+    retry_first_s: Annotated[float, Between(0.1, 86_400)] = 10.0
+    retry_max_s: Annotated[float, Between(0.1, 604_800)] = 1800.0
+    give_up_after_s: Annotated[float, Between(1, 31_536_000)] = 259_200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What is deleted, and when."""
 
-    delivered_after_s: float | None = checked(None, seconds_or_never)
+    delivered_after_s: SecondsKept | None = None
     promised: bool = False
 
 
@@ -141,22 +141,8 @@ class Retention:
 class Settle:
     """When a series counts as complete."""
 
-    quiet_s: float = checked(30.0, between(0.1, 86_400))
-    grace_s: float = checked(10.0, between(0.1, 86_400))
-
-
-def _limits(value: object, path: str) -> dict[str, dict[str, float]]:
-    """`quality.limits`: finding -> low and high, and where wished reject_low and reject_high."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(path, f"is {said(value)}", "write a mapping such as {noise: {low: 0, high: 5}}")
-    return {str(name): _limits_of(str(name), one, f"{path}.{name}") for name, one in value.items()}
-
-
-def _limits_of(name: str, value: object, path: str) -> dict[str, float]:
-    if name not in MEANINGS or name in WITHOUT_LIMITS:
-        raise ConfigError(path, "is no finding with limits", nearest(name, LIMITED))
-    limits = build(FindingLimits, value, path)
-    return {key: one for key, one in plain(limits).items() if one is not None}
+    quiet_s: Annotated[float, Between(0.1, 86_400)] = 30.0
+    grace_s: Annotated[float, Between(0.1, 86_400)] = 10.0
 
 
 LIMITED: Final = {name: meaning for name, meaning in MEANINGS.items() if name not in WITHOUT_LIMITS}
@@ -171,6 +157,7 @@ class FindingLimits:
     high: float
     reject_low: float | None = None
     reject_high: float | None = None
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
@@ -181,22 +168,37 @@ class FindingLimits:
             raise ValueError("reject_low is not above low, and reject_high not below high")
 
 
+def _limits(value: object, path: str) -> dict[str, dict[str, float]]:
+    """Return `quality.limits`: finding -> low and high, and where wished reject_low and reject_high."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, f"is {said(value)}", "write a mapping such as {noise: {low: 0, high: 5}}")
+    for name in value:
+        if name not in LIMITED:
+            raise ConfigError(f"{path}.{name}", "is no finding with limits", nearest(name, LIMITED))
+    limits = {name: dataclasses.asdict(build(FindingLimits, one, f"{path}.{name}")) for name, one in value.items()}
+    return {name: {key: one for key, one in found.items() if one is not None} for name, found in limits.items()}
+
+
+LimitedName: Any = Literal[tuple(LIMITED)]
+LimitsOfFindings = Annotated[Mapping[str, Mapping[str, float]], read_by(_limits, dict[LimitedName, FindingLimits])]
+
+
 @dataclass(frozen=True, slots=True)
 class Quality:
     """What becomes of doubtful cases, and what counts as doubtful."""
 
     gate: Gate = "auto"
-    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict, metadata={"read": _limits})
-    drift_cases: int = checked(20, between(0, 500))
+    limits: LimitsOfFindings = field(default_factory=dict)
+    drift_cases: Annotated[int, Between(0, 500)] = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Synthesize:
     """The workers that compute."""
 
-    workers: int = checked(1, between(1, 64))
-    tries: int = checked(3, between(1, 10))
-    timeout_s: float = checked(7200.0, between(1, 604_800))
+    workers: Annotated[int, Between(1, 64)] = 1
+    tries: Annotated[int, Between(1, 10)] = 3
+    timeout_s: Annotated[float, Between(1, 604_800)] = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +206,13 @@ class Output:
     """What is written into the CT objects, and on which grid."""
 
     research_label: bool = True
-    spacing_mm: float | tuple[float, ...] | None = checked(None, spacing)
+    spacing_mm: Spacing | None = None
     orientation: Literal["axial", "source"] = "axial"
     field: Literal["mr", "body"] = "mr"
-    body_margin_mm: float = checked(10.0, between(0, 500))
-    hu_range: tuple[int, ...] = checked((-1024, 3071), hu_range)
-    image_type: tuple[str, ...] = checked(("DERIVED", "SECONDARY", "AXIAL"), image_type)
-    series_description: str = checked(DESCRIPTION, description)
+    body_margin_mm: Annotated[float, Between(0, 500)] = 10.0
+    hu_range: HuRange = (-1024, 3071)
+    image_type: ImageType = ("DERIVED", "SECONDARY", "AXIAL")
+    series_description: SeriesDescription = DESCRIPTION
     equipment: Equipment = NODE_EQUIPMENT
 
 
@@ -222,7 +224,7 @@ class Audit:
     site: str = ""
     patients: bool = False
     required: bool = False
-    syslog: str | None = checked(None, syslog_address)
+    syslog: SyslogAddress | None = None
     syslog_tls: ClientTls | None = None
 
 
@@ -230,17 +232,17 @@ class Audit:
 class Constancy:
     """When the phantom goes through the whole chain, and how far what comes out may be from the reference."""
 
-    at: str | None = checked(None, time_of_day)
-    hu: float = checked(5.0, between(0, 1000))
-    mm: float = checked(0.5, between(0, 100))
+    at: TimeOfDay | None = None
+    hu: Annotated[float, Between(0, 1000)] = 5.0
+    mm: Annotated[float, Between(0, 100)] = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
     """Several machines on one PostgreSQL database."""
 
-    name: str | None = checked(None, host_name)
-    dead_after_s: float = checked(60.0, between(10, 86_400))
+    name: HostName | None = None
+    dead_after_s: Annotated[float, Between(10, 86_400)] = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,38 +267,19 @@ KindName = Literal["hold", "failure", "alarm", "rejection", "constancy"]
 Contents = Literal["codes", "sentences", "patients"]
 
 
-def mail_address(value: str) -> str | None:
-    """One address of RFC 5322 3.4.1, without a name, in ASCII."""
-    try:
-        good = value.isascii() and value.isprintable() and Address(addr_spec=value).domain
-    except (HeaderParseError, ValueError, IndexError):
-        good = None
-    return None if good else "must be an e-mail address such as physics@hospital.example"
-
-
-def mail_addresses(value: tuple[str, ...]) -> str | None:
-    """At least one address."""
-    return next(filter(None, map(mail_address, value)), None) if value else "must name at least one address"
-
-
-def _page(value: str | None) -> str | None:
-    """Nothing, or the address of the page."""
-    return None if value is None else web_address(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Mail:
     """A mail server that takes messages (RFC 6409), and from whom to whom they go. Raises ValueError."""
 
-    host: str = required(not_empty)
-    sender: str = required(mail_address)
-    to: tuple[str, ...] = required(mail_addresses)
-    port: int = checked(587, between(1, 65535))
+    host: NonEmpty
+    sender: MailAddress
+    to: MailAddresses
+    port: Port = 587
     security: Literal["starttls", "tls", "plain"] = "starttls"
-    ca: Path | None = None
+    ca: ExpandedPath | None = None
     user: str | None = None
     password: Secret | None = None
-    timeout_s: float = checked(30.0, between(1, 600))
+    timeout_s: Annotated[float, Between(1, 600)] = 30.0
 
     def __post_init__(self) -> None:
         if (self.user is None) != (self.password is None):
@@ -315,9 +298,9 @@ class Webhook:
     """An address to which notices are posted as JSON, signed with a secret."""
 
     secret: Secret
-    url: str = required(web_address)
-    ca: Path | None = None
-    timeout_s: float = checked(30.0, between(1, 600))
+    url: WebAddress
+    ca: ExpandedPath | None = None
+    timeout_s: Annotated[float, Between(1, 600)] = 30.0
 
     @property
     def protected(self) -> bool:
@@ -332,11 +315,11 @@ class Notify:
 
     about: tuple[KindName, ...] = ("hold", "failure", "alarm", "constancy")
     contents: Contents = "codes"
-    page: str | None = checked(None, _page)
-    gather_s: float = checked(30.0, between(0, 3600))
-    retry_first_s: float = checked(30.0, between(0.1, 86_400))
-    retry_max_s: float = checked(1800.0, between(0.1, 86_400))
-    give_up_after_s: float = checked(259_200.0, between(1, 31_536_000))
+    page: WebAddress | None = None
+    gather_s: Annotated[float, Between(0, 3600)] = 30.0
+    retry_first_s: Annotated[float, Between(0.1, 86_400)] = 30.0
+    retry_max_s: Annotated[float, Between(0.1, 86_400)] = 1800.0
+    give_up_after_s: Annotated[float, Between(1, 31_536_000)] = 259_200.0
     mail: Mail | None = None
     webhook: Webhook | None = None
 

@@ -1,13 +1,13 @@
-"""What a destination gets of a job: the CT series, then the companions that it asks for.
+"""The files that a destination gets of a job: the CT series, then the companions that it asks for.
 
-    out/<job>/0001.dcm ...             the CT series                        made with the job
-    out/<job>/companions/<kind>.dcm    outline, segments, uncertainty       made with the job
-    out/<job>/sr/sr.dcm                findings, and what was decided       made when it is first sent, by one rename
+    out/<job>/0001.dcm ...             the CT series                        written with the job
+    out/<job>/companions/<kind>.dcm    outline, segments, uncertainty       written with the job
+    out/<job>/sr/sr.dcm                findings and the decision            written when first sent, by one rename
     out/<job>/pdf/pdf.dcm              the report                           likewise
 
-Whatever is made once is never made anew: every destination, and every attempt, gets the same bytes under the same UIDs.
-A companion that could not be made of the case, or that nobody asked for when the job was made, is not sent: the job's
-report says so, and so does the log.
+Each object is written once: every destination and every attempt gets the same bytes under the same UIDs. A companion
+that could not be made, or that no destination asked for when the job was made, is not sent; the job's report and the
+log say so.
 """
 
 from __future__ import annotations
@@ -33,54 +33,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one destination gets, in the order in which it is sent."""
+    """The files for one destination, in the order in which they are sent."""
 
     ct: tuple[Path, ...]
     companions: tuple[Path, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
-        """All of it."""
+        """Return all files."""
         return [*self.ct, *self.companions]
 
     def series(self) -> list[str]:
-        """Series Instance UIDs: the CT's, then each companion's."""
-        return [str(_of(path, "SeriesInstanceUID")) for path in (*self.ct[:1], *self.companions)]
+        """Return the Series Instance UIDs: the CT's, then each companion's."""
+        return [str(_value(path, "SeriesInstanceUID")) for path in (*self.ct[:1], *self.companions)]
 
     def studies(self) -> list[str]:
-        """Study Instance UIDs: all of it lies in one study."""
-        return [str(uid) for uid in {_of(path, "StudyInstanceUID") for path in self.ct[:1]} if uid]
+        """Return the Study Instance UIDs; all files belong to one study."""
+        return [str(uid) for uid in {_value(path, "StudyInstanceUID") for path in self.ct[:1]} if uid]
 
 
-def _of(path: Path, keyword: str) -> object:
+def _value(path: Path, keyword: str) -> object:
     return dcmread(path, specific_tags=[keyword]).get(keyword)
 
 
 def load_of(ledger: Ledger, spool: Spool, row: JobRow, destination: Destination) -> Load:
-    """What a destination gets of a job. Raises FileNotFoundError when the job's folder is not there."""
+    """Return the files of a job for a destination; the report objects are written where they are missing.
+
+    Raises FileNotFoundError when the job's folder is missing.
+    """
     folder = spool.published(row.job)
     if folder is None:
         raise FileNotFoundError(f"out/{row.job}/ is missing, although its synthesis is on record")
     ct = tuple(sorted(folder.glob("*.dcm")))
-    for kind in destination.companions:
+    paths: dict[str, Path] = {}
+    for kind in (one for one in COMPANIONS if one in destination.companions):
         if COMPANIONS[kind].decided:
-            spool.attach(row.job, kind, _Told(kind, ledger, spool, row, ct))
-    places = {kind: _place(folder, kind) for kind in COMPANIONS if kind in destination.companions}
-    missing = [kind for kind, path in places.items() if not path.exists()]
+            spool.attach(row.job, kind, WriteReportObject(kind, ledger, spool, row, ct))
+        paths[kind] = folder / (kind if COMPANIONS[kind].decided else MADE_WITH_THE_CT) / f"{kind}.dcm"
+    missing = [kind for kind, path in paths.items() if not path.exists()]
     if missing:
         log.event("companions_not_sent", job=row.job, destination=destination.name, missing=", ".join(missing))
-    companions = tuple(path for kind, path in places.items() if kind not in missing)
-    return Load(ct, companions)
-
-
-def _place(folder: Path, kind: CompanionKind) -> Path:
-    """Where the file of a companion is, or would be."""
-    return folder / (kind if COMPANIONS[kind].decided else MADE_WITH_THE_CT) / f"{kind}.dcm"
+    return Load(ct, tuple(path for kind, path in paths.items() if kind not in missing))
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What is known of a case at the moment of the call, as a companion."""
+class WriteReportObject:
+    """Writes what is known of a job at the moment of the call as a structured report or an encapsulated PDF."""
 
     kind: CompanionKind
     ledger: Ledger
@@ -89,9 +87,9 @@ class _Told:
     ct: tuple[Path, ...]
 
     def __call__(self, into: Path) -> None:
-        """Write it into a folder."""
+        """Write the object into a folder."""
         from dicomnode.cases.report import case_of  # both take long to import, and few destinations ask for them
-        from pipeline.companions.report_objects import write_told
+        from pipeline.companions.report_objects import write_report_object
 
         case = case_of(self.ledger, self.spool, self.row)
-        write_told(self.kind, case, self.ct, into, datetime.datetime.now(datetime.UTC))
+        write_report_object(self.kind, case, self.ct, into, datetime.datetime.now(datetime.UTC))

@@ -1,20 +1,20 @@
-"""Admission: who may connect, associate and ask for what. Decisions are functions of values; `AssociationAdmission`
-applies them.
+"""Admission decides who may connect, who may associate and which services a caller may use.
 
-    what is wrong                                          answer (PS3.8 9.3.4, table 9-21)
-    the address is outside admission.addresses             the connection is closed before a word is read
-    the called AE title is none of the node's              A-ASSOCIATE-RJ permanent, user, called AE not recognized
-    the calling AE title is none of admission.callers      A-ASSOCIATE-RJ permanent, user, calling AE not recognized
-    ... or comes from elsewhere, or with another           the same: an attacker learns nothing about which it is
-        certificate than its entry says
-    the AE has as many associations as it may              A-ASSOCIATE-RJ transient, presentation, local limit exceeded
+The decisions are functions of values; `AssociationAdmission` applies them to connections and associations.
+
+    reason for the refusal                                 answer (PS3.8 9.3.4, table 9-21)
+    the address is outside admission.addresses             the connection is closed before anything is read
+    the called AE title is not one of the node's           A-ASSOCIATE-RJ permanent, user, called AE not recognized
+    the calling AE title is not in admission.callers       A-ASSOCIATE-RJ permanent, user, calling AE not recognized
+    ... or its address or certificate is not the one       the same: an attacker does not learn which of them is wrong
+        of its entry
+    the AE has as many associations as it may have         A-ASSOCIATE-RJ transient, presentation, local limit exceeded
     the audit trail is required and cannot be written      A-ASSOCIATE-RJ transient, presentation, temporary congestion
-    it asks for a service it has no right to               the presentation context is rejected (PS3.8 9.3.3.2)
-    it asks of others' images whether they are safe        they are reported as not there (0x0112, PS3.3 C.14.1.1)
+    the caller has no right to a service                   the presentation context is rejected (PS3.8 9.3.3.2)
+    it asks for commitment of another AE's images          they are reported as missing (0x0112, PS3.3 C.14.1.1)
 
-Each refusal is logged, counted, and recorded as a Security Alert (PS3.15 A.5.3.11), the same one once a minute.
-
-Associations at once: how many in all, and how many a sender (PS3.8 9.3.4).
+Each refusal is logged, counted and recorded as a Security Alert (PS3.15 A.5.3.11); the same refusal is logged and
+recorded at most once a minute.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from dicomnode import log, metrics
 from dicomnode.config.peers import Caller
-from dicomnode.config.validation import ae_title
+from dicomnode.config.values import ae_title
 from dicomnode.dimse.presentation_contexts import SOP_CLASSES, VERIFICATION
 from dicomnode.errors import OutOfResources
 from dicomnode.security.audit_message import Event as Audited
@@ -54,15 +54,22 @@ ALERTS_REMEMBERED: Final = 1000
 CALLED: Final = (1, 1, 7)
 CALLING: Final = (1, 1, 3)
 CONGESTION: Final = (2, 3, 1)
+LIMIT_EXCEEDED: Final = (2, 3, 2)
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
 ANYONE: Final = Caller("*", commits_for=("*",))
-"""Who calls where `admission.callers` is empty."""
+"""The entry of every caller where `admission.callers` is empty."""
+
+Limit = Literal["associations", "ae"]
+"""The limit that an association would exceed: of all associations, or of those of its AE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An A-ASSOCIATE-RQ as far as admission looks at it; `certificate` holds the names of a TLS certificate."""
+    """The part of an A-ASSOCIATE-RQ that admission reads (PS3.8 9.3.2).
+
+    `certificate` holds the names in the caller's TLS certificate, None without one.
+    """
 
     calling: str
     called: str
@@ -72,14 +79,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call is not admitted, for metrics and log, and the A-ASSOCIATE-RJ that it gets."""
+    """The reason why a call is not admitted, for metrics and log, and the A-ASSOCIATE-RJ that answers it."""
 
     reason: str
     reject: tuple[int, int, int]
 
 
 def within(address: str, networks: Sequence[str]) -> bool:
-    """Whether an address is in one of the networks; none named is all. An IPv4 address may come as IPv6."""
+    """Return whether an address is in one of the networks; an empty list holds every address.
+
+    An IPv4 address may be written as IPv6 (RFC 4291 2.5.5.2), as a socket that serves both does.
+    """
     if not networks:
         return True
     found = ipaddress.ip_address(address.partition("%")[0])
@@ -88,19 +98,23 @@ def within(address: str, networks: Sequence[str]) -> bool:
 
 
 def matches(ae_title: str, pattern: str) -> bool:
-    """Whether an AE title, its outer spaces aside (PS3.5 6.2), is one of a pattern with * and ?; capitals count."""
+    """Return whether an AE title fits a pattern with * and ?; capitals count, outer spaces do not (PS3.5 6.2)."""
     return fnmatch.fnmatchcase(ae_title.strip(), pattern.strip().replace("[", "[[]"))
 
 
-def judged(admission: Admission, own: Sequence[str], call: Call) -> Caller | Refusal:
-    """The first entry that admits a call, or why none does; how many there are is not counted here.
+def admit(admission: Admission, own_titles: Sequence[str], call: Call) -> Caller | Refusal:
+    """Return the first entry that admits a call, or the refusal; the number of associations is not checked here.
 
-    `own`: the AE titles as which the node may be called, none for any. An AE title may have several entries, such as
-    one for each of its addresses.
+    An AE title may have several entries, for example one for each of its addresses.
+
+    Args:
+        admission: The section `admission` of the configuration.
+        own_titles: The called AE titles that are accepted; empty accepts any.
+        call: The association request.
     """
     if ae_title(call.calling) is not None:
         return Refusal("calling_ae", CALLING)
-    if own and call.called.strip() not in own:
+    if own_titles and call.called.strip() not in own_titles:
         return Refusal("called_ae", CALLED)
     if not admission.callers:
         return ANYONE
@@ -114,44 +128,44 @@ def judged(admission: Admission, own: Sequence[str], call: Call) -> Caller | Ref
 
 
 def right_to(sop_class: UID | str | None) -> Right:
-    """The right that a SOP class takes."""
+    """Return the right that a caller needs for a SOP class."""
     if sop_class == VERIFICATION:
         return "echo"
     return "store" if sop_class in SOP_CLASSES else "commitment"
 
 
 class AssociationAdmission:
-    """Applies what is decided to connections and associations. Thread-safe."""
+    """Applies the admission rules to connections and associations. Thread-safe."""
 
     def __init__(
-        self, admission: Admission, own: Sequence[str], places: AssociationSlots, trail: AuditTrail | None = None
+        self, admission: Admission, own_titles: Sequence[str], slots: AssociationSlots, trail: AuditTrail | None = None
     ) -> None:
-        self._admission = admission
-        self._own = tuple(title.strip() for title in own)
-        self._places = places
+        self._rules = admission
+        self._own_titles = tuple(title.strip() for title in own_titles)
+        self._slots = slots
         self._trail = trail
         self._alerts = Alerts()
 
     def admits(self, address: str) -> bool:
-        """Whether a connection from an address is served at all."""
-        if within(address, self._admission.addresses):
+        """Return whether a connection from an address is served; a refusal is recorded."""
+        if within(address, self._rules.addresses):
             return True
-        self.turned_away("address", "", address)
+        self.record_refusal("address", "", address)
         return False
 
-    def requested(self, event: Event) -> None:
-        """Reject an association, or leave it the services that its caller has a right to (EVT_REQUESTED)."""
+    def answer_request(self, event: Event) -> None:
+        """Reject an association, or restrict it to the services that its caller has a right to (EVT_REQUESTED)."""
         association = event.assoc
         try:
-            refusal = self._refusal(association)
+            decision = self.decide(association, call_of(association))
         except Exception:
             refuse(association, *CONGESTION)
             raise
-        if refusal is not None:
-            refuse(association, *refusal.reject)
+        if isinstance(decision, Refusal):
+            refuse(association, *decision.reject)
 
-    def turned_away(self, reason: str, calling: str, address: str, why: str = "") -> None:
-        """Count, log and record that somebody was not let in; `calling` is the AE title, if there was one."""
+    def record_refusal(self, reason: str, calling: str, address: str, why: str = "") -> None:
+        """Count, log and record that a call was refused; `calling` is the AE title, empty when there was none."""
         metrics.CALLS_REFUSED.labels(reason=reason).inc()
         before = self._alerts.due(reason, address, why)
         if before is None:
@@ -165,37 +179,31 @@ class AssociationAdmission:
             failed = f"{reason}: {why}" if why else reason
             self._trail.record(Audited.ALERT, by=by, address=address, failed=failed, words=words)
 
-    def _refusal(self, association: Association) -> Refusal | None:
-        """Why an association is rejected, if it is; its contexts are narrowed down if it is not."""
-        call = call_of(association)
-        judgement = self._judgement(association, call)
-        if isinstance(judgement, Refusal):
-            self.turned_away(judgement.reason, call.calling.strip(), call.address)
-            return judgement
-        acceptor = association.acceptor
-        mine = acceptor.supported_contexts
-        acceptor.supported_contexts = [one for one in mine if right_to(one.abstract_syntax) in judgement.rights]
-        return None
-
-    def _judgement(self, association: Association, call: Call) -> Caller | Refusal:
-        """Who calls, or why not; then it has its place."""
-        caller = judged(self._admission, self._own, call)
-        if isinstance(caller, Refusal):
-            return caller
-        try:
-            if self._trail is not None:
-                self._trail.check()
-        except OutOfResources:
-            return Refusal("audit", CONGESTION)
-        full = self._places.take(association, call.calling.strip(), caller.max_associations)
-        if full is not None:
-            metrics.LIMITS.labels(limit=full).inc()
-            return Refusal("too_many", LIMIT_EXCEEDED)
-        return caller
+    def decide(self, association: Association, call: Call) -> Caller | Refusal:
+        """Admit an association, which takes a slot, or record its refusal."""
+        decision = admit(self._rules, self._own_titles, call)
+        if isinstance(decision, Caller):
+            try:
+                if self._trail is not None:
+                    self._trail.check()
+            except OutOfResources:
+                decision = Refusal("audit", CONGESTION)
+        if isinstance(decision, Caller):
+            full = self._slots.take(association, call.calling.strip(), decision.max_associations)
+            if full is not None:
+                metrics.LIMITS.labels(limit=full).inc()
+                decision = Refusal("too_many", LIMIT_EXCEEDED)
+        if isinstance(decision, Refusal):
+            self.record_refusal(decision.reason, call.calling.strip(), call.address)
+        else:
+            mine = association.acceptor.supported_contexts
+            granted = [one for one in mine if right_to(one.abstract_syntax) in decision.rights]
+            association.acceptor.supported_contexts = granted
+        return decision
 
 
 def call_of(association: Association) -> Call:
-    """What an association that is asked for says of itself."""
+    """Return the request of an association that is being negotiated."""
     asked = association.requestor.primitive
     assert isinstance(asked, A_ASSOCIATE)
     transport = association.dul.socket
@@ -204,58 +212,58 @@ def call_of(association: Association) -> Call:
     return Call(asked.calling_ae_title or "", asked.called_ae_title or "", address, shown)
 
 
+def calling_ae(association: Association) -> str:
+    """Return the AE title of the peer that asked for an association; empty before it has asked."""
+    asked = association.requestor.primitive
+    return (asked.calling_ae_title if asked is not None else association.requestor.ae_title).strip()
+
+
 class Alerts:
-    """One alert for each kind and address a minute, however many there are. Thread-safe, bounded."""
+    """Limits alerts to one a minute for each kind and address. Thread-safe, bounded."""
 
     def __init__(self) -> None:
-        self._said: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+        self._given: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def due(self, *alert: str) -> int | None:
-        """None when the same was said lately; otherwise how often it was not said since the last time."""
+        """Return how often this alert was suppressed since it was last given; None when it is suppressed again."""
         now = time.monotonic()
         with self._lock:
-            at, unsaid = self._said.pop(alert, (-ALERT_EVERY_S, 0))
+            at, suppressed = self._given.pop(alert, (-ALERT_EVERY_S, 0))
             quiet = now - at < ALERT_EVERY_S
-            self._said[alert] = (at, unsaid + 1) if quiet else (now, 0)
-            while len(self._said) > ALERTS_REMEMBERED:
-                self._said.popitem(last=False)
-        return None if quiet else unsaid
-
-
-Limit = Literal["associations", "ae"]
-LIMIT_EXCEEDED: Final = (0x02, 0x03, 0x02)
-"""Result, source and reason of a refusal (PS3.8 Table 9-21): transient, presentation service, local limit exceeded."""
+            self._given[alert] = (at, suppressed + 1) if quiet else (now, 0)
+            while len(self._given) > ALERTS_REMEMBERED:
+                self._given.popitem(last=False)
+        return None if quiet else suppressed
 
 
 class AssociationSlots:
-    """Who has a place; an association gives its own back by ending. Thread-safe."""
+    """Counts the associations that are open, in all and for each AE; one that ends frees its slot. Thread-safe."""
 
-    def __init__(self, most: int, most_of_one: int) -> None:
-        self._most = most
-        self._most_of_one = most_of_one
+    def __init__(self, limit: int, limit_per_ae: int) -> None:
+        self._limit = limit
+        self._limit_per_ae = limit_per_ae
         self._taken: weakref.WeakKeyDictionary[Association, str] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def take(self, association: Association, calling_ae: str, most_of_it: int | None = None) -> Limit | None:
-        """Take a place; the limit that stands in the way, or None. `most_of_it`: a limit of this AE's own."""
+    def take(self, association: Association, calling: str, limit_of_ae: int | None = None) -> Limit | None:
+        """Take a slot, or return the limit that is reached; `limit_of_ae` replaces the common limit per AE."""
         with self._lock:
-            here = [ae for one, ae in self._taken.items() if _lasts(one)]
-            if len(here) >= self._most:
+            open_titles = [
+                title
+                for one, title in self._taken.items()
+                if one.is_alive() and not (one.is_released or one.is_aborted or one.is_rejected)
+            ]
+            if len(open_titles) >= self._limit:
                 return "associations"
-            if here.count(calling_ae) >= (most_of_it or self._most_of_one):
+            if open_titles.count(calling) >= (limit_of_ae or self._limit_per_ae):
                 return "ae"
-            self._taken[association] = calling_ae
+            self._taken[association] = calling
             return None
 
 
-def _lasts(association: Association) -> bool:
-    """Whether an association is there, or being negotiated."""
-    return association.is_alive() and not (association.is_released or association.is_aborted or association.is_rejected)
-
-
 def refuse(association: Association, result: int, source: int, reason: int) -> None:
-    """Answer the request of an association with A-ASSOCIATE-RJ (PS3.8 Table 9-21); it ends."""
+    """Answer an association request with A-ASSOCIATE-RJ (PS3.8 table 9-21) and end the association."""
     association.acse.send_reject(result, source, reason)
     evt.trigger(association, evt.EVT_REJECTED, {})
     association.kill()

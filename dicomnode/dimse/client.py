@@ -1,4 +1,7 @@
-"""Associations that the node requests (PS3.8): opened, answered or lost, and closed whatever happens."""
+"""Associations that the node requests (PS3.8 7.1), and requests that it makes over an association (PS3.7 9 and 10).
+
+Whatever a peer does ends in an answer or in `AssociationLost`, and every association that was opened is closed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
@@ -30,19 +34,24 @@ if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import DimsePrimitiveType
 
 
+class AssociationLost(Exception):
+    """The association was not established, or it ended too early; the text says what the destination did."""
+
+
 def echo(destination: Destination, calling_ae: str) -> None:
-    """C-ECHO (PS3.7 9.1.5). Raises Undelivered when the destination does not answer it with Success."""
+    """Send C-ECHO (PS3.7 9.1.5). Raises Undelivered when the destination does not answer with Success."""
     try:
         with associated(destination, calling_ae, [build_context(VERIFICATION)]) as association:
             status = answer(destination, association.send_c_echo)
     except AssociationLost as error:
-        raise Undelivered((), f"{_named(destination)} {error}") from error
+        raise Undelivered((), f"{described(destination)} {error}") from error
     if status.Status != ACCEPTED:
-        raise Undelivered((), f"{_named(destination)} answered C-ECHO with status 0x{status.Status:04X}")
+        raise Undelivered((), f"{described(destination)} answered C-ECHO with status 0x{status.Status:04X}")
 
 
-class AssociationLost(Exception):
-    """The association did not come about or did not last; the text is what the destination did."""
+def described(destination: Destination) -> str:
+    """Return the name and the address of a destination, as its sentences begin."""
+    return f"{destination.name} ({destination.where})"
 
 
 @contextmanager
@@ -53,36 +62,43 @@ def associated(
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
     handlers: Sequence[EventHandlerType] = (),
 ) -> Iterator[Association]:
-    """An established association, released at the end; raises Lost when it cannot be had.
+    """Open an association and release it at the end.
 
-    `roles` are proposed where the node is not only the SCU (PS3.7 D.3.3.4); `handlers` answer what the peer asks.
+    Args:
+        destination: The peer to call.
+        calling_ae: The AE title of the node.
+        contexts: The presentation contexts to propose (PS3.8 7.1.1.13).
+        roles: Roles to propose where the node is not only the SCU (PS3.7 D.3.3.4).
+        handlers: Handlers of what the peer requests.
+
+    Raises:
+        AssociationLost: The association is not established.
     """
     ae = AE(calling_ae)
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
-    opened: list[bool] = []
-    rejections: list[A_ASSOCIATE_RJ] = []
     try:
         tls = client_arguments(destination)
     except ConfigError as error:
         raise AssociationLost(f"cannot be called over TLS ({error})") from error
     called = (destination.host, destination.port, contexts, destination.ae_title)
+    call = OutgoingCall()
     watched: list[EventHandlerType] = [
-        (evt.EVT_CONN_OPEN, _connected, [opened]),
-        (evt.EVT_PDU_RECV, _heard, [rejections]),
+        (evt.EVT_CONN_OPEN, call.note_connection),
+        (evt.EVT_PDU_RECV, call.note_rejection),
         *handlers,
     ]
-    with _none_left(ae):
+    with aborted_on_error(ae):
         try:
             association = ae.associate(*called, ext_neg=list(roles), tls_args=tls, evt_handlers=watched)
         except OSError as error:
             raise AssociationLost(f"cannot be reached ({error.strerror})") from error
         if not association.is_established:
-            failure = getattr(tls[0], "failure", "") if tls else ""
-            if failure:
-                raise AssociationLost(f"cannot be called over TLS ({failure})")
-            raise AssociationLost(_why_not(association, rejections, connected=bool(opened)))
+            tls_failure = getattr(tls[0], "failure", "") if tls else ""
+            if tls_failure:
+                raise AssociationLost(f"cannot be called over TLS ({tls_failure})")
+            raise AssociationLost(call.failure_of(association))
         try:
             yield association
         finally:
@@ -90,10 +106,11 @@ def associated(
 
 
 @contextmanager
-def _none_left(ae: AE) -> Iterator[None]:
-    """End what is left of an association when anything goes wrong.
+def aborted_on_error(ae: AE) -> Iterator[None]:
+    """Abort the associations of an application entity when anything goes wrong.
 
-    A signal may come while pynetdicom negotiates or releases: its reactor would keep the process from ending for ever.
+    A signal may arrive while pynetdicom negotiates or releases; the reactor of the association would then keep the
+    process alive for ever.
     """
     try:
         yield
@@ -104,43 +121,50 @@ def _none_left(ae: AE) -> Iterator[None]:
         raise
 
 
-def _connected(event: Event, opened: list[bool]) -> None:
-    """The TCP connection is there."""
-    opened.append(True)
-    transport = event.assoc.dul.socket
-    if transport is None or transport.socket is None:
-        return
-    if isinstance(transport.socket, TlsConnection):
-        transport.socket.settimeout(event.assoc.network_timeout)
-    else:
-        transport.socket = Connection.of(transport.socket)
+@dataclass
+class OutgoingCall:
+    """Events of one association request of ours, from which a failure is explained.
 
+    pynetdicom forgets an A-ASSOCIATE-RJ that arrives before it has looked whether it is connected, so it is kept here.
+    """
 
-def _heard(event: Event, rejections: list[A_ASSOCIATE_RJ]) -> None:
-    """Keep an A-ASSOCIATE-RJ: pynetdicom forgets one that came before it looked whether it had connected."""
-    pdu: object = vars(event)["pdu"]
-    if isinstance(pdu, A_ASSOCIATE_RJ):
-        rejections.append(pdu)
+    connected: bool = False
+    rejection: A_ASSOCIATE_RJ | None = None
 
+    def note_connection(self, event: Event) -> None:
+        """Give the new TCP connection its limits (EVT_CONN_OPEN)."""
+        self.connected = True
+        transport = event.assoc.dul.socket
+        if transport is None or transport.socket is None:
+            return
+        if isinstance(transport.socket, TlsConnection):
+            transport.socket.settimeout(event.assoc.network_timeout)
+        else:
+            transport.socket = Connection.of(transport.socket)
 
-def _why_not(association: Association, rejections: Sequence[A_ASSOCIATE_RJ], *, connected: bool) -> str:
-    """Why no association came about, as the end of a sentence."""
-    if not connected:
-        return "cannot be reached (nothing accepts the connection)"
-    if rejections:
-        return f"rejected the association ({rejections[0].result_str}: {rejections[0].reason_str})"
-    if association.rejected_contexts:
-        return f"accepts none of what was offered: {_class_names(association.rejected_contexts)}"
-    return "accepted the connection but gave no answer to the association request"
+    def note_rejection(self, event: Event) -> None:
+        """Keep an A-ASSOCIATE-RJ (EVT_PDU_RECV, PS3.8 9.3.4)."""
+        pdu: object = vars(event)["pdu"]
+        if isinstance(pdu, A_ASSOCIATE_RJ) and self.rejection is None:
+            self.rejection = pdu
 
-
-def _class_names(contexts: Sequence[PresentationContext]) -> str:
-    """The SOP classes of presentation contexts, by name."""
-    return ", ".join(sorted({context.abstract_syntax.name for context in contexts if context.abstract_syntax}))
+    def failure_of(self, association: Association) -> str:
+        """Return why the association was not established, as the end of a sentence."""
+        if not self.connected:
+            return "cannot be reached (nothing accepts the connection)"
+        if self.rejection is not None:
+            return f"rejected the association ({self.rejection.result_str}: {self.rejection.reason_str})"
+        if association.rejected_contexts:
+            names = {one.abstract_syntax.name for one in association.rejected_contexts if one.abstract_syntax}
+            return f"accepts none of what was offered: {', '.join(sorted(names))}"
+        return "accepted the connection but gave no answer to the association request"
 
 
 def answer(destination: Destination, request: Callable[[], Dataset]) -> Dataset:
-    """Make a request and return the response as it came; pynetdicom's empty one means that none came. Raises Lost."""
+    """Make a request over an association and return the response.
+
+    Raises AssociationLost when no response came, for which pynetdicom returns an empty data set.
+    """
     begun = time.monotonic()
     try:
         status = request()
@@ -171,8 +195,3 @@ def send_while_paused(association: Association, request: DimsePrimitiveType, con
         association.dimse.send_msg(request, context_id)
     finally:
         reactor.set()
-
-
-def _named(destination: Destination) -> str:
-    """The destination as the configuration knows it."""
-    return f"{destination.name} ({destination.where})"

@@ -1,12 +1,12 @@
-"""DIMSE messages from a peer, with limits: what one may hold, what all may hold together, how slow one may be.
+"""DIMSE messages from a peer (PS3.7 6.3), with limits on their size and on the time that they take.
 
-    what                                  limit                         then
-    data set                              receive.max_object_bytes      thrown away, answered with 0xA701
-    data sets of all unfinished messages  receive.max_receiving_bytes   thrown away, answered with 0xA700
-    command set                           LONGEST_COMMAND               the association is aborted
-    message slower than                   receive.min_bytes_per_s       the association is aborted
+    limited                               limit                         reaction
+    data set                              receive.max_object_bytes      discarded, answered with 0xA701 (PS3.4 B.2.3)
+    data sets of all unfinished messages  receive.max_receiving_bytes   discarded, answered with 0xA700 (PS3.4 B.2.3)
+    command set                           LONGEST_COMMAND               the association is aborted (PS3.8 9.3.8)
+    rate of a message                     receive.min_bytes_per_s       the association is aborted (PS3.8 9.3.8)
 
-A data set that is thrown away is still read to its end, for only then can the request be answered (PS3.7 9.3.1).
+A data set that is discarded is still read to its end, because the request can be answered only then (PS3.7 9.3.1).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from pydicom.dataset import Dataset
 from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
 from pynetdicom.dimse_messages import DIMSEMessage
 
@@ -30,18 +31,18 @@ if TYPE_CHECKING:
     from dicomnode.config.sections import Receive
 
 LONGEST_COMMAND: Final = 65_536
-"""Bytes of a command set (PS3.7 6.3); the longest that the standard knows have a few hundred."""
+"""Bytes of a command set (PS3.7 6.3.1); the longest in the standard have a few hundred."""
 
 
 class ReceiveBuffer:
-    """Memory for the data sets of unfinished messages of all associations. Thread-safe."""
+    """Counts the memory of unfinished data sets over all associations. Thread-safe."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._left = most_bytes
+    def __init__(self, limit_bytes: int) -> None:
+        self._left = limit_bytes
         self._lock = threading.Lock()
 
     def take(self, count: int) -> bool:
-        """Whether there was room for so many bytes more; then it is taken."""
+        """Reserve so many bytes; return False, and reserve none, when fewer are left."""
         with self._lock:
             if count > self._left:
                 return False
@@ -49,26 +50,26 @@ class ReceiveBuffer:
             return True
 
     def give_back(self, count: int) -> None:
-        """So many bytes are not needed any more."""
+        """Release so many bytes."""
         with self._lock:
             self._left += count
 
 
-class DataSet(io.BytesIO):
-    """An encoded data set while it comes; one that breaks a limit is empty, and says so when asked to `check`."""
+class LimitedDataSet(io.BytesIO):
+    """An encoded data set that is being received; when it exceeds a limit it becomes empty, and `check` raises."""
 
-    def __init__(self, longest: int, room: ReceiveBuffer) -> None:
+    def __init__(self, limit_bytes: int, memory: ReceiveBuffer) -> None:
         super().__init__()
-        self._longest = longest
-        self._room = room
+        self._limit_bytes = limit_bytes
+        self._memory = memory
         self._taken = 0
         self._refusal: OutOfResources | None = None
 
-    def write(self, piece: bytes) -> int:  # type: ignore[override]  # of the buffers that BytesIO takes, bytes come
-        """Add a piece, or nothing once a limit is broken; -> its length either way."""
-        if self._refusal is None and self._taken + len(piece) > self._longest:
-            self._refuse(TooLarge(f"The data set has more than {self._longest} bytes"))
-        elif self._refusal is None and not self._room.take(len(piece)):
+    def write(self, piece: bytes) -> int:  # type: ignore[override]  # pynetdicom writes bytes only
+        """Append a piece, or nothing after a limit was exceeded; return its length in both cases."""
+        if self._refusal is None and self._taken + len(piece) > self._limit_bytes:
+            self._refuse(TooLarge(f"The data set has more than {self._limit_bytes} bytes"))
+        elif self._refusal is None and not self._memory.take(len(piece)):
             self._refuse(OutOfResources("Too many instances are being received at once"))
         if self._refusal is None:
             self._taken += len(piece)
@@ -76,13 +77,13 @@ class DataSet(io.BytesIO):
         return len(piece)
 
     def check(self) -> None:
-        """Raise OutOfResources when a limit was broken."""
+        """Raise OutOfResources (TooLarge) when a limit was exceeded."""
         if self._refusal is not None:
             raise self._refusal
 
     def close(self) -> None:
-        """Keep nothing."""
-        self._room.give_back(self._taken)
+        """Discard the bytes and release their memory."""
+        self._memory.give_back(self._taken)
         self._taken = 0
         super().close()
 
@@ -90,65 +91,74 @@ class DataSet(io.BytesIO):
         self.close()
 
     def _refuse(self, refusal: OutOfResources) -> None:
-        """Throw away what is there, and take no more."""
+        """Discard the bytes, and accept no more."""
         metrics.LIMITS.labels(limit="object" if isinstance(refusal, TooLarge) else "receiving").inc()
         self._refusal = refusal
         self.seek(0)
         self.truncate()
-        self._room.give_back(self._taken)
+        self._memory.give_back(self._taken)
         self._taken = 0
 
 
 class MessageLimitExceeded(Exception):
-    """A message for which its association ends."""
+    """A message exceeds a limit for which its association is aborted."""
 
 
 class Messages(DIMSEServiceProvider):
-    """The messages of an association that a peer asks for."""
+    """The DIMSE messages of an association that a peer asked for."""
 
-    def __init__(self, association: Association, limits: Receive, room: ReceiveBuffer) -> None:
+    def __init__(self, association: Association, limits: Receive, memory: ReceiveBuffer) -> None:
         super().__init__(association)
         self._limits = limits
-        self._room = room
+        self._memory = memory
         self._begun_at = 0.0
-        self._come = 0
-        self._stirred = threading.Event()
+        self._received_bytes = 0
+        self._active = threading.Event()
 
     def get_msg(self, block: bool = False) -> _QueueItem:
-        """The next message. Without `block` the association's thread asks, over and over: in silence it rests first.
+        """Return the next message; without `block`, the association's thread asks in a loop and rests in silence.
 
-        It takes nothing when meanwhile another thread has begun to wait for an answer: the message may be that one.
+        It then returns no message while another thread waits for a response: the message may be that response.
         """
         if block:
             return super().get_msg(block)
         dul = self.dul
         assert isinstance(dul, IdleAwareDUL)
-        self._stirred.wait(dul.rest_s - SHORTEST_REST_S)
-        self._stirred.clear()
+        self._active.wait(dul.rest_s - SHORTEST_REST_S)
+        self._active.clear()
         paused = not self.assoc._reactor_checkpoint.is_set()  # noqa: SLF001, pynetdicom has no other name for it
         return (None, None) if paused else super().get_msg()
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take in a fragment; one that makes no sense, or breaks a limit, ends the association with an A-ABORT."""
+        """Receive a fragment (PS3.8 E.1); one that is malformed or exceeds a limit aborts the association."""
         if self.message is None:
             self.message = DIMSEMessage()
-            self.message.data_set = DataSet(self._limits.max_object_bytes, self._room)
-            self._begun_at, self._come = time.monotonic(), 0
+            self.message.data_set = LimitedDataSet(self._limits.max_object_bytes, self._memory)
+            self._begun_at, self._received_bytes = time.monotonic(), 0
         try:
-            self._come += sum(len(data) for _, data in primitive.presentation_data_value_list)
-            self._check(self.message)
+            self._received_bytes += sum(len(data) for _, data in primitive.presentation_data_value_list)
+            self._check_limits(self.message)
             super().receive_primitive(primitive)
-        except Exception:  # pydicom and pynetdicom raise whatever the garbage leads them into
+        except Exception:  # malformed input can raise any error in pydicom and pynetdicom
             log.exception("message_not_understood", level="warning", address=self.assoc.requestor.address)
             metrics.LIMITS.labels(limit="message").inc()
             self.message = None
-            self.dul.event_queue.put("Evt19")
-        self._stirred.set()
+            self.dul.event_queue.put("Evt19")  # invalid PDU: A-ABORT (PS3.8 9.2.3, table 9-10)
+        self._active.set()
 
-    def _check(self, message: DIMSEMessage) -> None:
-        """Raise Unbearable when the message breaks a limit for which its association ends."""
+    def _check_limits(self, message: DIMSEMessage) -> None:
+        """Raise MessageLimitExceeded when the command set is too long or the message comes too slowly."""
         if message.encoded_command_set.tell() > LONGEST_COMMAND:
             raise MessageLimitExceeded("the command set is too long")
         lasts_s = time.monotonic() - self._begun_at
-        if lasts_s > self._limits.idle_timeout_s and self._come < self._limits.min_bytes_per_s * lasts_s:
+        if lasts_s > self._limits.idle_timeout_s and self._received_bytes < self._limits.min_bytes_per_s * lasts_s:
             raise MessageLimitExceeded("the message comes too slowly")
+
+
+def status_of(code: int, comment: str = "") -> Dataset:
+    """Return a response's Status (0000,0900) with its Error Comment, which holds 64 characters (PS3.7 C)."""
+    status = Dataset()
+    status.Status = code
+    if comment:
+        status.ErrorComment = comment[:64]
+    return status

@@ -1,4 +1,4 @@
-"""What the receiver accepts when an association is negotiated (PS3.8 9.3.2.2 and 9.3.3.2)."""
+"""SOP classes and transfer syntaxes that the node accepts in the association negotiation (PS3.8 9.3.2.2, 9.3.3.2)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ VERIFICATION: Final = UID("1.2.840.10008.1.1")
 """The SOP class of C-ECHO (PS3.4 A.4)."""
 
 SOP_CLASSES: Final = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-"""What may become a synthetic CT; any other class is refused when the association is negotiated."""
-
+"""SOP classes of images that can become a synthetic CT (PS3.4 B.5); others are rejected in the negotiation."""
 
 PLAIN_SYNTAXES: Final = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-"""Accepted for everything but storage. No deflated one: what is decoded here could inflate without end."""
+"""Transfer syntaxes for everything but storage (PS3.5 A.1 to A.3).
+
+The deflated one (PS3.5 A.5) is not accepted: a small data set could inflate without end.
+"""
 
 
 def transfer_syntaxes(receive: Receive) -> tuple[UID, ...]:
-    """What is accepted for the storage classes; of several that a peer offers the first is taken (PS3.8 9.3.3.3)."""
+    """Return the transfer syntaxes for storage; the first that a peer proposes is accepted (PS3.8 9.3.3.3)."""
     return (*LOSSLESS_TRANSFER_SYNTAXES, *(LOSSY_TRANSFER_SYNTAXES if receive.accept_lossy else ()))

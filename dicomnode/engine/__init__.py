@@ -1,1 +1,1 @@
-"""Who works on what: queues of DBOS, executors, hosts, decisions of people."""
+"""The work: its queues and their contract, the processes and machines that do it, and decisions of people."""

@@ -1,4 +1,4 @@
-"""What hangs is found and ended, so that the supervisor starts it anew.
+"""A process of a role: its stable name in the engine, its lock, and how it is noticed that it hangs.
 
     what hangs                              who notices             then
     an attempt at a job, for longer than    the worker itself, at   the attempt has failed: tried again, and held
@@ -6,7 +6,7 @@
     a whole process: it ticks no more for   the supervisor          SIGKILL; the engine has its work done again, a
     `node.hang_timeout_s`                                           few times, then the job is held (PROCESS_DIED)
 
-Only elapsed time counts, never the time of day.
+The supervisor starts again what has ended. Only elapsed time counts, never the time of day.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import fcntl
 import os
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from dicomnode.errors import RoleTaken
@@ -31,14 +30,14 @@ Work = TypeVar("Work")
 
 
 class CurrentAttempt(Generic[Work]):
-    """What a worker is at, and since when."""
+    """Knows what a worker does now, and since when."""
 
     def __init__(self) -> None:
         self._now: tuple[Work, float] | None = None
 
     @contextlib.contextmanager
     def on(self, work: Work) -> Iterator[None]:
-        """It is at this until the context ends."""
+        """Note that the worker does this until the context ends."""
         self._now = (work, time.monotonic())
         try:
             yield
@@ -46,13 +45,13 @@ class CurrentAttempt(Generic[Work]):
             self._now = None
 
     def longer_than(self, limit_s: float) -> Work | None:
-        """What it has been at for longer than that, or None."""
+        """Return what the worker has been doing for longer than that, or None."""
         now = self._now
         return now[0] if now is not None and time.monotonic() - now[1] > limit_s else None
 
 
 class Heartbeat:
-    """Whether a process still touches its file, once it has begun to."""
+    """Watches whether a process still touches its file, once it has begun to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -60,7 +59,7 @@ class Heartbeat:
         self._felt_at: float | None = None
 
     def silent_s(self) -> float:
-        """Seconds since the file was last seen touched; 0 until the process has touched it for the first time."""
+        """Return the seconds since the file was last seen touched; 0 before the process has touched it at all."""
         touched = self._last()
         if touched != self._touched:
             self._touched, self._felt_at = touched, time.monotonic()
@@ -74,67 +73,62 @@ class Heartbeat:
 
 
 ONLY_MACHINE: Final = "node"
-"""What the machine is called on SQLite, whatever it calls itself today."""
+"""Name of the machine on SQLite, whatever its host name is today."""
 
 
 def name_of(config: Config) -> str:
-    """The name of this machine among those that share the database."""
+    """Return the name of this machine among those that share the database."""
     if config.database == "sqlite":
         return ONLY_MACHINE
     return config.hosts.name or socket.gethostname()
 
 
 def metrics_folder(config: Config) -> Path:
-    """Where the roles of this machine keep their metrics: a folder of its own where several share `node.data`."""
+    """Return where the roles of this machine keep their metrics: its own folder where several share `node.data`."""
     folder = config.node.data / "metrics"
     return folder if config.database == "sqlite" else folder / name_of(config)
 
 
 class Executor:
-    """A stable name in the engine (host/role/n), and the lock that keeps it to one process.
+    """A stable name in the engine (host/role/n), with the lock that keeps it to one process.
 
-    On SQLite there is one machine, whatever it calls itself today; on PostgreSQL the host's name is part of the id.
-    Raises RoleTaken when another living process has it.
+    On SQLite there is one machine with a fixed name; on PostgreSQL the host's name is part of the id. Raises RoleTaken
+    when another living process has it.
     """
 
     def __init__(self, config: Config, role: str, number: int) -> None:
-        host = name_of(config)
         self.role = role
-        self.id = f"{host}/{role}/{number}"
+        self.id = f"{name_of(config)}/{role}/{number}"
         self.path = lock_file(config, role, number)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _locked(self.path, self.id)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets it go when the process ends
+        except BlockingIOError as error:
+            os.close(self._file)
+            raise RoleTaken(
+                f"{self.id} runs already on this data folder; stop it, or give this one another number"
+            ) from error
 
     def touch(self) -> None:
         """Show by the lock file's time that the process is alive: a probe needs no more than `find -newermt`."""
         os.utime(self._file)
 
     def close(self) -> None:
-        """Let the name go."""
+        """Release the executor's lock."""
         os.close(self._file)
 
 
 def lock_file(config: Config, role: str, number: int) -> Path:
-    """Where the executor's lock lies; its time says when the process was last alive."""
+    """Return the path of an executor's lock; its time says when the process was last alive."""
     return config.node.data / "run" / f"{name_of(config)}-{role}-{number}.lock"
 
 
 def touched(config: Config) -> list[tuple[str, float]]:
-    """Role of every process that ever ran on this machine, and when (Unix time) it last touched its lock file."""
+    """Return role and last sign of life (Unix time) of every process that ever ran on this machine."""
     found = []
     for path in (config.node.data / "run").glob(f"{name_of(config)}-*-*.lock"):
         role, number = path.stem.rsplit("-", 2)[-2:]
         if number.isdigit():
             found.append((role, path.stat().st_mtime))
     return found
-
-
-def _locked(path: Path, name: str) -> int:
-    """An open file descriptor with the exclusive lock; the kernel lets it go when the process ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise RoleTaken(f"{name} runs already on this data folder; stop it, or give this one another number") from error
-    return descriptor

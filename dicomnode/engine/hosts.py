@@ -1,8 +1,8 @@
-"""Several machines on one PostgreSQL database and one shared folder: who is alive, and who does a dead one's work.
+"""Several machines on one PostgreSQL database and one shared folder: which are alive, and who does a dead one's work.
 
-Each process of a role says about every BEAT_S that it is alive, by the database's clock. One that has not been heard of
-for `hosts.dead_after_s` is dead: what it had begun goes back into the queues, for whoever is there. Only a process
-whose own connection has been good for as long may say so of another: after an outage of the database all look dead.
+Each process of a role writes about every BEAT_S that it is alive, by the database's clock. One that has been silent for
+`hosts.dead_after_s` is dead: what it had begun goes back into the queues, for whoever is there. Only a process whose
+own connection has been good for as long may judge so of another: after an outage of the database all look dead.
 
     the process that was thought dead     what happens
     is dead                               its jobs are done by others; doing it twice would be harmless
@@ -27,7 +27,7 @@ from dicomnode.ledger.database import clock, transaction
 from dicomnode.ledger.tables import arrivals, processes
 
 if TYPE_CHECKING:
-    from dicomnode.engine.queues import Queues
+    from dicomnode.engine.contract import Queues
     from dicomnode.ledger.ledger import Ledger
 
 BEAT_S: Final = 5.0
@@ -37,7 +37,7 @@ TAKE_OVER_LOCK: Final = 0x5C7_0DF
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that works on the database, or did: `executor` is host/role/number, heard of `silent_s` ago."""
+    """A process that works on the database, or did; `executor` is host/role/number, last heard `silent_s` ago."""
 
     executor: str
     role: str
@@ -45,12 +45,12 @@ class Process:
 
     @property
     def host(self) -> str:
-        """The machine on which it runs."""
+        """Return the machine on which it runs."""
         return self.executor.split("/", 1)[0]
 
 
 def known(engine: sa.Engine) -> list[Process]:
-    """Every process of a database that is alive, or is dead and whose work nobody has taken over, by name."""
+    """Return every process of a database that is alive, or dead without anybody having taken over its work, by name."""
     with transaction(engine) as connection:
         silent = (clock(connection) - processes.c.alive_at).label("silent_s")
         query = sa.select(processes.c.executor, processes.c.role, silent).order_by(processes.c.executor)
@@ -58,7 +58,7 @@ def known(engine: sa.Engine) -> list[Process]:
 
 
 class KnownHosts:
-    """The processes that share a database; `executor` is this one's name."""
+    """Watches over the processes that share a database; `executor` is this one's name."""
 
     def __init__(self, ledger: Ledger, queues: Queues, dead_after_s: float, executor: str = "") -> None:
         self._engine = ledger.engine
@@ -69,19 +69,27 @@ class KnownHosts:
         self._beaten_at = float("-inf")
 
     def tick(self) -> None:
-        """Say that this process is alive, and take over what dead ones have left. Raises LedgerUnreachable."""
+        """Write that this process is alive, and take over what dead ones have left. Raises LedgerUnreachable.
+
+        Silence on our own side, such as of a machine that slept, begins the wait from zero.
+        """
         if time.monotonic() - self._beaten_at < BEAT_S:
             return
         try:
-            self._beat()
+            with transaction(self._engine) as connection:
+                beat(connection, self._executor)
         except LedgerUnreachable:
             self._good_since = None
             raise
-        if self._good_since is not None and time.monotonic() - self._good_since > self._dead_after_s:
-            self._take_over_dead()
+        now = time.monotonic()
+        if self._good_since is None or now - self._beaten_at > self._dead_after_s:
+            self._good_since = now
+        self._beaten_at = now
+        if now - self._good_since > self._dead_after_s:
+            self.take_over_dead()
 
     def known(self) -> list[Process]:
-        """Every process that is alive, or is dead and whose work nobody has taken over, by name."""
+        """Return every process that is alive, or dead without anybody having taken over its work, by name."""
         return known(self._engine)
 
     def take_over(self, host: str, *, force: bool = False) -> int:
@@ -96,21 +104,12 @@ class KnownHosts:
             raise UnknownHost(f"no machine {host!r} works on this database, or has left anything; known: {names}")
         alive = [one for one in of_host if one.silent_s < self._dead_after_s]
         if alive and not force:
-            said = f"{alive[0].executor} was heard of {alive[0].silent_s:.0f} s ago"
-            raise StillAlive(f"{said}; stop that machine first, or say --force")
+            heard = f"{alive[0].executor} was heard of {alive[0].silent_s:.0f} s ago"
+            raise StillAlive(f"{heard}; stop that machine first, or say --force")
         return self._take_over({*left, *(one.executor for one in of_host)})
 
-    def _beat(self) -> None:
-        """One row. Silence on our own side, such as of a machine that slept, begins the wait anew."""
-        with transaction(self._engine) as connection:
-            beat(connection, self._executor)
-        now = time.monotonic()
-        if self._good_since is None or now - self._beaten_at > self._dead_after_s:
-            self._good_since = now
-        self._beaten_at = now
-
-    def _take_over_dead(self) -> None:
-        """Take over from every process that has been silent for too long. Receivers see after receivers' series."""
+    def take_over_dead(self) -> None:
+        """Take over from every process that has been silent for too long; receivers take over receivers' series."""
         with transaction(self._engine) as connection:
             if not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(TAKE_OVER_LOCK))).scalar_one():
                 return
@@ -119,7 +118,7 @@ class KnownHosts:
                 self._take_over(dead)
 
     def _take_over(self, executors: set[str]) -> int:
-        """Resume first, forget then: who dies between the two is followed by another."""
+        """Resume first, then forget: if this process dies between the two, another takes over again."""
         attempts = self._queues.take_back(executors)
         with transaction(self._engine) as connection:
             gone = processes.c.executor.in_(executors) & (processes.c.role != "receive")
@@ -130,7 +129,7 @@ class KnownHosts:
 
 
 def beat(connection: sa.Connection, executor: str) -> None:
-    """Within a transaction: this process is alive."""
+    """Write, within a transaction, that this process is alive."""
     now = clock(connection)
     again = sa.update(processes).where(processes.c.executor == executor).values(alive_at=now)
     if not connection.execute(again).rowcount:
@@ -139,6 +138,6 @@ def beat(connection: sa.Connection, executor: str) -> None:
 
 
 def forget_receiver(connection: sa.Connection, executor: str) -> None:
-    """Within a transaction: a receiver's arrivals are another's now."""
+    """Delete, within a transaction, a receiver whose arrivals another has taken."""
     connection.execute(sa.delete(arrivals).where(arrivals.c.receiver == executor))
     connection.execute(sa.delete(processes).where(processes.c.executor == executor))

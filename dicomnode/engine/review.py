@@ -1,20 +1,20 @@
-"""What a person decides about a job. `by` is who (cli:NAME, web:NAME) and `reason` why; both stay with the event.
+"""Decisions of people about a job. `by` is who (cli:NAME, web:NAME) and `reason` why; both stay with the event.
 
-    release   a held job goes on                            held
+    release   a held job continues                          held
     reject    a held job ends                               held, not DELIVERED
     retry     what waits for its next try is tried at once  not held, or held for a fault of the node
     cancel    a job that runs ends                          not held, RECEIVED or SYNTHESIZED
     resend    a CT that was delivered is sent once more     not held, DELIVERED or by a destination
 
-A wrong one is WrongState, with a sentence that says which is right; an unknown job is UnknownJob. Nothing that a person
-must look at first is ever sent by `retry`.
+A decision that does not fit is WrongState, with a sentence that names the right one; an unknown job is UnknownJob.
+`retry` never sends what a person must look at first.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dicomnode.engine.queues import together
+from dicomnode.engine.contract import together
 from dicomnode.errors import WrongState
 from dicomnode.ledger import resending
 from dicomnode.ledger.database import transaction
@@ -24,8 +24,7 @@ from dicomnode.ledger.uid_conflicts import Conflicts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dicomnode.engine.queues import Queues
-    from dicomnode.ledger.database import Then
+    from dicomnode.engine.contract import Queues
     from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
     from dicomnode.ledger.uid_conflicts import Use
@@ -35,13 +34,17 @@ DELIVERY_FAILED: Final = "DELIVERY_FAILED"
 
 
 def release(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str, use: Use | None = None) -> JobRow:
-    """Let a held job go on: RECEIVED is converted anew, SYNTHESIZED is sent, DELIVERED only is held no longer.
+    """Let a held job continue: RECEIVED is converted again, SYNTHESIZED is sent, DELIVERED only is held no longer.
 
-    A job held for a SOP instance with two contents needs `use`: which of them; the job that goes on may be a new one
-    then. -> the job that goes on. Raises UnknownJob; WrongState when it is not held, or `use` is missing or needless.
+    A job held for a SOP instance with two contents needs `use`: which of them; a new job may take its place then.
+    -> the job that continues. Raises UnknownJob; WrongState when it is not held, or `use` is missing or needless.
     """
     row = _held(ledger, job)
-    continues = _continues(ledger, queues, row)
+    if row.state is State.RECEIVED:
+        continues = queues.synthesize(row.job, row.attempt + 1)
+    else:
+        waiting = [one for one in ledger.deliveries(row.job) if one.open]
+        continues = together(queues.deliver(row.job, one.destination, one.attempt) for one in waiting)
     if use is None:
         ledger.released(row.job, reason, continues, by)
         return ledger.job(row.job)
@@ -67,7 +70,7 @@ def reject(ledger: Ledger, _queues: Queues, job: str, *, by: str, reason: str) -
 def retry(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str) -> JobRow:
     """Try at once what waits for its next try: the synthesis, or the attempt of each destination that lacks something.
 
-    A job that is held for a fault of the node goes on, as by `release`. -> the job afterwards. Raises UnknownJob;
+    A job that is held for a fault of the node continues, as by `release`. -> the job afterwards. Raises UnknownJob;
     WrongState when a person must look first, or nothing waits.
     """
     row = ledger.job(job)
@@ -110,16 +113,8 @@ def resend(ledger: Ledger, queues: Queues, job: str, *, by: str, reason: str, to
 
 
 def _entry(queues: Queues, job: str) -> resending.Entry:
-    """The queue entries of a job's deliveries."""
+    """Return what makes the queue entries of a job's deliveries."""
     return lambda destination, attempt: queues.deliver(job, destination, attempt)
-
-
-def _continues(ledger: Ledger, queues: Queues, row: JobRow) -> Then:
-    """The queue entries of a job that is held no longer."""
-    if row.state is State.RECEIVED:
-        return queues.synthesize(row.job, row.attempt + 1)
-    waiting = [one for one in ledger.deliveries(row.job) if one.open]
-    return together(queues.deliver(row.job, one.destination, one.attempt) for one in waiting)
 
 
 def _held(ledger: Ledger, job: str) -> JobRow:

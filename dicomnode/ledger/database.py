@@ -97,8 +97,7 @@ def clock(connection: sa.Connection) -> float:
 
 
 class _Plain(StrDumper):
-    """Dumps text as PostgreSQL takes it: without NUL, which a destination's comment may hold, and without
-    surrogates."""
+    """Dumps text as PostgreSQL takes it: without NUL, which a comment may hold, and without surrogates."""
 
     def dump(self, obj: str) -> Buffer | None:
         """Encode the text in UTF-8."""

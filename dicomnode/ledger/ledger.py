@@ -139,7 +139,7 @@ class Ledger:
         return [DeliveryRow.of(row) for row in fetch(self.engine, query)]
 
     def accepted_uids(self, job: str, destination: str) -> frozenset[str]:
-        """Return the SOP Instance UIDs that a destination has taken since the job was last sent once more, if ever."""
+        """Return the SOP Instance UIDs that a destination has taken (PS3.4 B.2.3) since all was last sent once more."""
         counting = receipts.c.taken & _delivery(job, destination) & resending.COUNTS
         query = sa.select(receipts.c.sop_instance_uid).join(deliveries, _OF_DELIVERY).where(counting)
         return frozenset(row["sop_instance_uid"] for row in fetch(self.engine, query))
@@ -269,8 +269,7 @@ class Ledger:
             then(connection)
 
     def begin(self, job: str, destination: str, instances: int | None = None) -> None:
-        """Record that the first instance is about to be sent: a job that supersedes this one has to name it from now
-        on.
+        """Record that the first instance is about to be sent: a job that supersedes this one must name it from now on.
 
         `instances` is how many the destination is to have in the end, CT and companions. Raises WrongState when the job
         is not to be sent (any more): held, superseded, ended, delivered.
@@ -327,7 +326,7 @@ class Ledger:
 
         Args:
             then: Writes what this calls for, in the same transaction.
-            uids: The SOP Instance UIDs of all that it is to have, CT series and companions; None: the CT series alone.
+            uids: The SOP Instance UIDs (0008,0018) that it is to have, CT and companions; None: the CT series alone.
 
         Returns:
             Whether all destinations have everything now, so that the job is DELIVERED.

@@ -93,8 +93,7 @@ class Notices:
         return [NoticeRow.of(row) for row in fetch(self._engine, query)]
 
     def begun(self, rows: Sequence[NoticeRow], next_at: float) -> list[NoticeRow]:
-        """Begin an attempt; -> the notices that no other process tries. If it does not end, all are due at
-        `next_at`."""
+        """Begin an attempt; -> the notices that no other process tries. All are due again at `next_at`."""
         taken = []
         with transaction(self._engine) as connection:
             for row in rows:

@@ -1,7 +1,8 @@
 """Decisions of people about deliveries: make the next attempt at once, or send everything once more.
 
 To send once more (`send_again`) keeps what the destination answered until it answers again: receipts of an attempt
-before `deliveries.resent_from` do not count. The objects in out/<job>/ are the same, under the same UIDs. Each function
+before `deliveries.resent_from` do not count. The objects in out/<job>/ are the same, under the same UIDs: a destination
+that has one answers Success again, or 0x0111 Duplicate SOP Instance (PS3.7 C), which counts as success. Each function
 works inside a transaction that its caller has begun.
 """
 

@@ -8,8 +8,10 @@
     DELIVERED                                   stays                                   says that it replaces it
     REJECTED by a person, and sent in part      stays                                   says that it replaces it
 
-Held or not makes no difference, except that what is held is not sent to the end before a person releases it. Nothing
-is deleted. Each function works inside a transaction that its caller has begun.
+The new CT series names the one that it replaces in its Related Series Sequence (0008,1250; PS3.3 C.7.3.1). The one that
+is replaced keeps its UIDs: a UID never names another object (PS3.5 9.1). Held or not makes no difference, except that
+what is held is not sent to the end before a person releases it. Nothing is deleted. Each function works inside a
+transaction that its caller has begun.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The ledger's tables (SQLAlchemy). Constraints make impossible situations impossible.
 
-Times are Unix seconds here and aware UTC datetimes in the rows (`dicomnode.ledger.rows`). Another table, or another
-column, needs a revision in migrations/versions/ beside it; a test compares the two.
+UIDs have at most 64 characters (PS3.5 9.1), AE titles 16 (PS3.5 6.2). Times are Unix seconds here and aware UTC
+datetimes in the rows (`dicomnode.ledger.rows`). Another table, or another column, needs a revision in
+migrations/versions/ beside it; a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def _one_of(column: str, words: type[State] | type[JobEvent]) -> sa.CheckConstra
     return sa.CheckConstraint(f"{column} IN ({', '.join(repr(str(word)) for word in words)})", name=f"{column}_known")
 
 
-# One row a series that ever sent an instance. `job` is the job that took the series as it is now; NULL is RECEIVING.
+# One row a series (PS3.3 C.7.3.1) of which an instance ever came. `job` took the series as it is now; NULL: RECEIVING.
 series: Final = sa.Table(
     "series",
     metadata,
@@ -143,13 +144,13 @@ receipts: Final = sa.Table(
     sa.Column("job", sa.ForeignKey(jobs.c.job), primary_key=True),
     sa.Column("destination", sa.String(64), primary_key=True),
     sa.Column("sop_instance_uid", sa.String(64), primary_key=True),
-    sa.Column("status", sa.Integer, nullable=False),
-    sa.Column("taken", sa.Boolean, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),  # Status (0000,0900) of the C-STORE response (PS3.7 9.3.1.2)
+    sa.Column("taken", sa.Boolean, nullable=False),  # Success or Warning (PS3.4 B.2.3), or a duplicate
     sa.Column("warning", sa.Boolean, nullable=False),
-    sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),  # Error Comment (0000,0902)
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=True),  # in which attempt; NULL: before this was kept
-    # what the destination reported of it by storage commitment: 0 it keeps it, else a Failure Reason; NULL: nothing yet
+    # its report by storage commitment: 0 it keeps it, else a Failure Reason (PS3.3 C.14.1.1); NULL: nothing yet
     sa.Column("commitment", sa.Integer, nullable=True),
     sa.CheckConstraint("status BETWEEN 0 AND 65535", name="status_is_16_bit"),
 )
@@ -196,7 +197,7 @@ arrivals: Final = sa.Table(
     sa.Column("pause_s", sa.Float, nullable=False),
 )
 
-# One row a Transaction UID: a storage commitment that the node asks of a destination.
+# One row a Transaction UID: a storage commitment that the node asks of a destination (PS3.4 J.3.2).
 proofs: Final = sa.Table(
     "proofs",
     metadata,

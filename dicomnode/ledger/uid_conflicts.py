@@ -50,7 +50,7 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NewConflicts:
     """The contradictions of a series that were not known before, and the job held for them, if any."""
 
     new: tuple[Conflict, ...]
@@ -138,7 +138,9 @@ class Conflicts:
                 left -= set(connection.execute(query).scalars())
         return left
 
-    def found(self, series_instance_uid: str, sop_instance_uids: Collection[str], files: Collection[str]) -> Found:
+    def found(
+        self, series_instance_uid: str, sop_instance_uids: Collection[str], files: Collection[str]
+    ) -> NewConflicts:
         """Record that instances of a series were looked at; `files`: those whose UID was there with other content.
 
         The newest job of the series is held if it uses a UID that is contradictory now.
@@ -162,7 +164,7 @@ class Conflicts:
             newest = sa.select(jobs.c.job).where(jobs.c.series_instance_uid == series_instance_uid)
             newest = newest.order_by(jobs.c.created_at.desc()).limit(1)
             job = connection.execute(newest).scalar_one_or_none() if new else None
-            return Found(new, job if job is not None and hold(connection, job) else None)
+            return NewConflicts(new, job if job is not None and hold(connection, job) else None)
 
     def decide(
         self,

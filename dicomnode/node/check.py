@@ -153,7 +153,7 @@ def check_database(config: Config) -> str:
 def check_profile(destination: Destination) -> str:
     """Check that the preflight profile of a destination can be read."""
     profile = load_profile(destination.profile)
-    return f"{profile.name}, {len(profile.asked)} rules, for {profile.purpose}"
+    return f"{profile.name}, {len(profile.rules)} rules, for {profile.purpose}"
 
 
 ANSWER_S: Final = 5.0

@@ -26,8 +26,9 @@ from dicomnode import log, metrics
 from dicomnode.config.load import Config
 from dicomnode.config.rules import models_of
 from dicomnode.engine import hosts
+from dicomnode.engine.contract import REMEMBERED_S, Queues
 from dicomnode.engine.executor import Executor, metrics_folder, name_of
-from dicomnode.engine.queues import REMEMBERED_S, Queues, prepare, work_deliver, work_synthesize
+from dicomnode.engine.queues import open_queues, prepare, work_deliver, work_synthesize
 from dicomnode.errors import ConfigError, LedgerUnreachable, NodeError
 from dicomnode.ledger.database import connect, database_url, reaching
 from dicomnode.ledger.ledger import Ledger
@@ -109,7 +110,7 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     tls.check(config)
     executor = Executor(config, role, number)
     metrics.keep_in(metrics_folder(config), name)
-    metrics.begin(role, [one.name for one in config.destinations])
+    metrics.start_at_zero(role, [one.name for one in config.destinations])
     log.event("role_started", pid=os.getpid())
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:
@@ -198,7 +199,7 @@ def receive(config: Config, executor: Executor, stop: threading.Event) -> None:
         receivers: Receivers = SingleReceiver()
         if config.database != "sqlite":
             receivers = SharedReceivers(ledger.engine, executor.id, config.hosts.dead_after_s)
-        intake = Intake(config, ledger, Queues(ledger), spool, receiver, receivers)
+        intake = Intake(config, ledger, open_queues(ledger), spool, receiver, receivers)
         _each_tick(executor, stop, until_done(intake.adopt), intake.tick)
     commitment.stop()
     receiver.stop(GRACE_S / 2)
@@ -214,11 +215,11 @@ def synthesize(config: Config, executor: Executor, stop: threading.Event) -> Non
         return
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
-    queues = Queues(ledger)
+    queues = open_queues(ledger)
     conversions = Conversions(config, ledger, queues, spool)
     work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
-    daily = Daily(config, ledger, executor.id, conversions.aside)
+    daily = Daily(config, ledger, executor.id, conversions.run_exclusively)
     reconcile = _periodically(conversions.reconcile)
     _each_tick(executor, stop, conversions.end_what_hangs, others, reconcile, daily.tick)
     daily.stop()
@@ -236,7 +237,7 @@ def deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     ledger = _open(config, executor, stop)
     if ledger is None:
         return
-    queues, spool = Queues(ledger), Spool(config.node.data)
+    queues, spool = open_queues(ledger), Spool(config.node.data)
     deliveries = Deliveries(config, ledger, queues, spool)
     asking = Asking(config, Proofs(ledger.engine), spool)
     work_deliver(ledger, executor.id, deliveries.attempt)

@@ -22,7 +22,8 @@ from typing import Final
 from dicomnode import log, metrics
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Kind
-from dicomnode.engine import executor, queues
+from dicomnode.engine import executor
+from dicomnode.engine.contract import back_off_s
 from dicomnode.engine.executor import Heartbeat
 from dicomnode.errors import ConfigError, LedgerUnreachable, PortTaken, RoleTaken
 from dicomnode.ledger import notices
@@ -70,7 +71,7 @@ def serve(config: Config) -> None:
     check_ports(config)
     tls.check(config)
     metrics.keep_in(executor.metrics_folder(config), "serve")
-    metrics.begin("serve", ())
+    metrics.start_at_zero("serve", ())
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     trail.record(Event.APPLICATION_STARTED, by="node")
     path = write_serving_file(config)
@@ -186,7 +187,7 @@ def watch(child: Child, config: Config, config_path: Path) -> None:
     if code is not None:
         lived_s = time.monotonic() - child.started_at
         child.failures = 1 if lived_s > HEALTHY_S else child.failures + 1
-        delay_s = queues.back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
+        delay_s = back_off_s(child.failures, RESTART_FIRST_S, RESTART_MAX_S, 0.5)
         child.restart_at = time.monotonic() + delay_s
         metrics.ROLE_RESTARTS.labels(role=child.role).inc()
         log.event("role_restarted", level="error", ended=child.role, code=code, after_s=round(delay_s, 1))

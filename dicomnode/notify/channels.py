@@ -1,16 +1,17 @@
-"""Notices as a POST of JSON, signed as Standard Webhooks 1.0.0 says (webhook-id, webhook-timestamp, webhook-signature).
+"""The two channels of notices: e-mail and webhook.
 
-The signature is v1: HMAC-SHA256, in base64, of `ID.TIMESTAMP.BODY`; the key is the base64 after `whsec_` in the secret.
-Any status from 200 to 299 counts as taken. Redirects are not followed, proxies of the environment are not used.
+A webhook is a POST of JSON, signed as Standard Webhooks 1.0.0 defines (webhook-id, webhook-timestamp,
+webhook-signature): signature v1 is HMAC-SHA256 (RFC 2104), in base64, of `ID.TIMESTAMP.BODY`, and the key is the base64
+after `whsec_` in the secret. Any status from 200 to 299 counts as success. Redirects are not followed, and proxies of
+the environment are not used.
 
-Notices as e-mail: handed to the site's mail server (RFC 6409), over TLS unless the configuration says otherwise.
+An e-mail is submitted to the site's mail server (RFC 6409), over TLS unless the configuration says otherwise.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
 import json
@@ -28,18 +29,16 @@ from dicomnode.config.peers import read_secret
 from dicomnode.errors import ConfigError, NotTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dicomnode.config.sections import Mail, Webhook
     from dicomnode.notify.notice_text import Message
 
 PREFIX: Final = "whsec_"
 SHORTEST: Final = 24
-"""Bytes of a key, at least."""
+"""The fewest bytes that a key may have (Standard Webhooks 1.0.0)."""
 
 
 def post_webhook(message: Message, settings: Webhook) -> None:
-    """Post a message. Raises NotTaken."""
+    """Post a message. Raises NotTaken when the webhook does not accept it."""
     body = json.dumps(message.values, ensure_ascii=False).encode()
     try:
         headers = signed(
@@ -54,7 +53,7 @@ def post_webhook(message: Message, settings: Webhook) -> None:
                 timeout=settings.timeout_s,
                 allow_redirects=False,
                 verify=True if settings.ca is None else str(settings.ca),
-                stream=True,  # nobody reads what it says
+                stream=True,  # the body of the answer is not read
             )
     except ConfigError as error:
         raise NotTaken(str(error)) from error
@@ -65,12 +64,12 @@ def post_webhook(message: Message, settings: Webhook) -> None:
 
 
 def _webhook_host(settings: Webhook) -> str:
-    """The machine that is called; the rest of the address may be a secret too."""
+    """Return the host of the webhook; the rest of the address may be a secret."""
     return urlsplit(settings.url).hostname or "the webhook"
 
 
 def check_webhook(settings: Webhook) -> str:
-    """Where notices are posted; the secret holds a key. Raises ConfigError."""
+    """Check the secret and the CA file, and return where notices are posted. Raises ConfigError."""
     key_of(read_secret(settings.secret, "notify.webhook.secret"))
     if settings.ca is not None and not settings.ca.is_file():
         raise ConfigError("notify.webhook.ca", f"there is no file {settings.ca}", "name a PEM file")
@@ -78,7 +77,7 @@ def check_webhook(settings: Webhook) -> str:
 
 
 def signed(message_id: str, at: int, body: bytes, key: bytes) -> dict[str, str]:
-    """The headers of a request of that body, at a Unix time."""
+    """Return the headers of a signed request; `at` is a Unix time (s)."""
     digest = hmac.new(key, f"{message_id}.{at}.".encode() + body, hashlib.sha256).digest()
     return {
         "Content-Type": "application/json",
@@ -89,7 +88,7 @@ def signed(message_id: str, at: int, body: bytes, key: bytes) -> dict[str, str]:
 
 
 def key_of(secret: str) -> bytes:
-    """The key in a secret. Raises ConfigError."""
+    """Return the key in a secret. Raises ConfigError."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except binascii.Error:
@@ -101,10 +100,20 @@ def key_of(secret: str) -> bytes:
 
 
 def send_mail(message: Message, settings: Mail) -> None:
-    """Hand a message to the mail server. Raises NotTaken."""
+    """Submit a message to the mail server (RFC 6409). Raises NotTaken when the server does not accept it."""
     written = email_of(message, settings)
+    address = (settings.host, settings.port)
     try:
-        with _opened(settings) as server:
+        context = _context(settings)
+        with (
+            smtplib.SMTP_SSL(*address, timeout=settings.timeout_s, context=context)
+            if settings.security == "tls"
+            else smtplib.SMTP(*address, timeout=settings.timeout_s)
+        ) as server:
+            if settings.security == "starttls":
+                server.starttls(context=context)
+            if settings.user is not None and settings.password is not None:
+                server.login(settings.user, read_secret(settings.password, "notify.mail.password"))
             refused = server.send_message(written, settings.sender, settings.to)
     except smtplib.SMTPResponseException as error:
         raise NotTaken(f"{settings.host}:{settings.port} answered {error.smtp_code}") from error
@@ -121,7 +130,7 @@ def send_mail(message: Message, settings: Mail) -> None:
 
 
 def check_mail(settings: Mail) -> str:
-    """To whom mail goes; its CAs and its password are there. Raises ConfigError."""
+    """Check the CAs and the password, and return to whom mail is sent. Raises ConfigError."""
     _context(settings)
     if settings.password is not None:
         read_secret(settings.password, "notify.mail.password")
@@ -129,7 +138,7 @@ def check_mail(settings: Mail) -> str:
 
 
 def email_of(message: Message, settings: Mail) -> EmailMessage:
-    """The message as a mail; its Message-ID is the same when it is sent again, so that a reader may show it once."""
+    """Return the message as a mail (RFC 5322); a repetition has the same Message-ID, so readers can show it once."""
     written = EmailMessage()
     written["From"] = settings.sender
     written["To"] = ", ".join(settings.to)
@@ -141,26 +150,8 @@ def email_of(message: Message, settings: Mail) -> EmailMessage:
     return written
 
 
-@contextlib.contextmanager
-def _opened(settings: Mail) -> Iterator[smtplib.SMTP]:
-    """A session with the mail server, signed in. Raises SMTPException, OSError, ConfigError."""
-    context = _context(settings)
-    if settings.security == "tls":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(
-            settings.host, settings.port, timeout=settings.timeout_s, context=context
-        )
-    else:
-        server = smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
-    with server:
-        if settings.security == "starttls":
-            server.starttls(context=context)
-        if settings.user is not None and settings.password is not None:
-            server.login(settings.user, read_secret(settings.password, "notify.mail.password"))
-        yield server
-
-
 def _context(settings: Mail) -> ssl.SSLContext:
-    """TLS 1.2 or later, and a certificate of the CAs of the configuration, or of the system's."""
+    """Return a context that checks the server against the configured CAs, or the system's. Raises ConfigError."""
     try:
         return ssl.create_default_context(cafile=settings.ca)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""What a message to people says of notices: their codes and what these mean; more only where the site wants it.
+"""The text of a notice: codes and their meaning, and more only where the site wants it.
 
-notify.contents   what is told
-codes             kind, code, its fixed meaning, destination, job key, time, the page's address
+notify.contents   the message holds
+codes             kind, code, its fixed meaning, destination, job key, time, the address of the page
 sentences         also the sentence, which may quote a header of the images, a destination's answer or a fault
-patients          also the Patient ID and name of the images
+patients          also the Patient ID (0010,0020) and Patient's Name (0010,0010) of the images (PS3.3 C.7.1.1)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LABEL: Final = "Research, not for clinical use."
 LONGEST: Final = 500
-"""Characters of a sentence."""
+"""The most characters of a sentence."""
 
 KINDS: Final[Mapping[str, str]] = {
     Kind.HOLD: "a case is held and waits for a person",
@@ -34,7 +34,7 @@ KINDS: Final[Mapping[str, str]] = {
     Kind.REJECTION: "there will be no synthetic CT of a series",
     Kind.CONSTANCY: "the check of the whole chain with the phantom failed",
 }
-"""Kind -> what it is, for people."""
+"""The meaning of each kind, for people."""
 
 OTHERS: Final[Mapping[str, str]] = {
     "ALARMED": "a destination has not taken, or not proved to keep, a CT series for too long",
@@ -45,12 +45,12 @@ OTHERS: Final[Mapping[str, str]] = {
     "ROLE_HANGS": "a process of the node showed no sign of life, and was ended and started again",
     "TEST": "a test of this channel, by sct-node notify",
 }
-"""Codes of which no other table says what they mean."""
+"""The meaning of codes that no other table explains."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoticePatient:
-    """Whom a notice is about: Patient ID (0010,0020) and name (0010,0010)."""
+    """The patient of a notice: Patient ID (0010,0020) and Patient's Name (0010,0010) (PS3.3 C.7.1.1)."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class NoticePatient:
 
 @dataclass(frozen=True, slots=True)
 class NoticeContent:
-    """A notice with what is told of it; an empty `sentence`, or no patient, is not told."""
+    """A notice and what the message says about it; an empty `sentence`, or no patient, is left out."""
 
     notice: NoticeRow
     destination: str = ""
@@ -66,10 +66,29 @@ class NoticeContent:
     sentence: str = ""
     patient: NoticePatient | None = None
 
+    def text(self) -> str:
+        """Return the notice as lines of text."""
+        notice, patient = self.notice, self.patient
+        job = f", job {notice.job[:12]}" if notice.job else ""
+        lines = [f"{notice.kind.upper()}: {notice.code}{job}, {notice.at:%Y-%m-%d %H:%M} UTC", KINDS[notice.kind]]
+        more = {"": meaning(notice.code), "destination: ": self.destination, "to do: ": todo(notice.code)}
+        named = f"{patient.id}, {patient.name}" if patient else ""
+        more |= {"it says: ": self.sentence, "patient: ": named, "see ": self.page}
+        return "\n  ".join(lines + [f"{what}{words}" for what, words in more.items() if words])
+
+    def values(self) -> dict[str, Any]:
+        """Return the notice as values for JSON."""
+        notice, at = self.notice, self.notice.at.isoformat()
+        values: dict[str, Any] = {"id": notice.id, "kind": notice.kind, "code": notice.code, "at": at}
+        values |= {"job": notice.job, "meaning": meaning(notice.code), "todo": todo(notice.code)}
+        values |= {"destination": self.destination or None, "page": self.page or None}
+        values |= {"sentence": self.sentence} if self.sentence else {}
+        return values | ({"patient": {"id": self.patient.id, "name": self.patient.name}} if self.patient else {})
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Notices for one channel: `id` is the same when the same are sent again; `values` are for JSON."""
+    """Notices for one channel; `id` stays when the same notices are sent again, `values` are for JSON."""
 
     id: str
     subject: str
@@ -77,54 +96,31 @@ class Message:
     values: dict[str, Any]
 
 
-def message_of(told: Sequence[NoticeContent], node: str) -> Message:
-    """One message of notices (at least one); `node` is the AE title."""
-    parts = "\n".join(f"{one.notice.id} {one.notice.at.isoformat()}" for one in told)
+def message_of(contents: Sequence[NoticeContent], node: str) -> Message:
+    """Return one message for one or more notices; `node` is the AE title."""
+    notices = [one.notice for one in contents]
+    parts = "\n".join(f"{one.id} {one.at.isoformat()}" for one in notices)
     name = hashlib.sha256(f"{node}\n{parts}".encode()).hexdigest()[:32]
-    text = "\n\n".join([*map(_text, told), f"sct-node {node}. {LABEL}"]) + "\n"
-    return Message(name, _subject(told, node), text, {"node": node, "notices": [_values(one) for one in told]})
+    text = "\n\n".join([*(one.text() for one in contents), f"sct-node {node}. {LABEL}"]) + "\n"
+    kinds = Counter(one.kind for one in notices)
+    subject = f"[{node}] {len(notices)} notices: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    if len(notices) == 1:
+        subject = f"[{node}] {notices[0].kind}: {notices[0].code}"
+    return Message(name, subject, text, {"node": node, "notices": [one.values() for one in contents]})
 
 
 def meaning(code: str) -> str:
-    """What a code means, in fixed words that hold nothing of any case; empty where no table has it."""
+    """Return the meaning of a code in fixed words that hold nothing of any case; empty where no table has it."""
     if code in OTHERS:
         return OTHERS[code]
-    if code in reason_codes.OWN:
-        return reason_codes.OWN[code].means
+    if code in reason_codes.NODE_CODES:
+        return reason_codes.NODE_CODES[code].meaning
     if code.lower() in MEANINGS:
         return f"{MEANINGS[code.lower()].title} is not as expected"
     return "the series cannot be converted as it is" if code in REASONS else ""
 
 
 def todo(code: str) -> str:
-    """What to do about a code; empty where no table says."""
+    """Return what to do about a code; empty where no table says so."""
     finding = MEANINGS.get(code.lower())
     return finding.look if finding is not None else reason_codes.advice_of(code)
-
-
-def _subject(told: Sequence[NoticeContent], node: str) -> str:
-    if len(told) == 1:
-        return f"[{node}] {told[0].notice.kind}: {told[0].notice.code}"
-    kinds = Counter(one.notice.kind for one in told)
-    return f"[{node}] {len(told)} notices: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-
-
-def _text(told: NoticeContent) -> str:
-    """A notice as lines of text."""
-    notice = told.notice
-    job = f", job {notice.job[:12]}" if notice.job else ""
-    lines = [f"{notice.kind.upper()}: {notice.code}{job}, {notice.at:%Y-%m-%d %H:%M} UTC", KINDS[notice.kind]]
-    patient = f"{told.patient.id}, {told.patient.name}" if told.patient else ""
-    more = {"": meaning(notice.code), "destination: ": told.destination, "to do: ": todo(notice.code)}
-    more |= {"it says: ": told.sentence, "patient: ": patient, "see ": told.page}
-    return "\n  ".join(lines + [f"{what}{words}" for what, words in more.items() if words])
-
-
-def _values(told: NoticeContent) -> dict[str, Any]:
-    """A notice as values for JSON."""
-    notice = told.notice
-    values: dict[str, Any] = {"id": notice.id, "kind": notice.kind, "code": notice.code, "at": notice.at.isoformat()}
-    values |= {"job": notice.job, "meaning": meaning(notice.code), "todo": todo(notice.code)}
-    values |= {"destination": told.destination or None, "page": told.page or None}
-    values |= {"sentence": told.sentence} if told.sentence else {}
-    return values | ({"patient": {"id": told.patient.id, "name": told.patient.name}} if told.patient else {})

@@ -1,8 +1,8 @@
-"""Tells people what is in the queue of notices, over each channel of the configuration.
+"""Sends the notices in the queue to people, over each channel of the configuration.
 
-A channel is tried by a thread of its own, one message at a time, so that a mail server that hangs delays neither the
-node nor the other channel. What a channel does not take is tried again with growing delays, for days; then it is given
-up, with an error in the log.
+Each channel has a thread of its own and sends one message at a time, so a mail server that hangs delays neither the
+node nor the other channel. A message that a channel does not accept is tried again with growing delays, for days; then
+it is given up, with an error in the log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydicom.filereader import dcmread
 
 from dicomnode import log, metrics
 from dicomnode.config.sections import Mail
-from dicomnode.engine.queues import back_off_s, jitter
+from dicomnode.engine.contract import back_off_s, jitter
 from dicomnode.errors import LedgerUnreachable, NotTaken, UnknownJob
 from dicomnode.ledger.notices import Notices
 from dicomnode.notify.channels import post_webhook, send_mail
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 2.0
 LEASE_S: Final = 60.0
-"""An attempt that has not ended so long after its patience is made again: its process did not survive it."""
+"""Seconds after its timeout until an attempt without a result is made again: its process did not survive it."""
+
 REMEMBERED_S: Final = 30 * 86_400.0
+"""Seconds for which notices that have ended are kept."""
 
 
 class Notifier:
-    """Sends what is due; any number of processes may do so at once."""
+    """Sends the notices that are due; any number of processes may do so at once."""
 
     def __init__(self, config: Config, ledger: Ledger, spool: Spool) -> None:
         self._config = config
@@ -50,7 +52,7 @@ class Notifier:
         self._lock = threading.Lock()
 
     def tick(self) -> None:
-        """Begin what is due; returns at once. Raises LedgerUnreachable."""
+        """Begin to send what is due, and return at once. Raises LedgerUnreachable."""
         channels = self._settings.channels
         self._notices.divide(self._settings.kinds, channels, self._settings.gather_s)
         for name, channel in channels.items():
@@ -60,14 +62,14 @@ class Notifier:
             if due:
                 with self._lock:
                     self._busy.add(name)
-                threading.Thread(target=self._try, args=(name, channel, due), name="notify", daemon=True).start()
+                threading.Thread(target=self.attempt, args=(name, channel, due), name="notify", daemon=True).start()
 
     def forget(self) -> None:
-        """Forget what ended long ago. Raises LedgerUnreachable."""
+        """Forget notices that ended long ago. Raises LedgerUnreachable."""
         self._notices.forget(time.time() - REMEMBERED_S)
 
-    def _try(self, name: str, channel: Mail | Webhook, due: Sequence[NoticeRow]) -> None:
-        """One attempt, in a thread of its own; what fails without being noted is due again after its lease."""
+    def attempt(self, name: str, channel: Mail | Webhook, due: Sequence[NoticeRow]) -> None:
+        """Send notices once; what fails without a record is due again when its lease ends. Runs in its own thread."""
         try:
             rows = self._notices.begun(due, time.time() + 3 * channel.timeout_s + LEASE_S)
             if rows:
@@ -81,8 +83,9 @@ class Notifier:
                 self._busy.discard(name)
 
     def _send(self, name: str, channel: Mail | Webhook, rows: Sequence[NoticeRow]) -> None:
+        """Send notices in one message, and record the result."""
         try:
-            send(message_of([self._told(row) for row in rows], self._config.node.ae_title), channel)
+            send(message_of([self.content_of(row) for row in rows], self._config.node.ae_title), channel)
         except NotTaken as error:
             self._not_taken(name, rows, str(error))
         else:
@@ -91,7 +94,7 @@ class Notifier:
             log.event("notices_sent", channel=name, notices=len(rows))
 
     def _not_taken(self, name: str, rows: Sequence[NoticeRow], sentence: str) -> None:
-        """Those that are too old are given up, the others are tried again together."""
+        """Give up the notices that are too old, and postpone the others together."""
         before = time.time() - self._settings.give_up_after_s
         old = [row for row in rows if row.at.timestamp() < before]
         young = [row for row in rows if row.at.timestamp() >= before]
@@ -104,17 +107,11 @@ class Notifier:
             delay_s = back_off_s(tried, self._settings.retry_first_s, self._settings.retry_max_s, jitter())
             self._notices.postponed(young, sentence, time.time() + delay_s)
             metrics.NOTICES.labels(channel=name, outcome="postponed").inc(len(young))
-            log.event(
-                "notices_postponed",
-                level="warning",
-                channel=name,
-                notices=len(young),
-                reason=sentence,
-                next_in_s=round(delay_s),
-            )
+            named: dict[str, object] = {"notices": len(young), "reason": sentence, "next_in_s": round(delay_s)}
+            log.event("notices_postponed", level="warning", channel=name, **named)
 
-    def _told(self, row: NoticeRow) -> NoticeContent:
-        """A notice with as much as the site wants to be told."""
+    def content_of(self, row: NoticeRow) -> NoticeContent:
+        """Return a notice with as much as the site wants to see of it (`notify.contents`)."""
         destination = next((one.name for one in self._config.destinations if row.words.startswith(f"{one.name} ")), "")
         contents, page = self._settings.contents, self._settings.page
         return NoticeContent(
@@ -122,15 +119,13 @@ class Notifier:
             destination,
             page=f"{page.rstrip('/')}/jobs/{row.job}" if page and row.job else page or "",
             sentence="" if contents == "codes" else row.words[:LONGEST],
-            patient=self._patient(row) if contents == "patients" else None,
+            patient=self.patient_of(row.job) if contents == "patients" and row.job is not None else None,
         )
 
-    def _patient(self, row: NoticeRow) -> NoticePatient | None:
-        """The patient of the job's first image; None where there is no job, or no image any more."""
-        if row.job is None:
-            return None
+    def patient_of(self, key: str) -> NoticePatient | None:
+        """Return the patient in the first image of a job; None where the job or its images are deleted."""
         try:
-            job = self._ledger.job(row.job)
+            job = self._ledger.job(key)
             path = self._spool.series_folder(job.series_instance_uid) / f"{job.sop_instance_uids[0]}.dcm"
             header = dcmread(path, specific_tags=["PatientID", "PatientName", "SpecificCharacterSet"])
         except (UnknownJob, OSError, InvalidDicomError):
@@ -139,7 +134,7 @@ class Notifier:
 
 
 def send(message: Message, channel: Mail | Webhook) -> None:
-    """Send a message over a channel. Raises NotTaken."""
+    """Send a message over a channel. Raises NotTaken when the channel does not accept it."""
     if isinstance(channel, Mail):
         send_mail(message, channel)
     else:

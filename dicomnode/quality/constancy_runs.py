@@ -51,6 +51,11 @@ class ConstancyRow(Row):
     measured: str | None
     seconds: float
 
+    @property
+    def worker(self) -> str:
+        """The worker as metrics and pages name it; all commands count as one."""
+        return "cli" if self.executor.startswith("cli:") else self.executor
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -107,7 +112,7 @@ def latest(engine: sa.Engine) -> list[ConstancyRow]:
     """Return the last run of each worker and model, by model, device and worker; all commands count as one worker."""
     last: dict[tuple[str, str], ConstancyRow] = {}
     for row in history(engine):
-        last["cli" if row.executor.startswith("cli:") else row.executor, row.model] = row
+        last[row.worker, row.model] = row
     return sorted(last.values(), key=lambda row: (row.model, row.device, row.executor))
 
 

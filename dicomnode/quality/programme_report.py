@@ -20,7 +20,7 @@ from dicomnode.ledger.states import JobEvent
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.case_report import UNITS, number
 from pipeline.report.figures import png
-from pipeline.report.pdf import BAD, LABEL, TITLE, facts, gap, heading, pdf, picture, say, table
+from pipeline.report.pdf import BAD, LABEL, TITLE, facts, gap, heading, paragraph, pdf, picture, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def pdf_of(programme: Programme, node: str) -> bytes:
         ("Faults", _counts(programme.failures)),
     )
     content = [
-        say("Synthetic CT programme", TITLE),
+        paragraph("Synthetic CT programme", TITLE),
         facts(overview),
         *((gap(), picture(cases(programme))) if jobs else ()),
         *times_section(programme),
@@ -68,7 +68,7 @@ def times_section(programme: Programme) -> Iterator[Flowable]:
     """Yield the times of each part of the way, as a table and a plot."""
     yield heading("Times")
     if not programme.times:
-        yield say("No case has got so far.")
+        yield paragraph("No case has got so far.")
         return
     rows = [
         (part, str(one.cases), _span(one.median_s), _span(one.most_s), _span(one.longest_s))
@@ -94,7 +94,7 @@ def reasons_section(programme: Programme) -> Iterator[Flowable]:
     if rows:
         yield table(("What", "Reason", "Cases"), rows, (24, 80, 20))
     else:
-        yield say("None was.")
+        yield paragraph("None was.")
 
 
 def origins_section(programme: Programme) -> Iterator[Flowable]:
@@ -105,7 +105,7 @@ def origins_section(programme: Programme) -> Iterator[Flowable]:
         for one in programme.origins
     ]
     if not rows:
-        yield say("No case has a report.")
+        yield paragraph("No case has a report.")
         return
     head = ("Scanner", "Protocol", "Cases", "Held", "Median HU", "Drift (HU)")
     yield table(head, rows, (32, 40, 14, 14, 20, 20))
@@ -114,7 +114,7 @@ def origins_section(programme: Programme) -> Iterator[Flowable]:
         "earlier and the later half of the cases; from four cases on."
     )
     yield gap(1)
-    yield say(text)
+    yield paragraph(text)
 
 
 def findings_section(programme: Programme) -> Iterator[Flowable]:
@@ -122,7 +122,7 @@ def findings_section(programme: Programme) -> Iterator[Flowable]:
     yield heading("Findings")
     checked = programme.findings
     if not checked:
-        yield say("No case has findings.")
+        yield paragraph("No case has findings.")
         return
     rows = []
     for one in checked:
@@ -136,7 +136,7 @@ def findings_section(programme: Programme) -> Iterator[Flowable]:
     if drawn is not None:
         yield gap()
         yield picture(drawn)
-        yield say("Dashed: limits of the last case, where they are near. Crosses do not pass.")
+        yield paragraph("Dashed: limits of the last case, where they are near. Crosses do not pass.")
 
 
 def _number(value: float | None) -> str:
@@ -158,14 +158,14 @@ def constancy_section(programme: Programme) -> Iterator[Flowable]:
     yield heading("Constancy")
     runs = programme.runs
     if not runs:
-        yield say("The phantom was not sent through the chain: sct-node constancy, and constancy.at.")
+        yield paragraph("The phantom was not sent through the chain: sct-node constancy, and constancy.at.")
         return
     failed = [run for run in runs if not run.passed]
-    yield say(f"Runs of the phantom through the whole chain: {len(runs)}, of which {len(failed)} failed.")
+    yield paragraph(f"Runs of the phantom through the whole chain: {len(runs)}, of which {len(failed)} failed.")
     yield picture(constancy(runs))
     if failed:
         style = LABEL.clone("failed", textColor=BAD)
-        rows = [(utc(run.at), run.model, run.device, say(run.sentence, style)) for run in failed[-20:]]
+        rows = [(utc(run.at), run.model, run.device, paragraph(run.sentence, style)) for run in failed[-20:]]
         yield table(("When", "Model", "Device", "What was wrong"), rows, (34, 24, 20, 62))
 
 

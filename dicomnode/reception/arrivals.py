@@ -1,4 +1,4 @@
-"""Which series are coming, over which associations: what the receiver knows and the intake settles by."""
+"""The series that are arriving, and the associations (PS3.8 7.1) over which they come; the intake decides by them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dicomnode.spool.spool import Arrival
 
 
 class Link(Protocol):
-    """As much of an association as the arrivals need."""
+    """The part of an association that `Arrivals` uses."""
 
     is_established: bool
     is_released: bool
 
     def is_alive(self) -> bool:
-        """Whether anything still serves it."""
+        """Return whether its thread still runs."""
 
 
 @dataclass
 class _Coming:
-    """One series while it comes."""
+    """One series that is arriving; times are of `time.monotonic`."""
 
     calling_ae: str
     first_at: float
@@ -38,9 +38,9 @@ class _Coming:
     between_pieces: bool = False
     pause_s: float = 0.0
 
-    def hear(self, calling_ae: str, link: Link, now: float) -> None:
-        """An instance has come over `link`, new or not."""
-        self.let_go()
+    def note_any(self, calling_ae: str, link: Link, now: float) -> None:
+        """Note that an instance has come over `link`, new or not."""
+        self.drop_ended()
         if link not in self.links:
             self.links.add(link)
             self.associations += 1
@@ -50,16 +50,16 @@ class _Coming:
         self.calling_ae = calling_ae
         self.heard_at = now
 
-    def note(self, sop_uid: str, now: float) -> None:
-        """The instance was new."""
+    def note_new(self, sop_uid: str, now: float) -> None:
+        """Note a new instance."""
         if self.between_pieces:
             self.pause_s = max(self.pause_s, now - self.last_at)
             self.between_pieces = False
         self.sop_uids.add(sop_uid)
         self.last_at = now
 
-    def let_go(self) -> None:
-        """Let go of associations that have ended."""
+    def drop_ended(self) -> None:
+        """Forget the associations that have ended; one without A-RELEASE (PS3.8 7.2) has interrupted the series."""
         ended = {link for link in self.links if not (link.is_established and link.is_alive())}
         self.links -= ended
         self.awaited -= ended
@@ -67,8 +67,8 @@ class _Coming:
         self.between_pieces |= bool(ended) and not self.links and not self.interrupted
 
     def arrival(self, series_uid: str) -> Arrival:
-        """What is known now."""
-        self.let_go()
+        """Return what is known now."""
+        self.drop_ended()
         return Arrival(
             series_uid,
             frozenset(self.sop_uids),
@@ -85,16 +85,16 @@ class _Coming:
 
 
 class Arrivals:
-    """Which series have come and are not handed over yet. Thread-safe; holds nothing of a series that was forgotten."""
+    """The series that have come and are not handed over yet. Thread-safe; keeps nothing of a forgotten series."""
 
     def __init__(self) -> None:
         self._coming: dict[str, _Coming] = {}
         self._lock = threading.Lock()
 
     def note(self, series_uid: str, sop_uid: str, calling_ae: str, link: Link, *, new: bool = True) -> None:
-        """An instance of the series has been stored over the association `link`.
+        """Note that an instance of the series has been stored over the association `link`.
 
-        One that is not `new` (the same bytes again) is only a sign of life of a series that is still coming.
+        An instance that is not `new` (the same bytes again) only shows that its series is still arriving.
         """
         now = time.monotonic()
         with self._lock:
@@ -104,24 +104,24 @@ class Arrivals:
                 self._coming.setdefault(series_uid, _Coming(calling_ae, now, now))
             coming = self._coming.get(series_uid)
             if coming is not None:
-                coming.hear(calling_ae, link, now)
+                coming.note_any(calling_ae, link, now)
             if coming is not None and new:
-                coming.note(sop_uid, now)
+                coming.note_new(sop_uid, now)
 
     def adopt(self, found: Iterable[Arrival]) -> None:
-        """Take over series found on disk (`Spool.scan`) as if they had come to this process."""
+        """Adopt series that were found on the disk (`Spool.scan`) as if they had come to this process."""
         with self._lock:
             for one in found:
                 new = _Coming(one.calling_ae, one.first_at, one.last_at, associations=one.associations)
                 self._coming.setdefault(one.series_uid, new).sop_uids |= one.sop_uids
 
     def now(self) -> dict[str, Arrival]:
-        """Series Instance UID -> what is known of it at this moment."""
+        """Return what is known of each series at this moment, by Series Instance UID."""
         with self._lock:
             return {uid: coming.arrival(uid) for uid, coming in self._coming.items()}
 
     def forget(self, arrival: Arrival) -> bool:
-        """Let go of a series that was handed over; False, and kept, when more of it has come since `arrival`."""
+        """Forget a series that was handed over; return False, and keep it, when more of it has come since `arrival`."""
         with self._lock:
             coming = self._coming.get(arrival.series_uid)
             if coming is None:

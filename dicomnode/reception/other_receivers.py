@@ -1,12 +1,12 @@
-"""Several receivers of one node: what each has told the others of the series that are arriving there.
+"""The receivers of one node exchange what they know of the series that are arriving.
 
-A TCP balancer may give the associations that bring one series to receivers on different machines. Each has the files
-before it (the folder is shared), but not the others' associations. So each tick writes what its own receiver knows into
-the table `arrivals`, and a series is judged by all of it together (`settle.together`); only by one receiver at a time,
-and only when every receiver that is alive has told later than the series' last instance came. The C-STORE answer waits
-for none of this. What a dead receiver had is adopted from the files.
+A TCP load balancer may distribute the associations that bring one series over receivers on different machines. They
+share the folder of instances, but each sees only its own associations. So each tick writes what its own receiver knows
+into the table `arrivals`, and a series is judged by everything together (`settle.merge`): by one receiver at a time,
+and only when every receiver that is alive has written after the series' last instance came. The C-STORE answer does not
+wait for this. The series of a dead receiver are adopted from the files.
 
-Times are the database's clock in the table, and `time.monotonic` of this process outside it.
+Times in the table are those of the database's clock, and those of `time.monotonic` of this process outside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -30,106 +30,113 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
+_TIMES: Final = ("first_at", "last_at", "begun_at", "awaited_since")
+_FACTS: Final = ("calling_ae", "open_associations", "associations", "interrupted", "pause_s")
+"""Columns of an arrival that hold times, and the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class OtherArrivals:
-    """What the other receivers have told: their arrivals by series, and when the one that told longest ago did.
+    """The knowledge of the other receivers.
 
-    `dead` are receivers whose series are nobody's.
+    `arrivals` holds their arrivals by Series Instance UID, `exchanged_at` the time of the receiver that wrote longest
+    ago, `dead` the receivers that do not live, so that their series must be adopted.
     """
 
     arrivals: Mapping[str, list[Arrival]] = field(default_factory=dict)
-    told_at: float = float("inf")
+    exchanged_at: float = float("inf")
     dead: frozenset[str] = frozenset()
 
 
 class Receivers(Protocol):
-    """How one receiver knows of the others."""
+    """The way in which one receiver knows of the others."""
 
     def exchange(self, own: Mapping[str, Arrival]) -> OtherArrivals:
-        """Tell them what arrives here; -> what they told. Raises LedgerUnreachable."""
+        """Publish what arrives here; return what the others published. Raises LedgerUnreachable."""
 
-    def turn(self, series_uid: str) -> AbstractContextManager[bool]:
-        """Whether this receiver may look at a series while the context lasts, and no other."""
+    def claim(self, series_uid: str) -> AbstractContextManager[bool]:
+        """Return a context that gives True while this receiver, and no other, may work on a series."""
 
-    def bury(self, dead: frozenset[str]) -> None:
-        """What these had is adopted."""
+    def forget_dead(self, dead: frozenset[str]) -> None:
+        """Remove receivers whose series were adopted."""
 
 
 class SingleReceiver:
-    """The only receiver there is: on SQLite."""
+    """The only receiver of a node, as on SQLite."""
 
     def exchange(self, own: Mapping[str, Arrival]) -> OtherArrivals:
-        """Nobody to tell."""
+        """Return nothing: there are no other receivers."""
         del own
         return OtherArrivals()
 
     @contextmanager
-    def turn(self, series_uid: str) -> Iterator[bool]:
-        """Always."""
+    def claim(self, series_uid: str) -> Iterator[bool]:
+        """Give True: a single receiver never has to wait."""
         del series_uid
         yield True
 
-    def bury(self, dead: frozenset[str]) -> None:
-        """Nobody."""
+    def forget_dead(self, dead: frozenset[str]) -> None:
+        """Do nothing: there are no other receivers."""
 
 
 class SharedReceivers:
-    """The receivers that share a PostgreSQL database; `name` is this one's executor."""
+    """The receivers that share a PostgreSQL database; `name` is the executor of this one."""
 
     def __init__(self, engine: sa.Engine, name: str, dead_after_s: float) -> None:
         self._engine = engine
         self._name = name
         self._dead_after_s = dead_after_s
-        self._told: dict[str, Arrival] = {}
+        self._published: dict[str, Arrival] = {}
         self._good_since = time.monotonic()
         self._exchanged_at = self._good_since
 
     def exchange(self, own: Mapping[str, Arrival]) -> OtherArrivals:
-        """One transaction: this receiver is alive, what changed here since, what the others wrote."""
+        """Write, in one transaction, that this receiver lives and what changed here; read what the others wrote."""
         began = time.monotonic()
         if began - self._exchanged_at > self._dead_after_s / 2:
             self._good_since = began
         with transaction(self._engine) as connection:
             now = clock(connection)
-            ago = time.monotonic() - now  # database's clock + ago = this process' monotonic clock
+            offset_s = time.monotonic() - now  # database's clock + offset_s = this process' monotonic clock
             hosts.beat(connection, self._name)
-            self._write(connection, own, ago)
-            told = self._read(connection, now, ago)
-        self._told = dict(own)
+            self._write(connection, own, offset_s)
+            others = self._read(connection, now, offset_s)
+        self._published = dict(own)
         self._exchanged_at = time.monotonic()
-        return told
+        return others
 
     @contextmanager
-    def turn(self, series_uid: str) -> Iterator[bool]:
-        """By an advisory lock that ends with its transaction, however this process ends."""
+    def claim(self, series_uid: str) -> Iterator[bool]:
+        """Claim a series by an advisory lock, which ends with its transaction, however this process ends."""
         number = int.from_bytes(hashlib.sha256(series_uid.encode()).digest()[:8], signed=True)
         with transaction(self._engine) as connection:
             yield bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(number))).scalar_one())
 
-    def bury(self, dead: frozenset[str]) -> None:
-        """Their rows go; one that was only cut off writes new ones when it is back."""
+    def forget_dead(self, dead: frozenset[str]) -> None:
+        """Delete the rows of dead receivers; one that was only cut off writes new ones when it is back."""
         with transaction(self._engine) as connection:
             for one in dead:
                 hosts.forget_receiver(connection, one)
 
-    def _write(self, connection: sa.Connection, own: Mapping[str, Arrival], ago: float) -> None:
-        """The rows of what changed here, and none of what is gone."""
+    def _write(self, connection: sa.Connection, own: Mapping[str, Arrival], offset_s: float) -> None:
+        """Write the rows of series that changed here, and delete those of series that are gone."""
         mine = table.c.receiver == self._name
-        gone = set(self._told) - set(own)
-        if not self._told:
+        gone = set(self._published) - set(own)
+        if not self._published:
             connection.execute(sa.delete(table).where(mine, table.c.series_instance_uid.not_in(set(own))))
         elif gone:
             connection.execute(sa.delete(table).where(mine, table.c.series_instance_uid.in_(gone)))
         for uid, arrival in own.items():
-            if self._told.get(uid) == arrival:
+            if self._published.get(uid) == arrival:
                 continue
-            row = _row(arrival, ago)
+            row = {name: getattr(arrival, name) for name in _FACTS}
+            row |= {name: _shifted(getattr(arrival, name), -offset_s) for name in _TIMES}
             changing = sa.update(table).where(mine, table.c.series_instance_uid == uid).values(row)
             if not connection.execute(changing).rowcount:
                 connection.execute(sa.insert(table).values(receiver=self._name, series_instance_uid=uid, **row))
 
-    def _read(self, connection: sa.Connection, now: float, ago: float) -> OtherArrivals:
-        """The others' rows; those of a receiver that is dead only as long as nobody may say so."""
+    def _read(self, connection: sa.Connection, now: float, offset_s: float) -> OtherArrivals:
+        """Read the rows of the others; those of a dead receiver count until this process may call it dead."""
         query = sa.select(processes).where(processes.c.role == "receive", processes.c.executor != self._name)
         alive_at = {row.executor: row.alive_at for row in connection.execute(query)}
         dead = frozenset(name for name, at in alive_at.items() if now - at > self._dead_after_s)
@@ -137,38 +144,13 @@ class SharedReceivers:
             dead = frozenset()
         found: dict[str, list[Arrival]] = {}
         for row in connection.execute(sa.select(table).where(table.c.receiver.in_(set(alive_at) - dead))).mappings():
-            found.setdefault(row["series_instance_uid"], []).append(_arrival(row, ago))
-        told_at = min((at + ago for name, at in alive_at.items() if name not in dead), default=float("inf"))
-        return OtherArrivals(found, told_at, dead)
+            uid, values = row["series_instance_uid"], {name: row[name] for name in _FACTS}
+            values |= {name: _shifted(row[name], offset_s) for name in _TIMES}
+            found.setdefault(uid, []).append(Arrival(series_uid=uid, sop_uids=frozenset(), **values))
+        exchanged_at = min((at + offset_s for name, at in alive_at.items() if name not in dead), default=float("inf"))
+        return OtherArrivals(found, exchanged_at, dead)
 
 
-def _row(one: Arrival, ago: float) -> dict[str, Any]:
-    """The columns of an arrival."""
-    return {
-        "calling_ae": one.calling_ae,
-        "first_at": one.first_at - ago,
-        "last_at": one.last_at - ago,
-        "begun_at": None if one.begun_at is None else one.begun_at - ago,
-        "awaited_since": None if one.awaited_since is None else one.awaited_since - ago,
-        "open_associations": one.open_associations,
-        "associations": one.associations,
-        "interrupted": one.interrupted,
-        "pause_s": one.pause_s,
-    }
-
-
-def _arrival(row: sa.RowMapping, ago: float) -> Arrival:
-    """The arrival of a row."""
-    return Arrival(
-        row["series_instance_uid"],
-        frozenset(),
-        row["calling_ae"],
-        row["first_at"] + ago,
-        row["last_at"] + ago,
-        row["open_associations"],
-        row["associations"],
-        row["interrupted"],
-        row["pause_s"],
-        None if row["awaited_since"] is None else row["awaited_since"] + ago,
-        None if row["begun_at"] is None else row["begun_at"] + ago,
-    )
+def _shifted(at: float | None, by_s: float) -> float | None:
+    """Return a time on another clock; None stays None."""
+    return None if at is None else at + by_s

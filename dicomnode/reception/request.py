@@ -1,4 +1,4 @@
-"""The instance that a C-STORE request brings: its UIDs read, its data set untouched (PS3.7 9.1.1.1)."""
+"""The instance of a C-STORE request (PS3.7 9.1.1.1): its command set and UIDs are read, its data set is unchanged."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicomnode.dimse.messages import DataSet
+from dicomnode.dimse.admission import calling_ae
+from dicomnode.dimse.messages import LimitedDataSet
 from dicomnode.errors import NotStorable
 from dicomnode.spool.instance_file import Incoming, checked_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-    from pynetdicom.association import Association
     from pynetdicom.events import Event
 
 _IDENTITY: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
-_TOLD: Final = ("StudyInstanceUID", "PatientID")
+_AUDITED: Final = ("StudyInstanceUID", "PatientID")
 _LAST_NEEDED: Final = int(Tag("SeriesInstanceUID"))
 _HEADER_BYTES: Final = 16 * 1024 * 1024
 """More than any header before the Series Instance UID; a deflated data set is inflated no further."""
@@ -32,13 +32,16 @@ class Mismatched(NotStorable):
 
 
 def incoming_of(event: Event) -> Incoming:
-    """The request's instance, its data set untouched.
+    """Return the instance of a C-STORE request (PS3.7 9.1.1.1): its command set and UIDs read, its data set unchanged.
 
-    Raises NotStorable when the UIDs cannot be read, Mismatched when they are not those of the request (PS3.7 9.1.1.1),
-    OutOfResources (TooLarge) when the data set broke a limit while it came.
+    Raises:
+        NotStorable: The UIDs cannot be read.
+        Mismatched: The UIDs are not those of the request.
+        OutOfResources: The data set exceeded a limit while it was received (TooLarge: `receive.max_object_bytes`).
     """
-    request, context = store_request(event), event.context
-    if isinstance(request.DataSet, DataSet):
+    request, context = event.request, event.context
+    assert isinstance(request, C_STORE)
+    if isinstance(request.DataSet, LimitedDataSet):
         request.DataSet.check()
     encoded = event.encoded_dataset(include_meta=False)
     found = identity(encoded, UID(context.transfer_syntax))
@@ -61,50 +64,32 @@ def incoming_of(event: Event) -> Incoming:
 
 
 def identity(encoded: bytes, transfer_syntax: UID) -> dict[str, str]:
-    """SOPClassUID, SOPInstanceUID and SeriesInstanceUID of an encoded data set, read no further than these.
+    """Return the UIDs of an encoded data set by keyword, and what the audit trail needs; read no further than these.
 
-    StudyInstanceUID and PatientID are there as well, as they came, empty where they are missing: for the audit trail.
-    Raises NotStorable when one is missing, invalid, or the bytes make no sense up to there.
+    StudyInstanceUID and PatientID are not checked, and empty where they are missing. Elements come in ascending order
+    (PS3.5 7.1), so reading stops after SeriesInstanceUID; a deflated data set (PS3.5 A.5) is inflated only so far.
+
+    Raises:
+        NotStorable: SOPClassUID, SOPInstanceUID or SeriesInstanceUID is missing, invalid or cannot be read.
     """
     try:
-        header = _inflated(encoded) if transfer_syntax.is_deflated else encoded
+        if transfer_syntax.is_deflated:
+            encoded = zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded, _HEADER_BYTES)
         found = read_dataset(
-            io.BytesIO(header),
+            io.BytesIO(encoded),
             transfer_syntax.is_implicit_VR,
             transfer_syntax.is_little_endian,
-            stop_when=_beyond_identity,
-            specific_tags=[Tag(keyword) for keyword in (*_IDENTITY, *_TOLD)],
+            stop_when=lambda tag, _vr, _length: int(tag) > _LAST_NEEDED,
+            specific_tags=[Tag(keyword) for keyword in (*_IDENTITY, *_AUDITED)],
         )
-    except Exception as error:  # pydicom raises whatever the garbage leads it into
+    except Exception as error:  # malformed input can raise any error in pydicom
         raise NotStorable("The data set cannot be read") from error
     values = {keyword: _plain(found, keyword) for keyword in _IDENTITY}
-    told = {keyword: _plain(found, keyword).strip(" \0") for keyword in _TOLD}
-    return {keyword: checked_uid(value, keyword) for keyword, value in values.items()} | told
+    audited = {keyword: _plain(found, keyword).strip(" \0") for keyword in _AUDITED}
+    return {keyword: checked_uid(value, keyword) for keyword, value in values.items()} | audited
 
 
 def _plain(found: Dataset, keyword: str) -> str:
-    """The value of an element as it came, neither checked nor spoken of by pydicom; empty when it is missing."""
+    """Return the value of an element as it was received, not checked by pydicom; empty when it is missing."""
     value = found.get_item(keyword).value if keyword in found else None
     return value.decode("ascii", "replace") if isinstance(value, bytes) else ""
-
-
-def store_request(event: Event) -> C_STORE:
-    """The request primitive of a C-STORE event."""
-    assert isinstance(event.request, C_STORE)
-    return event.request
-
-
-def _beyond_identity(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Whether an element comes after all that are needed; elements come in ascending order (PS3.5 7.1)."""
-    return int(tag) > _LAST_NEEDED
-
-
-def _inflated(encoded: bytes) -> bytes:
-    """The beginning of a deflated data set (PS3.5 A.5)."""
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded, _HEADER_BYTES)
-
-
-def calling_ae(association: Association) -> str:
-    """The sender's AE title; empty before it has asked for an association."""
-    asked = association.requestor.primitive
-    return (asked.calling_ae_title if asked is not None else association.requestor.ae_title).strip()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import argon2
 
-from dicomnode.config.validation import plain_name
+from dicomnode.config.values import plain_name
 from dicomnode.errors import BadPassword, ConfigError, UnknownUser, UsersUnreadable
 from pipeline.durable_files import write_whole
 

@@ -1,4 +1,4 @@
-"""`sct-node convert`: a folder of MR files becomes a folder of CT files and a report, without network or database."""
+"""`sct-node convert`: convert a folder of MR files to CT files and a report, without network or database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicomnode.errors import NodeError
 from dicomnode.ledger.ledger import IGNORED_BY_RULE
 from dicomnode.synthesis.attempt import options_of, profiles_of, write_report
 from models.inference.weights import load_model
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.errors import Unsuitable
 from pipeline.series.series import only_series, read_series
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class FolderTaken(NodeError):
-    """The output folder holds CT files already; a second series among them could not be told apart."""
+    """The output folder holds CT files already: a second series among them could not be told apart."""
 
 
 def convert_folder(source: Path, into: Path, config: Config) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def convert_folder(source: Path, into: Path, config: Config) -> dict[str, Any]:
     into.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=into))
     try:
-        _convert(source, part, config)
+        convert_or_reject(source, part, config)
         for path in sorted(part.iterdir()):
             path.replace(into / path.name)
     finally:
@@ -49,8 +49,8 @@ def convert_folder(source: Path, into: Path, config: Config) -> dict[str, Any]:
     return report
 
 
-def _convert(source: Path, part: Path, config: Config) -> None:
-    """The conversion, or the report of its refusal."""
+def convert_or_reject(source: Path, part: Path, config: Config) -> None:
+    """Write CT files and report into `part`, or only the report of the rejection."""
     try:
         series = only_series(read_series(source))
         decided = choose(series, "", config)
@@ -59,13 +59,13 @@ def _convert(source: Path, part: Path, config: Config) -> None:
             profiles = profiles_of(config, decided.destinations)
             write_report(convert(series, model, part, options_of(decided.settings, config.device, profiles)), part)
         else:
-            _refuse(part, IGNORED_BY_RULE, decided.sentence)
+            _reject(part, IGNORED_BY_RULE, decided.sentence)
     except Unsuitable as error:
         for path in part.iterdir():
             path.unlink()
-        _refuse(part, error.code, error.sentence)
+        _reject(part, error.code, error.sentence)
 
 
-def _refuse(part: Path, code: str, sentence: str) -> None:
-    refused = {"rejected": {"code": code, "sentence": sentence}}
-    (part / REPORT).write_text(json.dumps(refused, indent=2) + "\n", encoding="utf-8")
+def _reject(part: Path, code: str, sentence: str) -> None:
+    report = {"rejected": {"code": code, "sentence": sentence}}
+    (part / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

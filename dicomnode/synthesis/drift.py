@@ -1,10 +1,7 @@
-"""Drift: how far the histogram of a case's HU lies from those of the last cases of its scanner, protocol and model.
+"""Drift: the distance of a job's HU histogram from those of the last jobs of its scanner, protocol and model.
 
-The cases come from `dicomnode.synthesis.drift`.
-
-The histograms of finished cases in the ledger, by which the drift of later ones is seen.
-
-Only cases that nobody holds and that were not rejected count. The table is bounded and holds no text of the headers.
+The histograms of finished jobs are kept in the ledger. Only jobs that are not held and were not rejected count. The
+table is bounded and holds no text of the headers.
 """
 
 from __future__ import annotations
@@ -19,34 +16,37 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import sqlalchemy as sa
 
-from dicomnode.ledger.database import transaction
+from dicomnode.ledger.database import fetch, transaction
 from dicomnode.ledger.states import State
 from dicomnode.ledger.tables import histograms, jobs
-from pipeline.findings.findings import judged
+from pipeline.findings.findings import finding_for
 from pipeline.gate import Gate, also
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.convert import Result
+    from dicomnode.config.sections import Quality
+    from dicomnode.ledger.rows import JobRow
+    from pipeline.conversion import Result
+    from pipeline.findings.findings import Limits
 
 NAME: Final = "hu_drift"
 LEAST_CASES: Final = 5
-"""Earlier cases without which nothing can be said."""
+"""Earlier jobs without which there is no finding."""
 
 Histogram = Mapping[str, Any]
-"""As `pipeline.findings.findings.histogram` gives it."""
+"""A histogram as `pipeline.findings.findings.histogram` returns it: from_hu, step_hu and counts."""
 
 
 def stratum_of(scanner: str, protocol: str, model_digest: str) -> str:
-    """What cases must share to be compared, as SHA-256 (hex)."""
+    """Return the SHA-256 (hex) of what jobs must share to be compared."""
     return hashlib.sha256("\n".join([scanner, protocol, model_digest]).encode()).hexdigest()
 
 
 def distance_hu(found: Histogram, others: Sequence[Histogram]) -> float:
-    """Wasserstein distance in HU between a histogram and the mean of others, each counting the same.
+    """Return the Wasserstein-1 distance in HU between a histogram and the mean of others, each with equal weight.
 
-    In one dimension it is the area between the cumulative distributions. All have the bins of
+    In one dimension it is the area between the cumulative distributions (Vallender 1974). All have the bins of
     `pipeline.findings.findings`.
     """
     length = max(len(one["counts"]) for one in [found, *others])
@@ -62,14 +62,23 @@ def _cumulative(histogram: Histogram, length: int) -> NDArray[np.float64]:
 
 
 def with_drift(result: Result, others: Sequence[Histogram], limits: Mapping[str, float], gate: Gate) -> Result:
-    """A finished conversion with the finding about its drift; as it is where there are too few earlier cases."""
+    """Add the finding about drift to a finished conversion, unless there are too few earlier jobs."""
     if len(others) < LEAST_CASES:
         return result
-    finding = judged(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
+    finding = finding_for(NAME, distance_hu(result.report["hu_histogram"], others), "[hnsf'U]", limits)
     report = result.report | {"findings": [*result.report["findings"], dataclasses.asdict(finding)]}
     holds = finding.verdict != "pass" and gate != "never_hold"
     hold = also(result.hold, finding) if holds else result.hold
     return dataclasses.replace(result, findings=(*result.findings, finding), report=report, hold=hold)
+
+
+def compared(engine: sa.Engine, job: JobRow, result: Result, limits: Limits, quality: Quality) -> Result:
+    """Keep the HU histogram of a finished conversion for later jobs, and add the finding about its own drift."""
+    stratum = stratum_of(result.report["scanner"], result.report["protocol"], job.model_digest)
+    keep(engine, job.job, stratum, result.report["hu_histogram"])
+    if NAME not in limits or quality.drift_cases == 0:
+        return result
+    return with_drift(result, earlier(engine, job.job, stratum, quality.drift_cases), limits[NAME], quality.gate)
 
 
 KEPT: Final = 20_000
@@ -89,7 +98,7 @@ def keep(engine: sa.Engine, job: str, stratum: str, histogram: Histogram) -> Non
 
 
 def earlier(engine: sa.Engine, job: str, stratum: str, count: int) -> list[Histogram]:
-    """The histograms of the last cases of a stratum, newest first, but for the job's own."""
+    """Return the histograms of the last jobs of a stratum, newest first, without the job's own."""
     sent = (jobs.c.held.is_(None)) & jobs.c.state.in_([State.SYNTHESIZED, State.DELIVERED])
     query = (
         sa.select(histograms.c.histogram)
@@ -98,5 +107,4 @@ def earlier(engine: sa.Engine, job: str, stratum: str, count: int) -> list[Histo
         .order_by(histograms.c.at.desc())
         .limit(count)
     )
-    with transaction(engine) as connection:
-        return [json.loads(text) for text in connection.execute(query).scalars()]
+    return [json.loads(row["histogram"]) for row in fetch(engine, query)]

@@ -1,16 +1,11 @@
-"""The page of a case: what was made of it, its pictures, its findings, all that happened, and where it went.
+"""The page of a case: its images, findings, events and deliveries, and the buttons by which a physicist decides.
 
-    GET /jobs/{job}
+    GET  /jobs/{job}               the page; without a form it reloads itself as /jobs/{job}?auto=1
+    POST /jobs/{job}/{decision}    fields: reason (required), use (for a conflict: first or last), token
 
-What it shows comes from the ledger and from `report.json` beside the CT. The pictures are in `case_pictures`, the
-buttons in `buttons`. It reads itself again where nobody writes: /jobs/{job}?auto=1.
-
-The buttons of a job's page: what a physicist decides there, as `review` does it.
-
-    POST /jobs/{job}/{decision}    fields: reason (required), use (of a conflict: first or last), token
-
-Each is done once for a reason that is kept with the event and in the audit trail; then the page of the job that goes on
-is shown.
+The page shows values of the ledger and of `report.json` beside the CT; `case_images` has the images. A decision calls
+the function of the same name in `dicomnode.engine.review`. Its reason is stored with the event and in the audit trail;
+then the page of the job that continues is shown.
 """
 
 from __future__ import annotations
@@ -28,28 +23,29 @@ from dicomnode.cases.files import report_of
 from dicomnode.cases.wording import answers, delivery_sentence, proof_sentence, reason
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.errors import NodeError
 from dicomnode.ledger.states import State
 from dicomnode.security.audit_trail import Event
-from dicomnode.web import case_images, sign_in
-from dicomnode.web.rendering import pages_of
+from dicomnode.web import case_images
+from dicomnode.web.case_images import CaseFiles
+from dicomnode.web.rendering import context_of, pages_of
 from dicomnode.web.sign_in import form_of, record, visitor_of
 from pipeline.findings.meanings import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from dicomnode.ledger.ledger import Ledger
     from dicomnode.ledger.rows import JobRow
 
 REFRESH_S: Final = 5
+"""Time between two loads of the page by a browser without JavaScript; with it, live.js decides."""
 
 UNITS: Final = {"[hnsf'U]": "HU", "1": ""}
-"""UCUM unit -> what a person writes."""
+"""UCUM unit -> its usual symbol, where the two differ."""
 
 ORDER: Final = ("reject", "review", "pass")
-"""Verdicts, those that need a person first."""
+"""Verdicts in the order of the page: first those that need a person."""
 
 WINDOWS: Final = {
     "soft tissue": (-160, 240),
@@ -57,18 +53,21 @@ WINDOWS: Final = {
     "lung": (-1350, 150),
     "all": (-1024, 2000),
 }
-"""Windows of the CT, by name: HU shown black, HU shown white."""
+"""Windows of the CT by name: the HU shown black, and the HU shown white (PS3.3 C.11.2.1.2)."""
 
-WIDE: Final = 640.0
-HIGH: Final = 160.0
-"""The histogram's bars, in the picture's own units."""
+CHART_WIDTH: Final = 640.0
+CHART_HEIGHT: Final = 160.0
+"""Size of the histogram in the units of its SVG image."""
 
 TICKS_HU: Final = range(-1000, 4000, 500)
+
+LONGEST_REASON: Final = 1000
+"""Most characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """A finding in words; `help` is its place on the help page, empty where there is none."""
+    """A finding in words; `help` is its id on the help page, "" if it has no entry."""
 
     title: str
     value: str
@@ -81,35 +80,87 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Voxels by HU: bars (x, width, height, which is logarithmic), ticks (x, HU), and how many voxels there are."""
+    """The chart of voxels by HU.
+
+    Attributes:
+        bars: (x, width, height) of each bar, the height on a logarithmic scale.
+        ticks: (x, HU) of each tick.
+        voxels: the number of all voxels.
+    """
 
     bars: tuple[tuple[float, float, float], ...]
     ticks: tuple[tuple[float, int], ...]
     voxels: int
 
 
+@dataclass(frozen=True, slots=True)
+class DecisionButton:
+    """A button: its name in the address, its label, its effect in words, the function, and the audit event."""
+
+    name: str
+    label: str
+    effect: str
+    decide: Callable[..., JobRow]
+    event: Event
+
+
+DECISIONS: Final = {
+    one.name: one
+    for one in (
+        DecisionButton(
+            "release", "Release", "the case goes on: the CT is sent, or made again", review.release, Event.RELEASED
+        ),
+        DecisionButton("reject", "Reject", "the case ends; nothing more of it is sent", review.reject, Event.REJECTED),
+        DecisionButton("retry", "Retry", "what waits for its next try is tried at once", review.retry, Event.RETRIED),
+        DecisionButton(
+            "cancel", "Cancel", "the case ends; a destination keeps what it has", review.cancel, Event.CANCELLED
+        ),
+        DecisionButton(
+            "resend", "Resend", "all of the CT is sent again, under the same UIDs", review.resend, Event.RESENT
+        ),
+    )
+}
+"""Name of a decision -> its button."""
+
+
+class NotAllowed(NodeError):
+    """A viewer requests a decision that only a physicist may make."""
+
+
+class NoReason(NodeError):
+    """A decision has no reason, or one that is too long."""
+
+
 def routes() -> list[Route]:
-    """The page, and its pictures."""
-    return [Route("/jobs/{job:str}", _case, methods=["GET"]), *case_images.routes()]
+    """Return the routes of the page, of its images and of its decisions."""
+    decisions = [Route(f"/jobs/{{job:str}}/{name}", decide, methods=["POST"], name=name) for name in DECISIONS]
+    return [Route("/jobs/{job:str}", case_page, methods=["GET"]), *case_images.routes(), *decisions]
 
 
-def _case(request: Request) -> Response:
-    """GET /jobs/{job}"""
-    seen = request.app.state.seen
-    job = seen.ledger.job(request.path_params["job"])
+def case_page(request: Request) -> Response:
+    """Answer GET /jobs/{job}. A request of a person is recorded in the audit trail (PS3.15 A.5.3.6)."""
+    context = context_of(request)
+    ledger, data = context.ledger, context.config.node.data
+    job = ledger.job(request.path_params["job"])
     if "auto" not in request.query_params:
-        sign_in.record(request, Event.ACCESSED, job=job.job, series=[job.source_series_uid])
-    report = report_of(seen.config.node.data / "out" / job.job)
-    decisions = offered(job) if sign_in.visitor_of(request).decides else []
-    # Without JavaScript a page with a form does not read itself again: that would wipe out a reason half written.
+        record(request, Event.ACCESSED, job=job.job, series=[job.source_series_uid])
+    report = report_of(data / "out" / job.job)
+    receipts, deliveries = ledger.receipts(job.job), ledger.deliveries(job.job)
+    decisions = offered(job) if visitor_of(request).decides else []
+    # Without JavaScript a page with a form does not reload itself, because that would erase an unfinished reason.
     refresh = None if decisions else f"{REFRESH_S}; url=/jobs/{job.job}?auto=1"
     values = {
-        **_told(seen.ledger, job),
-        "origin": seen.known.of(job).origin,
+        "job": job,
+        "reason": reason(job),
+        "events": ledger.events(job.job),
+        "progress": [delivery_sentence(one, receipts, one.instances or job.ct_instances or 0) for one in deliveries],
+        "answers": answers(receipts),
+        "proofs": [(one, proof_sentence(one)) for one in Proofs(ledger.engine).of(job.job)],
+        "origin": context.known.of(job).origin,
         "report": report,
-        "checks": list(checks(report)),
+        "findings": list(finding_rows(report)),
         "histogram": histogram(report),
-        "shown": case_images.shown_of(seen.ledger, seen.config.node.data, job, report),
+        "volumes": case_images.viewable(CaseFiles(ledger, job, data), report),
         "windows": WINDOWS,
         "decisions": decisions,
         "refresh": refresh,
@@ -117,23 +168,8 @@ def _case(request: Request) -> Response:
     return pages_of(request).page(request, "case.html", values)
 
 
-def _told(ledger: Ledger, job: JobRow) -> dict[str, Any]:
-    """What the ledger says."""
-    receipts = ledger.receipts(job.job)
-    deliveries = ledger.deliveries(job.job)
-    return {
-        "job": job,
-        "reason": reason(job),
-        "ended": job.state in (State.DELIVERED, State.REJECTED) and job.held is None,
-        "events": ledger.events(job.job),
-        "progress": [delivery_sentence(one, receipts, one.instances or job.ct_instances or 0) for one in deliveries],
-        "answers": answers(receipts),
-        "proofs": [(one, proof_sentence(one)) for one in Proofs(ledger.engine).of(job.job)],
-    }
-
-
-def checks(report: Mapping[str, Any]) -> Iterator[FindingRow]:
-    """The findings of a report, those that need a person first."""
+def finding_rows(report: Mapping[str, Any]) -> Iterator[FindingRow]:
+    """Yield the findings of a report in words, first those that need a person."""
     for one in sorted(report.get("findings", ()), key=lambda one: ORDER.index(one["verdict"])):
         known = MEANINGS.get(one["name"])
         limit = one["limit"] if isinstance(one["limit"], str) else f"{one['limit'][0]:g} to {one['limit'][1]:g}"
@@ -144,67 +180,29 @@ def checks(report: Mapping[str, Any]) -> Iterator[FindingRow]:
 
 
 def histogram(report: Mapping[str, Any]) -> Histogram | None:
-    """The histogram of a report, less the empty bars at both ends; None where it has none."""
-    said = report.get("hu_histogram")
-    if not said or not any(said["counts"]):
+    """Draw the histogram of a report, without the empty bars at both ends; None if the report has none."""
+    table = report.get("hu_histogram")
+    if not table or not any(table["counts"]):
         return None
-    counts, low, step = said["counts"], said["from_hu"], said["step_hu"]
+    counts, low, step = table["counts"], table["from_hu"], table["step_hu"]
     filled = [index for index, count in enumerate(counts) if count]
-    first, behind = filled[0], filled[-1] + 1
-    begin_hu, width = low + first * step, WIDE / (behind - first)
-    most = math.log1p(max(counts))
+    first, end = filled[0], filled[-1] + 1
+    begin_hu, width = low + first * step, CHART_WIDTH / (end - first)
+    highest = math.log1p(max(counts))
     bars = tuple(
-        (round((index - first) * width, 1), round(width, 1), round(HIGH * math.log1p(counts[index]) / most, 1))
+        (
+            round((index - first) * width, 1),
+            round(width, 1),
+            round(CHART_HEIGHT * math.log1p(counts[index]) / highest, 1),
+        )
         for index in filled
     )
     at = {hu: round((hu - begin_hu) / step * width, 1) for hu in TICKS_HU}
-    return Histogram(bars, tuple((x, hu) for hu, x in at.items() if 0 <= x <= WIDE), sum(counts))
-
-
-LONGEST_REASON: Final = 1000
-"""Characters of a reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionButton:
-    """A button: its words, what it does, and what the audit trail calls it."""
-
-    name: str
-    label: str
-    means: str
-    done: Callable[..., JobRow]
-    event: Event
-
-
-DECISIONS: Final = {
-    one.name: one
-    for one in (
-        DecisionButton(
-            "release", "Release", "the job goes on: the CT is sent, or made anew", review.release, Event.RELEASED
-        ),
-        DecisionButton("reject", "Reject", "the job ends; nothing more of it is sent", review.reject, Event.REJECTED),
-        DecisionButton("retry", "Retry", "what waits for its next try is tried at once", review.retry, Event.RETRIED),
-        DecisionButton(
-            "cancel", "Cancel", "the job ends; a destination keeps what it has", review.cancel, Event.CANCELLED
-        ),
-        DecisionButton(
-            "resend", "Resend", "all of the CT is sent again, under the same UIDs", review.resend, Event.RESENT
-        ),
-    )
-}
-"""Name -> button."""
-
-
-class NotAllowed(NodeError):
-    """A viewer asks for what only a physicist decides."""
-
-
-class NoReason(NodeError):
-    """A decision without a reason, or with one that is too long."""
+    return Histogram(bars, tuple((x, hu) for hu, x in at.items() if 0 <= x <= CHART_WIDTH), sum(counts))
 
 
 def offered(job: JobRow) -> list[DecisionButton]:
-    """The buttons that a job in this state has; the table is in `review`."""
+    """List the buttons of a job in its present state, as the table in `dicomnode.engine.review` allows."""
     if job.held is not None:
         names = ["release"] if job.state is State.DELIVERED else ["release", "reject"]
     elif job.state in (State.RECEIVED, State.SYNTHESIZED):
@@ -214,39 +212,33 @@ def offered(job: JobRow) -> list[DecisionButton]:
     return [DECISIONS[name] for name in names]
 
 
-def decision_routes() -> list[Route]:
-    """One for each button."""
-    return [Route(f"/jobs/{{job:str}}/{name}", _decide, methods=["POST"], name=name) for name in DECISIONS]
-
-
-async def _decide(request: Request) -> Response:
-    """POST /jobs/{job}/{decision}"""
+async def decide(request: Request) -> Response:
+    """Answer POST /jobs/{job}/{decision}."""
     form = await form_of(request, visitor_of(request).token)
-    return await run_in_threadpool(_decided, request, DECISIONS[request.url.path.rpartition("/")[2]], form)
+    return await run_in_threadpool(carry_out, request, DECISIONS[request.url.path.rpartition("/")[2]], form)
 
 
-def _decided(request: Request, decision: DecisionButton, form: dict[str, str]) -> Response:
-    ledger: Ledger = request.app.state.seen.ledger
+def carry_out(request: Request, decision: DecisionButton, form: dict[str, str]) -> Response:
+    """Carry out a decision, record it in the audit trail, and show the job that continues (303).
+
+    A decision that is not carried out is recorded too: 403 for a viewer, 400 for a wrong reason, 409 (RFC 9110 15.5.10)
+    if the state of the job does not allow it.
+    """
+    ledger = context_of(request).ledger
     job = ledger.job(request.path_params["job"])
-    told: dict[str, Any] = {"job": job.job, "series": [job.source_series_uid]}
+    of_job: dict[str, Any] = {"job": job.job, "series": [job.source_series_uid]}
+    reason = " ".join(form.get("reason", "").split())
+    use = {"use": form["use"]} if form.get("use") in ("first", "last") and decision.name == "release" else {}
     try:
-        reason = _reason(request, form)
-        more = {"use": form["use"]} if form.get("use") in ("first", "last") and decision.name == "release" else {}
-        queues = Queues(ledger)
-        going_on = decision.done(ledger, queues, job.job, by=visitor_of(request).by, reason=reason, **more)
+        if not visitor_of(request).decides:
+            raise NotAllowed("Only a physicist decides about cases.")
+        if not 0 < len(reason) <= LONGEST_REASON:
+            raise NoReason(f"Say why, in 1 to {LONGEST_REASON} characters; it stays with the case.")
+        queues = open_queues(ledger)
+        continues_as = decision.decide(ledger, queues, job.job, by=visitor_of(request).by, reason=reason, **use)
     except NodeError as error:
-        record(request, decision.event, failed=str(error), **told)
+        record(request, decision.event, failed=str(error), **of_job)
         status = 403 if isinstance(error, NotAllowed) else 400 if isinstance(error, NoReason) else 409
         return pages_of(request).problem(request, f"Not done: {decision.label.lower()}", str(error), status)
-    record(request, decision.event, words=reason, **told)
-    return RedirectResponse(f"/jobs/{going_on.job}", 303)
-
-
-def _reason(request: Request, form: dict[str, str]) -> str:
-    """Why it is decided so. Raises NotAllowed, NoReason."""
-    if not visitor_of(request).decides:
-        raise NotAllowed("Only a physicist decides about jobs.")
-    reason = " ".join(form.get("reason", "").split())
-    if not 0 < len(reason) <= LONGEST_REASON:
-        raise NoReason(f"Say why, in 1 to {LONGEST_REASON} characters; it stays with the job.")
-    return reason
+    record(request, decision.event, words=reason, **of_job)
+    return RedirectResponse(f"/jobs/{continues_as.job}", 303)

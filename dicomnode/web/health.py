@@ -1,12 +1,12 @@
-"""Whether the node is alive and ready, and what it counts: for the watchers of a site, on an address of their own.
+"""Metrics, health and readiness of the node, for monitoring systems: a server beside the page, on its own address.
 
-    GET /metrics        Prometheus text format, summed over the node's processes
-    GET /healthz        200 while the process of the web page answers
-    GET /readyz         200 when the ledger can be read, the disk is above its reserve and every role was heard from
-                        lately; else 503. The checks are in the answer, as JSON
+    GET /metrics        Prometheus text format 0.0.4: the counts of all processes, and `LiveValues`
+    GET /healthz        200 while this process answers
+    GET /readyz         200 if the ledger can be read, the free disk space exceeds the reserve and every role has
+                        ticked lately; otherwise 503 (RFC 9110 15.6.4). The answer lists the checks as JSON
 
-Nobody signs in here, nothing can be changed, and no answer names a patient, a job or a user. `metrics.bind` says who
-can reach it: by default this machine alone.
+There is no sign-in, nothing can be changed, and no answer names a patient, a job or a user. The configuration key
+`metrics.bind` decides who can reach it: by default this machine alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from dicomnode import metrics
-from dicomnode.cases.overview import standing
+from dicomnode.cases.overview import ledger_overview
 from dicomnode.config.load import Config
 from dicomnode.engine import hosts
 from dicomnode.engine.executor import metrics_folder, touched
@@ -45,76 +45,112 @@ if TYPE_CHECKING:
     from dicomnode.cases.overview import LedgerOverview, QueueLength
 
 ROLES: Final = ("receive", "synthesize", "deliver")
-"""Roles that must have been heard from for the node to be ready."""
+"""Roles that must have ticked lately for the node to be ready."""
 
 SILENT_S: Final = 30.0
-"""A role that has not ticked for so long counts as gone; a busy CPU may delay a tick by seconds."""
+"""A role that has not ticked for this time counts as gone; a busy CPU may delay a tick by seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What the routes share."""
+    """The values that the routes share."""
 
     config: Config
     ledger: Ledger
 
 
 def app(config: Config) -> Starlette:
-    """Metrics, health and readiness of a node, as an ASGI application."""
-    routes = [Route("/metrics", _metrics), Route("/healthz", _healthz), Route("/readyz", _readyz)]
-    made = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
-    made.state.watched = Watched(config, Ledger(database_url(config)))
-    return made
+    """Create the ASGI application that serves metrics, health and readiness of a node."""
+    routes = [Route("/metrics", metrics_text), Route("/healthz", alive), Route("/readyz", ready)]
+    application = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
+    application.state.watched = Watched(config, Ledger(database_url(config)))
+    return application
+
+
+def metrics_text(request: Request) -> Response:
+    """Answer GET /metrics; the values of the ledger are missing while it cannot be read."""
+    watched: Watched = request.app.state.watched
+    text = exposition(metrics_folder(watched.config), live_values(watched.config, watched.ledger, time.time()))
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def alive(_: Request) -> Response:
+    """Answer GET /healthz."""
+    return PlainTextResponse("ok\n")
+
+
+def ready(request: Request) -> Response:
+    """Answer GET /readyz."""
+    watched: Watched = request.app.state.watched
+    checks = readiness(watched.config, watched.ledger, time.time())
+    is_ready = all(result == "ok" for result in checks.values())
+    return JSONResponse({"ready": is_ready, "checks": checks}, status_code=200 if is_ready else 503)
 
 
 def readiness(config: Config, ledger: Ledger, now: float) -> dict[str, str]:
-    """Each check of /readyz -> `ok` or what is wrong; `now` is Unix time in seconds.
+    """Return the checks of /readyz: name -> `ok`, or what is wrong.
 
-    On PostgreSQL a role may be at work on any machine.
+    Args:
+        config: the configuration of the node. On PostgreSQL a role may run on any machine.
+        ledger: its ledger.
+        now: Unix time in seconds.
     """
-    checks = {"ledger": _ledger_check(ledger), "disk": _disk_check(config)}
-    if config.database == "sqlite":
-        silent_s = {name: now - at for name, at in metrics.last_ticks(metrics_folder(config)).items()}
-        return checks | role_checks((name.rstrip("0123456789-"), silence_s) for name, silence_s in silent_s.items())
+    checks = {"ledger": "ok", "disk": "ok"}
     try:
-        return checks | role_checks((one.role, one.silent_s) for one in hosts.known(ledger.engine))
+        ledger.receiving()
+    except LedgerUnreachable as error:
+        checks["ledger"] = str(error)
+    free, reserve = disk_bytes(config)[0], config.receive.disk_reserve_bytes
+    if free <= reserve:
+        checks["disk"] = f"{free} bytes are free; receive.disk_reserve_bytes is {reserve}"
+    try:
+        return checks | role_checks((one.role, one.silent_s) for one in processes(config, ledger, now))
     except LedgerUnreachable:
         return checks | role_checks(())
 
 
-def _ledger_check(ledger: Ledger) -> str:
+def disk_bytes(config: Config) -> tuple[int, int]:
+    """Return (free bytes, size in bytes) of the disk with the node's files; (0, 0) if the folder does not exist."""
     try:
-        ledger.receiving()
-    except LedgerUnreachable as error:
-        return str(error)
-    return "ok"
-
-
-def _disk_check(config: Config) -> str:
-    free, reserve = disk_free_bytes(config), config.receive.disk_reserve_bytes
-    return "ok" if free > reserve else f"{free} bytes are free; receive.disk_reserve_bytes is {reserve}"
-
-
-def disk_free_bytes(config: Config) -> int:
-    """Free bytes where the node keeps its files; 0 while there is no such folder."""
-    try:
-        return shutil.disk_usage(config.node.data).free
+        usage = shutil.disk_usage(config.node.data)
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return usage.free, usage.total
 
 
-def disk_bytes(config: Config) -> int:
-    """Size of that disk; 0 while there is no such folder."""
-    try:
-        return shutil.disk_usage(config.node.data).total
-    except FileNotFoundError:
-        return 0
+@dataclass(frozen=True, slots=True)
+class NodeProcess:
+    """A process of the node: its name, its role, and the time since its last tick."""
+
+    name: str
+    role: str
+    silent_s: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether /readyz counts it as gone."""
+        return self.silent_s >= SILENT_S
 
 
-def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
-    """Each of `ROLES` -> `ok` or for how long it is silent; `heard` has the role and the silence of each process."""
+def processes(config: Config, ledger: Ledger, now: float) -> list[NodeProcess]:
+    """List the processes of this machine, or on PostgreSQL of all machines, by name; `now` is Unix time (s).
+
+    Raises LedgerUnreachable on PostgreSQL.
+    """
+    if config.database == "sqlite":
+        ticks = metrics.last_ticks(metrics_folder(config))
+        return [NodeProcess(name, name.rstrip("0123456789-"), max(now - at, 0.0)) for name, at in sorted(ticks.items())]
+    return [NodeProcess(one.executor, one.role, one.silent_s) for one in hosts.known(ledger.engine)]
+
+
+def role_checks(silences: Iterable[tuple[str, float]]) -> dict[str, str]:
+    """Return role -> `ok`, or for how long it has been silent, for each of `ROLES`.
+
+    Args:
+        silences: (role, time since its last tick in s) of each process.
+    """
     silent_s: dict[str, float] = {}
-    for role, silence_s in heard:
+    for role, silence_s in silences:
         silent_s[role] = min(silence_s, silent_s.get(role, silence_s))
     checks = {}
     for role in ROLES:
@@ -124,71 +160,17 @@ def role_checks(heard: Iterable[tuple[str, float]]) -> dict[str, str]:
     return checks
 
 
-def _metrics(request: Request) -> Response:
-    """GET /metrics; without what the ledger says while that cannot be read."""
-    watched = _watched(request)
-    text = exposition(metrics_folder(watched.config), now(watched.config, watched.ledger, time.time()))
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def now(config: Config, ledger: Ledger, at: float) -> Now:
-    """What ledger, disk and processes say at a Unix time."""
-    free, size = disk_free_bytes(config), disk_bytes(config)
-    try:
-        counted, runs = standing(ledger.engine), constancy_runs(ledger)
-        return Now(at, counted, free, size, workers(config, ledger, at), runs)
-    except LedgerUnreachable:
-        return Now(at, None, free, size)
-
-
-def constancy_runs(ledger: Ledger) -> list[LastConstancy]:
-    """The last constancy run of each worker and model. Raises LedgerUnreachable."""
-    return [
-        LastConstancy(_worker(row.executor), row.model, row.at.timestamp(), row.passed, row.deviation_hu)
-        for row in latest(ledger.engine)
-    ]
-
-
-def _worker(executor: str) -> str:
-    """A worker as a label shows it: commands are one, whoever gave them."""
-    return "cli" if executor.startswith("cli:") else executor
-
-
-def workers(config: Config, ledger: Ledger, at: float) -> dict[str, int]:
-    """Role -> how many of its processes were heard from lately: of this machine, or on PostgreSQL of all machines.
-
-    Raises LedgerUnreachable.
-    """
-    if config.database == "sqlite":
-        heard = [(role, at - ticked) for role, ticked in touched(config)]
-    else:
-        heard = [(one.role, one.silent_s) for one in hosts.known(ledger.engine)]
-    counts = Counter(role for role, silence_s in heard if silence_s < SILENT_S)
-    return {role: counts[role] for role in ROLES}
-
-
-def _healthz(_: Request) -> Response:
-    """GET /healthz"""
-    return PlainTextResponse("ok\n")
-
-
-def _readyz(request: Request) -> Response:
-    """GET /readyz"""
-    watched = _watched(request)
-    checks = readiness(watched.config, watched.ledger, time.time())
-    ready = all(found == "ok" for found in checks.values())
-    return JSONResponse({"ready": ready, "checks": checks}, status_code=200 if ready else 503)
-
-
-def _watched(request: Request) -> Watched:
-    """What `app` put into the application's state."""
-    watched: Watched = request.app.state.watched
-    return watched
-
-
 @dataclass(frozen=True)
 class LastConstancy:
-    """The last constancy run of a worker and model, at a Unix time; no deviation where nothing was compared."""
+    """The last constancy run of a worker and model.
+
+    Attributes:
+        worker: the name of the process; all commands count as `cli`.
+        model: the name of the model.
+        at: Unix time (s) of the run.
+        passed: whether every measurement was within its limit.
+        deviation_hu: the largest deviation from the reference (HU); None if nothing was compared.
+    """
 
     worker: str
     model: str
@@ -198,11 +180,16 @@ class LastConstancy:
 
 
 @dataclass(frozen=True)
-class Now:
-    """What the ledger and the disk say when ``/metrics`` is asked for.
+class LiveValues:
+    """The state of ledger, disk and processes when ``/metrics`` is requested.
 
-    `standing` is None while the ledger cannot be read, `workers` are the processes heard from lately by role, and the
-    disk is the one on which the node keeps its files.
+    Attributes:
+        at: Unix time (s) of the request.
+        standing: the ledger in numbers; None while it cannot be read.
+        disk_free_bytes: free space of the disk with the node's files.
+        disk_bytes: size of this disk.
+        workers: role -> number of its processes that ticked lately.
+        constancy: the last constancy run of each worker and model.
     """
 
     at: float
@@ -213,74 +200,101 @@ class Now:
     constancy: Sequence[LastConstancy] = ()
 
 
-def exposition(folder: Path, now: Now) -> bytes:
-    """The text of ``/metrics``: what all roles wrote into `folder`, and `now`. Prometheus text format 0.0.4."""
+def live_values(config: Config, ledger: Ledger, at: float) -> LiveValues:
+    """Read the state of ledger, disk and processes at a Unix time (s)."""
+    free, size = disk_bytes(config)
+    try:
+        overview = ledger_overview(ledger.engine)
+        runs = [
+            LastConstancy(run.worker, run.model, run.at.timestamp(), run.passed, run.deviation_hu)
+            for run in latest(ledger.engine)
+        ]
+        return LiveValues(at, overview, free, size, workers(config, ledger, at), runs)
+    except LedgerUnreachable:
+        return LiveValues(at, None, free, size)
+
+
+def workers(config: Config, ledger: Ledger, at: float) -> dict[str, int]:
+    """Count the processes of each role that ticked lately: of this machine, or on PostgreSQL of all machines.
+
+    Raises LedgerUnreachable.
+    """
+    if config.database == "sqlite":
+        silences = [(role, at - ticked) for role, ticked in touched(config)]
+    else:
+        silences = [(one.role, one.silent_s) for one in hosts.known(ledger.engine)]
+    counts = Counter(role for role, silence_s in silences if silence_s < SILENT_S)
+    return {role: counts[role] for role in ROLES}
+
+
+def exposition(folder: Path, live: LiveValues) -> bytes:
+    """Return the text of ``/metrics``: the counts that all roles wrote into `folder`, and the live values."""
     folder.mkdir(parents=True, exist_ok=True)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))
-    registry.register(_Gauges(now))
+    registry.register(LiveGauges(live))
     return generate_latest(registry)
 
 
-class _Gauges(Collector):
-    """`Now` as gauges."""
+class LiveGauges(Collector):
+    """The live values as gauges."""
 
-    def __init__(self, now: Now) -> None:
-        self._now = now
+    def __init__(self, live: LiveValues) -> None:
+        self._live = live
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """What waits and for how long, the disk, the workers, and the last run of the constancy check."""
-        if self._now.standing is not None:
-            yield from _standing(self._now.standing, self._now.at)
-        yield gauge("disk_free_bytes", "Free bytes where the node keeps its files.", self._now.disk_free_bytes)
-        yield gauge("disk_size_bytes", "Size of the disk where the node keeps its files.", self._now.disk_bytes)
-        workers = labelled("workers_current", "Processes of a role that were heard from lately.", "role")
-        for role, count in sorted(self._now.workers.items()):
-            workers.add_metric([role], count)
-        yield workers
-        yield from _constancy(self._now.constancy)
+        """Yield the gauges of the ledger, the disk, the workers and the last constancy runs."""
+        live = self._live
+        if live.standing is not None:
+            yield from ledger_gauges(live.standing, live.at)
+        yield gauge("disk_free_bytes", "Free bytes where the node keeps its files.", live.disk_free_bytes)
+        yield gauge("disk_size_bytes", "Size of the disk where the node keeps its files.", live.disk_bytes)
+        processes = labelled("workers_current", "Processes of a role that were heard from lately.", "role")
+        for role, count in sorted(live.workers.items()):
+            processes.add_metric([role], count)
+        yield processes
+        yield from constancy_gauges(live.constancy)
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    """A gauge of one value."""
+    """Create a gauge with one value and no labels."""
     return GaugeMetricFamily(f"sct_node_{name}", text, value=value)
 
 
 def labelled(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    """A gauge with labels, of no value yet."""
+    """Create a gauge with labels and no value yet."""
     return GaugeMetricFamily(f"sct_node_{name}", text, labels=labels)
 
 
-def _standing(standing: LedgerOverview, at: float) -> Iterable[GaugeMetricFamily]:
-    """The ledger in numbers, at a Unix time."""
+def ledger_gauges(standing: LedgerOverview, at: float) -> Iterable[GaugeMetricFamily]:
+    """Yield the gauges of the ledger: jobs by state, queues, destinations, and the last instance."""
     jobs = labelled("jobs_current", "Jobs in a state now, by whether they are held.", "state", "held")
     for (state, held), count in sorted(standing.jobs.items()):
         jobs.add_metric([state, "yes" if held else "no"], count)
     yield jobs
-    yield from _lines("queue_length", "How many wait in a queue.", "queue_oldest_seconds", "queue", standing.queues, at)
-    text = "CT series that a destination has not taken yet."
-    yield from _lines(
-        "delivery_waiting_jobs", text, "delivery_waiting_seconds", "destination", standing.destinations, at
-    )
+    waiting_text = "CT series that a destination has not taken yet."
+    for length, text, oldest, label, queues in (
+        ("queue_length", "How many wait in a queue.", "queue_oldest_seconds", "queue", standing.queues),
+        ("delivery_waiting_jobs", waiting_text, "delivery_waiting_seconds", "destination", standing.destinations),
+    ):
+        lengths = labelled(length, text, label)
+        ages = labelled(oldest, "For how long the oldest of them waits.", label)
+        for name, queue in sorted(queues.items()):
+            lengths.add_metric([name], queue.length)
+            ages.add_metric([name], waiting_s(queue, at))
+        yield from (lengths, ages)
     if standing.last_instance_at is not None:
         text = "When the last instance came (Unix time)."
         yield gauge("last_instance_timestamp_seconds", text, standing.last_instance_at)
 
 
-def _lines(
-    length: str, text: str, oldest: str, label: str, lines: Mapping[str, QueueLength], at: float
-) -> Iterable[GaugeMetricFamily]:
-    """Lengths of queues, and for how long the oldest of each waits; 0 for an empty one."""
-    lengths = labelled(length, text, label)
-    ages = labelled(oldest, "For how long the oldest of them waits.", label)
-    for name, line in sorted(lines.items()):
-        lengths.add_metric([name], line.length)
-        ages.add_metric([name], 0.0 if line.since is None else max(at - line.since, 0.0))
-    yield from (lengths, ages)
+def waiting_s(queue: QueueLength, at: float) -> float:
+    """Return for how long (s) the oldest entry of a queue has waited at a Unix time; 0 for an empty queue."""
+    return 0.0 if queue.since is None else max(at - queue.since, 0.0)
 
 
-def _constancy(runs: Sequence[LastConstancy]) -> Iterable[GaugeMetricFamily]:
-    """Whether and when the last constancy run of each worker and model was good."""
+def constancy_gauges(runs: Sequence[LastConstancy]) -> Iterable[GaugeMetricFamily]:
+    """Yield the gauges of the last constancy run of each worker and model."""
     both = ("worker", "model")
     passed = labelled("constancy_passed", "1 when the last constancy run passed, else 0.", *both)
     last = labelled("constancy_last_run_timestamp_seconds", "When the last constancy run was (Unix time).", *both)

@@ -1,9 +1,9 @@
-"""The help page: what each state, finding and reason code means, and what to do. It says nothing of any case.
+"""The help page: the meaning of each state, finding and reason code, and the recommended action.
 
-    GET /help            #GAP, #soft_tissue_median: where the other pages lead
+    GET /help            other pages link to an entry by its id: #GAP, #soft_tissue_median
 
-Nothing is written here: the sentences are those of `states`, `pipeline.errors`, `pipeline.findings.findings`, the rules
-of `pipeline.preflight.rules`, and `advice`.
+The page shows nothing about any case. Its sentences are those of `STATES`, `pipeline.errors`, `pipeline.findings`, the
+rules of `pipeline.preflight.rules` and `dicomnode.reason_codes`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dicomnode.ledger.states import State
-from dicomnode.reason_codes import ANY_OTHER_RULE, HELD_BEFORE_SENDING, OWN, REJECTED
+from dicomnode.reason_codes import ANY_OTHER_RULE, HELD_BEFORE_SENDING, NODE_CODES, REJECTED
 from dicomnode.web.rendering import pages_of
 from pipeline.errors import REASONS
 from pipeline.findings.findings import MEANINGS
@@ -30,61 +30,51 @@ STATES: Final = {
     State.DELIVERED: "every destination has every image of the CT series",
     State.REJECTED: "there will be no CT series of this case, for the reason that it names",
 }
-"""What each state says of a case."""
+"""State -> its meaning for a case."""
 
 HELD: Final = "a physicist must look first: nothing is sent before it is released, and a rejected one never is"
 
 
 @dataclass(frozen=True, slots=True)
 class HelpEntry:
-    """A word that the other pages use: what it means, and what to do."""
+    """A word that other pages use: its meaning, and the recommended action."""
 
     name: str
-    means: str
-    do: str
+    meaning: str
+    action: str
 
 
 def routes() -> list[Route]:
-    """The page."""
-    return [Route("/help", _help, methods=["GET"])]
+    """Return the route of the page."""
+    return [Route("/help", help_page, methods=["GET"])]
 
 
 def anchor(code: str) -> str:
-    """The id of a reason code on the page: a case held for a finding or a rule has its name in capitals."""
-    return code if code in REASONS or code in OWN else code.lower()
+    """Return the id of a reason code on the page; the code of a finding or a rule is its name in capitals."""
+    return code if code in REASONS or code in NODE_CODES else code.lower()
 
 
 def reason_codes() -> list[HelpEntry]:
-    """The codes of the pipeline, then the node's own."""
-    refused = [HelpEntry(code, _spoken(text), REJECTED[code]) for code, text in REASONS.items()]
-    return refused + [HelpEntry(code, own.means, own.do) for code, own in OWN.items()]
+    """List the reason codes of the pipeline, then those of the node; `…` stands for the numbers of a sentence."""
+    rejected = [HelpEntry(code, re.sub(r"\{\w+\}", "…", text), REJECTED[code]) for code, text in REASONS.items()]
+    return rejected + [HelpEntry(code, own.meaning, own.action) for code, own in NODE_CODES.items()]
 
 
 def rules() -> list[HelpEntry]:
-    """What the destinations' profiles ask of a finished CT."""
-    return [HelpEntry(rule.__name__, _first(rule.__doc__ or ""), _cure(rule.__name__)) for rule in _RULES]
+    """List the rules that destination profiles check on a finished CT, each with the start of its docstring.
+
+    A rule without an entry in `HELD_BEFORE_SENDING` has the action of `ANY_OTHER_RULE`.
+    """
+    entries = []
+    for rule in (*FILE_RULES, *SERIES_RULES):
+        paragraph = " ".join((rule.__doc__ or "").split("\n\n")[0].split())
+        action = HELD_BEFORE_SENDING.get(rule.__name__, HELD_BEFORE_SENDING[ANY_OTHER_RULE])
+        entries.append(HelpEntry(rule.__name__, paragraph, action))
+    return entries
 
 
-_RULES: Final = (*FILE_RULES, *SERIES_RULES)
-
-
-def _cure(rule: str) -> str:
-    return HELD_BEFORE_SENDING.get(rule, HELD_BEFORE_SENDING[ANY_OTHER_RULE])
-
-
-def _first(docstring: str) -> str:
-    """A docstring's first paragraph, in one line."""
-    return " ".join(docstring.split("\n\n")[0].split())
-
-
-def _spoken(template: str) -> str:
-    """A sentence with its fields left open: `gap of … mm at slice … of …`."""
-    return re.sub(r"\{\w+\}", "…", template)
-
-
-def _help(request: Request) -> Response:
-    """GET /help"""
-    states = [HelpEntry(state.value, words, "") for state, words in STATES.items()] + [HelpEntry("HELD", HELD, "")]
-    return pages_of(request).page(
-        request, "help.html", {"states": states, "codes": reason_codes(), "rules": rules(), "findings": MEANINGS}
-    )
+def help_page(request: Request) -> Response:
+    """Answer GET /help."""
+    states = [HelpEntry(state.value, text, "") for state, text in STATES.items()] + [HelpEntry("HELD", HELD, "")]
+    values = {"states": states, "codes": reason_codes(), "rules": rules(), "findings": MEANINGS}
+    return pages_of(request).page(request, "help.html", values)

@@ -1,9 +1,10 @@
-"""What stands before every page, whoever asks: each is a small ASGI middleware that refuses, or passes on.
+"""The checks before every page, for every caller: each is an ASGI middleware that refuses a request or passes it on.
 
-SecurityHeaders   every answer tells browsers what they may do with it: scripts of ours alone, no frame, no copy kept
-KnownHosts        400 unless the Host header is an address, this machine or a name of `web.names` (DNS rebinding)
-SameOrigin        403 for what changes something unless its Origin is this page (cross-site request forgery)
-Bounded           413 for a body over `BODY_BYTES`, 408 for one that takes longer than `BODY_S`
+middleware        refuses                                                              against
+SecurityHeaders   nothing: it adds headers that restrict what a browser may do         scripts, frames, stored copies
+AllowedHosts      400 unless Host is an address, this machine or in `web.names`        DNS rebinding (RFC 9110 7.2)
+SameOrigin        403 for a method that changes something and another Origin           request forgery (RFC 6454 7)
+BodyLimit         413 for a body over `BODY_BYTES`, 408 for one slower than `BODY_S`   exhausted memory, slow callers
 """
 
 from __future__ import annotations
@@ -29,45 +30,51 @@ SECURITY_HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
-"""Of every answer. With referrer-policy `no-referrer` browsers would send `Origin: null` with our own forms.
+"""Headers of every answer (RFC 7034 for x-frame-options, RFC 9111 5.2.2.5 for no-store).
 
-Scripts are files of this page, never a line within one; pictures in an address (data:) are the viewer's own letters.
+With the referrer-policy `no-referrer`, browsers would send `Origin: null` with our own forms. Scripts are files of this
+page and never inline; images in data: addresses are the letters of the viewer.
 """
 
 UNDER_TLS: Final = {"strict-transport-security": "max-age=31536000"}
+"""Header of answers over TLS: for a year the browser uses no other transport (RFC 6797 6.1.1)."""
 
 BODY_BYTES: Final = 16_384
-"""A reason of 1000 characters, percent-encoded, and room."""
+"""Longest body: a reason of 1000 characters, percent-encoded (RFC 3986 2.1), and some reserve."""
 
 BODY_S: Final = 10.0
+"""Longest time for a body to arrive."""
 
-READING: Final = ("GET", "HEAD")
-"""Methods that change nothing."""
+SAFE_METHODS: Final = ("GET", "HEAD")
+"""Methods that change nothing (RFC 9110 9.2.1)."""
+
+HOST: Final = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""A Host header in lower case: a name, an IPv4 address or an IPv6 address in brackets, and a port (RFC 9110 7.2)."""
 
 
 class SecurityHeaders:
-    """Adds `SECURITY_HEADERS` to every answer; one that the answer has already stays as it is."""
+    """Adds `SECURITY_HEADERS` to every answer; a header that the answer already has stays unchanged."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back with the headers."""
+        """Pass a request on, and add the headers to its answer."""
         extra = SECURITY_HEADERS | (UNDER_TLS if scope.get("scheme") == "https" else {})
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = list(message.get("headers", ()))
-                given = {name.lower() for name, _ in own}
-                more = [(name.encode(), value.encode()) for name, value in extra.items()]
-                message["headers"] = [*own, *(one for one in more if one[0] not in given)]
+                headers = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                added = [(name.encode(), value.encode()) for name, value in extra.items()]
+                message["headers"] = headers + [one for one in added if one[0] not in present]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
 class AllowedHosts:
-    """Refuses a request that calls the page by a name which is not its own."""
+    """Refuses a request whose Host header is not a name of this page, or appears twice (RFC 9112 3.2)."""
 
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
         self._app = app
@@ -75,51 +82,44 @@ class AllowedHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 400."""
-        if scope["type"] == "http" and not self._known(Headers(scope=scope).getlist("host")):
+        if scope["type"] == "http" and not self.knows(Headers(scope=scope).getlist("host")):
             text = "This page is not called by that name; the key web.names of the configuration holds its names.\n"
             await PlainTextResponse(text, 400)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _known(self, hosts: list[str]) -> bool:
-        found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
-        return found is not None and (found["name"] in self._names or _is_address(found["name"].strip("[]")))
-
-
-_HOST: Final = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    def knows(self, hosts: list[str]) -> bool:
+        """Return whether the values of the Host header are one IP address or one name of this page."""
+        host = HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+        if host is None or host["name"] in self._names:
+            return host is not None
+        try:
+            ipaddress.ip_address(host["name"].strip("[]"))
+        except ValueError:
+            return False
+        return True
 
 
 class SameOrigin:
-    """Refuses what changes something and does not come from a form of this page (RFC 6454; browsers always say)."""
+    """Refuses a request that changes something unless its Origin header, which browsers always send, is this page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 403."""
-        if scope["type"] == "http" and scope["method"] not in READING and not _own(scope):
-            text = "Only a form of this page may send that; its Origin is another.\n"
-            await PlainTextResponse(text, 403)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+            headers = Headers(scope=scope)
+            own = f"{scope['scheme']}://{headers.get('host', '')}".lower()
+            if [origin.lower() for origin in headers.getlist("origin")] != [own]:
+                text = "Only a form of this page may send that; its Origin is another.\n"
+                await PlainTextResponse(text, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
-def _own(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    mine = f"{scope['scheme']}://{headers.get('host', '')}".lower()
-    return [origin.lower() for origin in headers.getlist("origin")] == [mine]
-
-
-class Bounded:
-    """Reads a request's body whole before anybody sees it; one that is too large or too slow is refused."""
+class BodyLimit:
+    """Reads the whole body of a request before it passes it on; refuses one that is too large or too slow."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -131,18 +131,23 @@ class Bounded:
             return
         try:
             async with asyncio.timeout(BODY_S):
-                body = await _whole(receive)
+                body = await body_of(receive)
         except TimeoutError:
-            await _close(408, "The request took too long.\n")(scope, receive, send)
+            await refusal(408, "The request took too long.\n")(scope, receive, send)
             return
         if body is None:
-            await _close(413, f"A request to this page holds at most {BODY_BYTES} bytes.\n")(scope, receive, send)
+            await refusal(413, f"A request to this page holds at most {BODY_BYTES} bytes.\n")(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, receive_again, send)
 
 
-async def _whole(receive: Receive) -> bytes | None:
-    """The body; None when it is too large, unread from there."""
+async def body_of(receive: Receive) -> bytes | None:
+    """Read the body of a request; return None, and leave the rest unread, if it exceeds `BODY_BYTES`."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -153,16 +158,6 @@ async def _whole(receive: Receive) -> bytes | None:
     return body
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """What a body that was read already is received by."""
-    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return left.pop() if left else await receive()
-
-    return again
-
-
-def _close(status: int, text: str) -> PlainTextResponse:
-    """A refusal after which the connection ends: the rest of the body is not read."""
+def refusal(status: int, text: str) -> PlainTextResponse:
+    """Return an answer after which the connection is closed (RFC 9112 9.6): the rest of the body is not read."""
     return PlainTextResponse(text, status, {"connection": "close"})

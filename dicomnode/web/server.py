@@ -1,7 +1,8 @@
-"""The node's two HTTP servers: the page, and beside it (or beside a role that runs alone) what watchers ask.
+"""The two HTTP servers of the node: the page, and metrics and health beside it or beside a role that runs alone.
 
-uvicorn serves both. What it leaves open is closed here: a caller must finish its request's header within `HEADER_S`,
-and one address holds no more than `PER_ADDRESS` connections, so that slow callers take no others' place.
+uvicorn serves both. This file adds the limits that uvicorn does not have: the header of a request must be complete
+within `HEADER_S`, and one address may hold at most `PER_ADDRESS` connections, so that slow callers cannot take all
+connections.
 """
 
 from __future__ import annotations
@@ -28,96 +29,99 @@ if TYPE_CHECKING:
     from dicomnode.config.sections import Web
 
 HEADER_S: Final = 10.0
-"""Time for a request's header to come, from the connection or from its first byte."""
+"""Longest time for the header of a request, from the connection or from its first byte."""
 
 HEADER_BYTES: Final = 16_384
+"""Longest header of a request."""
 
 PER_ADDRESS: Final = 32
-"""Connections of one address; a browser opens 6."""
+"""Most connections of one address; a browser opens 6."""
 
 CONNECTIONS: Final = 200
-"""Connections in all; those beyond are closed unheard."""
+"""Most connections of all addresses; a further one is closed at once."""
 
-ANOTHER_S: Final = 10.0
-"""How often it is asked whether the address of the health is free, while another process has it."""
+BIND_AGAIN_S: Final = 10.0
+"""Time between two attempts to listen for health requests, while another process uses the address."""
 
-LOOK_S: Final = 5
-"""How often the files of the certificate are looked at."""
+RELOAD_S: Final = 5
+"""Time between two checks whether the files of the certificate have changed."""
 
 STOP_S: Final = 3
-"""What answers that are under way get when the server ends."""
+"""Time for answers in progress when the server stops."""
 
 
 class LimitedH11Protocol(H11Protocol):
-    """A connection that must say what it wants in time, one of few of its address."""
+    """An HTTP/1.1 connection (RFC 9112) with a time limit for headers and a limit of connections per address."""
 
-    _too_late: asyncio.TimerHandle | None = None
+    _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Take a connection, or close it where there are too many."""
+        """Accept a connection, or close it if there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS or self._of_this_address() > PER_ADDRESS:
+        if len(self.connections) > CONNECTIONS or self.connections_of_address() > PER_ADDRESS:
             transport.abort()
         else:
-            self._wait()
+            self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Time runs while a header is incomplete."""
+        """Process received bytes; the timer runs while a header is incomplete."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
-            self._wait()
+            self._start_timer()
         else:
-            self._stop_waiting()
+            self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
-        self._stop_waiting()
+        """Stop the timer of a closed connection."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _of_this_address(self) -> int:
-        """Connections from where this one comes; a proxy of the configuration brings those of many."""
+    def connections_of_address(self) -> int:
+        """Count the connections of this caller's address; 0 for a proxy of `web.proxies`, which has many callers."""
         address = self.client[0] if self.client else ""
-        if _within(address, self.config.forwarded_allow_ips or ()):
+        proxies = [ipaddress.ip_network(one) for one in self.config.forwarded_allow_ips or ()]
+        if address and any(ipaddress.ip_address(address) in network for network in proxies):
             return 0
         others = (one.client for one in self.connections if isinstance(one, LimitedH11Protocol))
         return sum(client is not None and client[0] == address for client in others)
 
-    def _wait(self) -> None:
-        if self._too_late is None:
-            self._too_late = self.loop.call_later(HEADER_S, self.transport.abort)
+    def _start_timer(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(HEADER_S, self.transport.abort)
 
-    def _stop_waiting(self) -> None:
-        if self._too_late is not None:
-            self._too_late.cancel()
-            self._too_late = None
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
 
 class Certificate:
-    """How the page speaks TLS (1.2 or later; `tls.SUITES`), by files that are read again when they change.
+    """The certificate of the page and its TLS context: TLS 1.2 or later with the suites of PS3.15 B.12 (`tls.SUITES`).
 
-    Raises ConfigError for a certificate, key or password that is not good.
+    The files are loaded again when they change. Raises ConfigError for an invalid certificate, key or password.
     """
 
     def __init__(self, web: Web) -> None:
         self._files = Files("web", web.certificate, web.key, web.key_password, None, None)
         self._stamp = self._files.stamp()
-        self.context = self._loaded()
+        self.context = self._new_context()
 
-    async def look(self) -> None:
-        """Take changed files, when they are good; connections that are open stay as they are."""
+    async def reload_if_changed(self) -> None:
+        """Load changed files if they are valid; open connections keep the old certificate."""
         stamp = self._files.stamp()
         if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
-            self._loaded()
+            self._new_context()
             self._files.load(self.context)
         except ConfigError as error:
             log.event("web_certificate_rejected", level="error", reason=str(error))
         else:
             log.event("web_certificate_reloaded")
 
-    def _loaded(self) -> ssl.SSLContext:
+    def _new_context(self) -> ssl.SSLContext:
+        """Create a TLS context without renegotiation (RFC 9325 3.5) and load the files into it."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(":".join(SUITES))
@@ -126,18 +130,10 @@ class Certificate:
         return context
 
 
-def _within(address: str, networks: Sequence[str]) -> bool:
-    """Whether an address lies in one of some networks."""
-    if not address or not networks:
-        return False
-    found = ipaddress.ip_address(address)
-    return any(found in ipaddress.ip_network(one) for one in networks)
-
-
 def server(
     app: ASGIApp, bind: str, port: int, proxies: Sequence[str] = (), certificate: Certificate | None = None
 ) -> uvicorn.Server:
-    """A server of an application, not started. Headers of forwarding are believed of `proxies` alone."""
+    """Create a server of an application, not started. Only `proxies` may send X-Forwarded headers."""
     settings = uvicorn.Config(
         app,
         host=bind,
@@ -153,53 +149,50 @@ def server(
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_graceful_shutdown=STOP_S,
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
-        callback_notify=None if certificate is None else certificate.look,
-        timeout_notify=LOOK_S,
+        callback_notify=None if certificate is None else certificate.reload_if_changed,
+        timeout_notify=RELOAD_S,
     )
     return uvicorn.Server(settings)
 
 
 def run_beside(app: ASGIApp, bind: str, port: int, stop: threading.Event) -> threading.Thread:
-    """Serve what watchers ask, in a thread, until `stop`.
+    """Serve metrics and health in a thread until `stop`.
 
-    Where another process of this machine serves it already, wait until that one ends: the answers are the same.
+    If another process of this machine already serves them, wait until it ends: its answers are the same.
     """
 
-    def beside() -> None:
+    def serve_until_stop() -> None:
         while not stop.is_set():
-            listening = _bound(bind, port)
-            if listening is not None:
-                with listening:
-                    _serve_until(server(app, bind, port), listening, stop)
-            stop.wait(ANOTHER_S)
+            listener = listener_on(bind, port)
+            if listener is not None:
+                with listener:
+                    served = server(app, bind, port)
+                    threading.Thread(target=stop_server, args=(served, stop), name="health-end", daemon=True).start()
+                    served.run(sockets=[listener])
+            stop.wait(BIND_AGAIN_S)
 
-    thread = threading.Thread(target=beside, name="health", daemon=True)
+    thread = threading.Thread(target=serve_until_stop, name="health", daemon=True)
     thread.start()
     return thread
 
 
-def _bound(bind: str, port: int) -> socket.socket | None:
-    """A socket on an address, or None when it is taken or cannot be had now."""
-    made = socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def stop_server(served: uvicorn.Server, stop: threading.Event) -> None:
+    """Wait for `stop`, then let a server that runs in another thread end."""
+    stop.wait()
+    served.should_exit = True
+
+
+def listener_on(bind: str, port: int) -> socket.socket | None:
+    """Return a socket bound to an address, or None, and log the reason, if it cannot be bound now."""
+    listener = socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((bind, port))
+        listener.bind((bind, port))
     except OSError as error:
-        made.close()
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             log.event("metrics_served_elsewhere", level="debug", port=port)
         else:
             log.event("metrics_not_served", level="error", bind=bind, port=port, reason=error.strerror)
         return None
-    return made
-
-
-def _serve_until(watched: uvicorn.Server, listening: socket.socket, stop: threading.Event) -> None:
-    """Serve on a bound socket; another thread watches for the end."""
-
-    def end() -> None:
-        stop.wait()
-        watched.should_exit = True
-
-    threading.Thread(target=end, name="health-end", daemon=True).start()
-    watched.run(sockets=[listening])
+    return listener

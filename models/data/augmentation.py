@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from models.data.intensity import AIR_HU, MR_CEILING, to_unit
-from models.data.pairs import SKIN_WEIGHT, Pair, Patch
+from models.data.pairs import MIXED, SKIN_WEIGHT, Pair, Patch
 
 KNOTS: Final = 4
 """Knots of an elastic push along each axis of a patch; between them it is linear."""
@@ -61,6 +61,7 @@ def deform(pair: Pair, change: Deformation) -> Pair:
         moved(pair.hu.astype(np.float32), 1, AIR_HU).astype(np.int16),
         moved(pair.body.astype(np.float32), 0, 0.0) > 0.5,
         pair.spacing_mm,
+        None if pair.known is None else moved(pair.known.astype(np.float32), 1, 1.0) > MIXED,
     )
 
 
@@ -138,13 +139,15 @@ def warped_patch(pair: Pair, corner: Sequence[int], size: Sequence[int], warp: W
     low = [min(max(int(place), 0), extent - 1) for place, extent in zip(first, pair.mr.shape, strict=True)]
     high = [max(int(place) + 2, begin + 1) for place, begin in zip(last, low, strict=True)]
     s, r, c = (slice(begin, end) for begin, end in zip(low, high, strict=True))
-    stack = np.stack([pair.mr[s, r, c], pair.hu[s, r, c] - np.float32(AIR_HU), pair.body[s, r, c]]).astype(np.float32)
+    mr, body = pair.mr[s, r, c], pair.body[s, r, c]
+    unknown = np.zeros_like(body) if pair.known is None else ~pair.known[s, r, c]
+    stack = np.stack([mr, pair.hu[s, r, c] - np.float32(AIR_HU), body, unknown]).astype(np.float32)
     extents = torch.tensor([max(extent - 1, 1) for extent in stack.shape[1:]])
     grid = 2 * (where - torch.tensor(low)) / extents - 1
-    # grid_sample takes (x, y, z): column first; outside it adds zeros, which is air of all three
-    mr, hu, body = functional.grid_sample(torch.from_numpy(stack)[None], grid.flip(-1)[None], align_corners=True)[0]
-    weight = SKIN_WEIGHT + (1 - SKIN_WEIGHT) * (body > 0.5).float()
-    return Patch(mr[None, None], to_unit(hu + AIR_HU)[None, None], weight[None, None])
+    # grid_sample takes (x, y, z): column first; outside it adds zeros, which is known air
+    warped = functional.grid_sample(torch.from_numpy(stack)[None], grid.flip(-1)[None], align_corners=True)[0]
+    weight = (SKIN_WEIGHT + (1 - SKIN_WEIGHT) * (warped[2] > 0.5).float()) * (warped[3] < 1 - MIXED)
+    return Patch(warped[0][None, None], to_unit(warped[1] + AIR_HU)[None, None], weight[None, None])
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ MARGIN: Final = 3
 """Voxels around the CT body in which the CT is kept; beyond lies the couch, which becomes air."""
 SKIN_WEIGHT: Final = 0.2
 """Weight of voxels that are not in the body of both images: misregistered skin, air around it."""
+UNKNOWN_HU: Final = -2048
+"""Of a voxel where no CT lies, in a CT that was moved onto the MR's grid: unknown, not air."""
+MIXED: Final = 0.999
+"""Share of known CT below which an interpolated voxel is unknown."""
 
 
 class BadPair(ValueError):
@@ -39,6 +43,7 @@ class Pair:
         hu: CT in HU, clipped to the model's range, air beyond the body, int16.
         body: the common body, in which scores are taken.
         spacing_mm: (slice, row, column).
+        known: where a CT lies; elsewhere `hu` is air and no loss counts. None where it lies everywhere.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Pair:
     hu: NDArray[np.int16]
     body: Mask
     spacing_mm: tuple[float, float, float]
+    known: Mask | None = None
 
 
 def read_image(path: Path) -> SimpleITK.Image:
@@ -91,7 +97,7 @@ def make_pair(
     Args:
         name: of the patient.
         mr: in the scanner's unit.
-        hu: CT.
+        hu: CT; `UNKNOWN_HU` where none lies.
         spacing_mm: (slice, row, column).
         hu_range: to which the CT is clipped.
         body: the body's outline where the data set says it; else both images are asked.
@@ -102,10 +108,11 @@ def make_pair(
     if mr.shape != hu.shape or (body is not None and body.shape != hu.shape):
         raise BadPair(f"{name}: MR of {mr.shape} voxels, CT of {hu.shape}; a mask must have as many")
     in_mr, in_ct = (mr_body(mr), ct_body(hu)) if body is None else (body, body)
-    near = ndimage.binary_dilation(in_ct, iterations=MARGIN)
+    known = hu != UNKNOWN_HU
+    near = ndimage.binary_dilation(in_ct, iterations=MARGIN) & known
     clean = np.where(near, np.clip(hu, *hu_range), AIR_HU).astype(np.int16)
     normal = normalise_mr(mr.astype(np.float32), in_mr).astype(np.float16)
-    return Pair(name, normal, clean, in_mr & in_ct, spacing_mm)
+    return Pair(name, normal, clean, in_mr & in_ct & known, spacing_mm, None if known.all() else known)
 
 
 def read_pairs(folder: Path, names: Sequence[str], hu_range: tuple[float, float]) -> list[Pair]:
@@ -153,7 +160,9 @@ def cut(image: torch.Tensor, corner: Sequence[int], size: Sequence[int], fill: f
 
 
 def cut_patch(pair: Pair, corner: Sequence[int], size: Sequence[int]) -> Patch:
-    """The box of a pair at a corner; beyond the image lies air of weight 0.2."""
+    """The box of a pair at a corner; beyond the image lies air of weight 0.2, where no CT is known the weight is 0."""
     mr, hu, body = (torch.from_numpy(image)[None, None] for image in (pair.mr, pair.hu, pair.body))
     weight = SKIN_WEIGHT + (1 - SKIN_WEIGHT) * cut(body, corner, size, False).float()
+    if pair.known is not None:
+        weight = weight * cut(torch.from_numpy(pair.known)[None, None], corner, size, True)
     return Patch(cut(mr, corner, size, 0.0).float(), to_unit(cut(hu, corner, size, AIR_HU).float()), weight)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-from models.data.pairs import BadPair, Pair, make_pair, read_image, values_of
+from models.data.pairs import MIXED, UNKNOWN_HU, BadPair, Pair, make_pair, read_image, values_of
 from models.data.recipe import BadRecipe, Recipe
 
 SUFFIXES = (".nii.gz", ".mha")
@@ -112,17 +112,20 @@ def read_cohort(recipe: Recipe) -> tuple[list[Pair], list[Pair]]:
 
 
 def read_pair(patient: Patient, spacing_mm: tuple[float, float, float], hu_range: tuple[float, float]) -> Pair:
-    """One patient at a spacing in mm, (slice, row, column).
+    """One patient at a spacing in mm, (slice, row, column); CT that is mixed of known and unknown is unknown.
 
     Raises:
         BadPair: a file cannot be used, or MR and CT differ in shape.
     """
-    mr, ct = (at_spacing(read_image(path), spacing_mm, SimpleITK.sitkLinear) for path in (patient.mr, patient.ct))
+    mr, ct = read_image(patient.mr), read_image(patient.ct)
+    there = SimpleITK.Cast(ct != UNKNOWN_HU, SimpleITK.sitkFloat32)
+    mr, ct, there = (at_spacing(image, spacing_mm, SimpleITK.sitkLinear) for image in (mr, ct, there))
     body = None
     if patient.mask:
         mask = at_spacing(read_image(patient.mask), spacing_mm, SimpleITK.sitkNearestNeighbor)
         body = SimpleITK.GetArrayFromImage(mask) > 0
     (values, spacing), (hu, _) = values_of(mr), values_of(ct)
+    hu = np.where(SimpleITK.GetArrayFromImage(there) > MIXED, hu, np.int16(UNKNOWN_HU))
     return make_pair(patient.name, values, hu, spacing, hu_range, body)
 
 

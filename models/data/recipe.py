@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+from models.data.strict_yaml import BadYaml, read_yaml
 
 PLANNED: Final = (0, 0, 0)
 """Size of a patch that the method plans from its training patients."""
@@ -37,6 +37,9 @@ class Stage:
         acquisition: strength of the loss of resolution and of field of view, 0 for none.
         pure_noise: fraction of the patches at t = 1, where the one-step prediction is learned; of the LDM. 0 where it
             says epsilon, of which pure noise teaches nothing.
+        places: on the path to noise, of each patch's latent, about which the UNet is asked in a step; of the LDM. The
+            first may be pure noise and is what is decoded, the others are anywhere: the MR is encoded once for all.
+        autoencoding: share of the joint stage's steps in which the decoder is given the true latent, too.
     """
 
     steps: int
@@ -51,6 +54,8 @@ class Stage:
     deformation: float = 0.0
     acquisition: float = 0.0
     pure_noise: float = 0.5
+    places: int = 1
+    autoencoding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,8 @@ def read_recipe(path: Path, data: Path | None = None, changes: Sequence[str] = (
         BadRecipe: the file is no YAML mapping, or a key lacks, is unknown or has a wrong form.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8")).values
+    except (OSError, BadYaml) as error:
         raise BadRecipe(f"{path}: {error}") from error
     known = {entry.name for entry in dataclasses.fields(Recipe)}
     if isinstance(values, dict) and "doubt" in values:  # recipes of 0.1.0
@@ -193,8 +198,8 @@ def _change(values: dict[str, Any], change: str) -> None:
         for key in above:
             values[key] = dict(values[key])  # what DEFAULTS holds stays as it is
             values = values[key]
-        found = yaml.safe_load(text)
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        found = read_yaml(text).values
+    except (KeyError, TypeError, ValueError) as error:
         raise BadRecipe(f"--set {change}: the recipe has no such place, or the value is no YAML ({error!r})") from error
     if not equals:
         raise BadRecipe(f"--set {change}: must be KEY=VALUE, such as losses.bone=2")

@@ -124,7 +124,7 @@ def spread_over(body: Mask, box: tuple[slice, slice, slice], sd: torch.Tensor) -
 def average(
     networks: Translator, mr: torch.Tensor, seed: int, steps: int, samples: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and SD over samples in HU, each (S, R, C) float32; the SD is 0 for one sample.
+    """Mean and SD over samples in HU, each (S, R, C) float32; the SD divides by samples - 1, and is 0 for one sample.
 
     Each sample has the next seed, and sees the MR as the next of `MIRRORS` has it.
     """
@@ -135,7 +135,7 @@ def average(
         before = hu - mean
         mean = mean + before / (number + 1)  # Welford: no difference of large squares
         squares = squares + before * (hu - mean)
-    return mean, (squares / samples).sqrt()
+    return mean, (squares / max(samples - 1, 1)).sqrt()
 
 
 def bounding_box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:

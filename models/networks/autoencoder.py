@@ -4,6 +4,9 @@ The structure is that of MONAI's AutoencoderKL without attention (Rombach et al.
 the same layers and the same number of parameters, which a test compares. MONAI's halves all axes alike; pairs of
 0.98 x 0.98 x 3.27 mm want their rows and columns halved first, and kernels that do not mix slices before that.
 
+`block` puts the voxels of a box into channels before the first level, and back after the last (Shi et al. 2016,
+"sub-pixel convolution"): convolutions at full resolution, of few channels, take most of a CPU's time otherwise.
+
 Normalisation is a choice: `groups` of 0 normalises over the channels of each voxel alone (VoxelNorm), so that a voxel's
 value depends on its surroundings only and never on the size of the image; a count takes GroupNorm, as the paper does.
 """
@@ -11,9 +14,11 @@ value depends on its surroundings only and never on the size of the image; a cou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Final
 
 import torch
+from einops import rearrange
 from torch import nn
 
 Stride = tuple[int, int, int]
@@ -33,6 +38,18 @@ def convolution(channels_in: int, channels_out: int, kernel: Stride, stride: Str
     return nn.Conv3d(
         channels_in, channels_out, kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     )
+
+
+def in_blocks(image: torch.Tensor, block: Stride) -> torch.Tensor:
+    """(N, C, S, R, C) -> (N, C * voxels of a block, S / s, R / r, C / c): each block's voxels as channels of one."""
+    first, second, third = block
+    return rearrange(image, "n c (s i) (r j) (q k) -> n (c i j k) s r q", i=first, j=second, k=third)
+
+
+def out_of_blocks(image: torch.Tensor, block: Stride) -> torch.Tensor:
+    """The inverse of `in_blocks`."""
+    first, second, third = block
+    return rearrange(image, "n (c i j k) s r q -> n c (s i) (r j) (q k)", i=first, j=second, k=third)
 
 
 class VoxelNorm(nn.Module):
@@ -130,14 +147,22 @@ class Autoencoder(nn.Module):
         channels: channels by level, finest first; one more than `strides`.
         strides: step along (slice, row, column) between two levels.
         groups: groups of every GroupNorm; 0 for VoxelNorm.
+        block: (slice, row, column) of voxels that are channels of one to the first level, see above.
     """
 
     def __init__(
-        self, latent: int, channels: Sequence[int], strides: Sequence[Sequence[int]], groups: int = 16
+        self,
+        latent: int,
+        channels: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        groups: int = 16,
+        block: Sequence[int] = (1, 1, 1),
     ) -> None:
         super().__init__()
         steps: list[Stride] = [(int(s), int(r), int(c)) for s, r, c in strides]
-        self.encoder = encoder(1, latent, channels, steps, groups)
+        self.block: Stride = (int(block[0]), int(block[1]), int(block[2]))
+        voxels = prod(self.block)
+        self.encoder = encoder(voxels, latent, channels, steps, groups)
         self.mean = nn.Conv3d(latent, latent, 1)
         self.log_sigma = nn.Conv3d(latent, latent, 1)
         assert self.log_sigma.bias is not None
@@ -145,21 +170,21 @@ class Autoencoder(nn.Module):
         self.unmix = nn.Conv3d(latent, latent, 1)
         self.decoder = decoder(latent, channels, steps, groups)
         self.last_norm = closing_norm(channels[0], groups)
-        self.last = convolution(channels[0], 1, kernel_for(steps[0]))
+        self.last = convolution(channels[0], voxels, kernel_for(steps[0]))
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log SD of the latent, each (N, latent, s, r, c), of an image (N, 1, S, R, C)."""
-        features = self.encoder(x)
+        features = self.encoder(in_blocks(x, self.block))
         return self.mean(features), self.log_sigma(features).clamp(-15.0, 10.0)
 
     def decode(self, z: torch.Tensor, detail: torch.Tensor | None = None) -> torch.Tensor:
         """Image (N, 1, S, R, C) of a latent; last norm and convolution in float32, since bfloat16 has steps of 8 HU.
 
-        `detail`, of shape (N, channels[1], S, R, C), is added to the features before the last block: what a latent at
-        half the resolution cannot hold.
+        `detail`, of shape (N, channels[1], S, R, C) or at the resolution of the `block`, is added to the features
+        before the last block: what a latent at half the resolution cannot hold.
         """
         features = self.decoder[:-1](self.unmix(z))
         features = self.decoder[-1](features if detail is None else features + detail)
         with torch.autocast(features.device.type, enabled=False):
             image: torch.Tensor = self.last(self.last_norm(features.float()))
-        return image
+        return out_of_blocks(image, self.block)

@@ -15,13 +15,15 @@ It learns in three stages:
 1. `autoencoder`: L1 + KL on CT patches; then the latent's mean and SD over the training set.
 2. `denoiser`: MR encoder and UNet learn to find the clean latent from any place of the path.
 3. `joint`: the clean latent of one step from pure noise is decoded, and its L1 in HU trains MR encoder, UNet and
-   decoder together, beside the flow loss. The CT encoder stays, or the latent space would move.
+   decoder together, beside the flow loss. The CT encoder stays, or the latent space would move. The decoder is given
+   the true latent, too, in a share of the steps, so that it stays an autoencoder's: a sampler ends at such latents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -34,7 +36,7 @@ from models.data.intensity import AIR_HU, HU_PER_UNIT, to_hu, to_unit
 from models.data.pairs import Pair, Patch
 from models.data.recipe import BadRecipe, Recipe
 from models.networks import losses, schedules
-from models.networks.autoencoder import Autoencoder, Stride, VoxelNorm, encoder
+from models.networks.autoencoder import Autoencoder, Stride, VoxelNorm, encoder, in_blocks
 from models.networks.batches import TrainingStage
 from models.networks.pix2pix import PatchDiscriminator
 from models.networks.translator import Losses, OptimiserStep, Translator
@@ -53,12 +55,13 @@ class MrCondition(NamedTuple):
 
 
 class LatentDiffusion(Translator):
-    """CT autoencoder, MR encoder and denoiser, and the latent's mean and SD over the training set.
+    """CT autoencoder, MR encoder and denoiser, and the latent's mean and SD in the bodies of the training set.
 
     Args:
         autoencoder: arguments of `Autoencoder`.
         mr_features: channels of the MR encoding; the latent's in a bridge, 0 as printed in the paper.
-        mr_channels: channels by level of the MR encoder, whose strides are the autoencoder's; none in the paper.
+        mr_channels: channels by level of the MR encoder, whose strides and block are the autoencoder's; none in the
+            paper.
         denoiser_channels: channels by level of the UNet, finest first; every level halves all axes.
         attention: whether a level of the UNet attends; without any, the UNet is a convolution of any field of view.
         groups: groups of the UNet's and the MR encoder's GroupNorms; 0 for VoxelNorm.
@@ -99,17 +102,20 @@ class LatentDiffusion(Translator):
         self.conditioning, self.prediction, self.sigma = conditioning, prediction, sigma
         self.schedule = schedules.SCHEDULES[schedule]
         self.autoencoder = Autoencoder(**autoencoder)
-        self.mr_encoder = encoder(1, mr_features, mr_channels, strides, groups) if mr_features else nn.Sequential()
+        block = self.autoencoder.block
+        self.mr_encoder = (
+            encoder(prod(block), mr_features, mr_channels, strides, groups) if mr_features else nn.Sequential()
+        )
         self.detail = _silent(mr_channels[0], autoencoder["channels"][1]) if detail else None
         beside = mr_features if conditioning == "concat" else 0
         self.denoiser = _unet(latent + beside, latent, denoiser_channels, attention, groups)
         self.register_buffer("latent_mean", torch.zeros(latent))
         self.register_buffer("latent_sd", torch.ones(latent))
-        self.stride = _total_stride(strides)
-        self.multiple = _total_stride([*strides, *[(2, 2, 2)] * (len(denoiser_channels) - 1)])
+        self.stride = _total_stride([block, *strides])
+        self.multiple = _total_stride([block, *strides, *[(2, 2, 2)] * (len(denoiser_channels) - 1)])
 
     def encode(self, ct: torch.Tensor) -> torch.Tensor:
-        """Normalised latent (mean 0, SD 1 a channel) of a CT in the networks' unit; the mean, not a draw."""
+        """Normalised latent (mean 0, SD 1 a channel in bodies) of a CT in the networks' unit; the mean, not a draw."""
         mean, _ = self.autoencoder.encode(ct)
         return (mean - _by_channel(self.latent_mean)) / _by_channel(self.latent_sd)
 
@@ -117,7 +123,7 @@ class LatentDiffusion(Translator):
         """Encode a normalised MR (N, 1, S, R, C); the paper does not."""
         if not len(self.mr_encoder):
             return MrCondition(None, None)
-        fine = self.mr_encoder[:2](mr)
+        fine = self.mr_encoder[:2](in_blocks(mr, self.autoencoder.block))
         return MrCondition(self.mr_encoder[2:](fine), None if self.detail is None else self.detail(fine))
 
     def decode(self, z: torch.Tensor, condition: MrCondition | None = None) -> torch.Tensor:
@@ -186,13 +192,21 @@ class LatentDiffusion(Translator):
 
     @torch.no_grad()
     def close(self, lesson: TrainingStage) -> None:
-        """After the autoencoder, store the latent's mean and SD by channel over the whole training volumes."""
+        """After the autoencoder, store the latent's mean and SD by channel over the bodies of the training patients.
+
+        With air in it the SD would be that of the body's outline: tissues would differ by 0.1 to 0.3 of it, and hide in
+        the noise at nearly all times.
+        """
         if lesson.name != "autoencoder":
             return
         self.latent_mean.zero_()
         self.latent_sd.fill_(1)
-        whole = [encode_whole(self, lesson, copies[0]).flatten(2) for copies in lesson.patients]
-        latents = torch.cat(whole, dim=2)[0].float()
+        inside = []
+        for pair, *_ in lesson.patients:
+            latent, body = encode_whole(self, lesson, pair)[0], torch.from_numpy(pair.body)[None, None].float()
+            share = nn.functional.avg_pool3d(pad_to_multiple(body, self.stride), self.stride)[0, 0]
+            inside.append(latent[:, share.to(lesson.device) > 0.5])
+        latents = torch.cat(inside, dim=1)
         self.latent_mean.copy_(latents.mean(dim=1))
         self.latent_sd.copy_(latents.std(dim=1))
 
@@ -329,7 +343,7 @@ def _denoiser_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list[Op
 
 
 def _joint_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list[OptimiserStep]:
-    """L1 of the decoded guess, and the flow loss, for all but the CT encoder."""
+    """L1 of the decoded guess and of the decoded true latent, and the flow loss, for all but the CT encoder."""
     weights, autoencoder = lesson.recipe.losses, networks.autoencoder
 
     def lose(step: int, over: float) -> Losses:
@@ -339,8 +353,16 @@ def _joint_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list[Optim
         guessed = guess(networks, lesson, patch, clean, step)
         with lesson.autocast():
             decoded = networks.decode(guessed.clean, guessed.condition)
-        l1 = lesson.l1(decoded, patch, over)
-        return {"l1": l1, "flow": weights.flow * guessed.error, **lesson.perceptual(decoded, patch.ct)}
+        found = {
+            "l1": lesson.l1(decoded, patch, over),
+            "flow": weights.flow * guessed.error,
+            **lesson.perceptual(decoded, patch.ct),
+        }
+        if int((step + 1) * lesson.stage.autoencoding) > int(step * lesson.stage.autoencoding):
+            with lesson.autocast():
+                decoded = networks.decode(clean, guessed.condition)
+            found["autoencoder"] = lesson.l1(decoded, patch, over)
+        return found
 
     decoding = [autoencoder.unmix, autoencoder.decoder, autoencoder.last_norm, autoencoder.last]
     seeing = [networks.mr_encoder] if networks.detail is None else [networks.mr_encoder, networks.detail]
@@ -400,17 +422,27 @@ class OneStepEstimate:
 def guess(
     networks: LatentDiffusion, lesson: TrainingStage, patch: Patch, clean: torch.Tensor, step: int
 ) -> OneStepEstimate:
-    """Noise a clean latent at drawn times and ask the UNet about it: equation 5, weighted by the body."""
-    generator, schedule = lesson.noise(step), networks.schedule
-    noise = torch.randn(clean.shape, generator=generator).to(lesson.device)
-    t = schedule.nearest(draw_times(clean.shape[0], lesson.stage.pure_noise, generator)).to(lesson.device)
+    """Noise a clean latent at drawn times and ask the UNet about it: equation 5, weighted by the body.
+
+    Of each latent `Stage.places` are asked about; the clean latent is that seen from the first of them. The weight is
+    squared: air lies 7 SD of the bodies away, and one place of misregistered skin would count as ten of the body.
+    """
+    generator, schedule, places = lesson.noise(step), networks.schedule, lesson.stage.places
+    count = clean.shape[0]
     with lesson.autocast():
         condition = networks.look(patch.mr)
-    begin = networks.begin(noise, condition)
-    z, levels = schedule.path(clean, begin, t), schedule.levels(t)
+    true = clean.repeat(places, 1, 1, 1, 1)
+    latent = None if condition.latent is None else condition.latent.repeat(places, 1, 1, 1, 1)
+    noise = torch.randn(true.shape, generator=generator).to(lesson.device)
+    t = torch.cat(
+        [draw_times(count, lesson.stage.pure_noise, generator), torch.rand((places - 1) * count, generator=generator)]
+    )
+    t = schedule.nearest(t).to(lesson.device)
+    begin = networks.begin(noise, MrCondition(latent, None))
+    z, levels = schedule.path(true, begin, t), schedule.levels(t)
     with lesson.autocast():
-        said = networks.say(z, t, condition).float()
-    wanted = schedules.said_of(networks.prediction, clean, begin, levels)
-    weight = nn.functional.avg_pool3d(patch.weight, networks.stride)
+        said = networks.say(z, t, MrCondition(latent, None)).float()
+    wanted = schedules.said_of(networks.prediction, true, begin, levels)
+    weight = nn.functional.avg_pool3d(patch.weight, networks.stride).square().repeat(places, 1, 1, 1, 1)
     error = (weight * (said - wanted).square()).sum() / (weight.sum() * clean.shape[1])
-    return OneStepEstimate(error, schedules.clean_of(networks.prediction, z, said, levels), condition)
+    return OneStepEstimate(error, schedules.clean_of(networks.prediction, z, said, levels)[:count], condition)

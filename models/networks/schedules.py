@@ -10,8 +10,12 @@ A schedule says a and s. A prediction is what the network says; by a and s the c
 | ---------- | ---------------- | ------------------- | ---------------------------------------------- |
 | clean      | z0               | all                 | the mean over all CT at t = 1: a regression    |
 | velocity   | e - z0           | rectified           | Liu et al. 2023, "Flow Straight and Fast"      |
-| v          | a e - s z0       | ddpm, ddim          | Salimans and Ho 2022, appendix D               |
+| v          | a e - s z0       | all                 | Salimans and Ho 2022, appendix D               |
 | epsilon    | e                | ddpm, ddim          | Ho et al. 2020, equation 14; the paper         |
+
+v needs no a^2 + s^2 = 1. On the rectified path it is the preconditioning of Karras et al. 2022 ("EDM", equation 7 with
+an SD of the data of 1): nearly all of z_t goes past the network at small t, and at t = 1 the network says -z0, as a
+regression does.
 
 MONAI's schedulers agree where they walk all 1000 steps (a test compares), and are not used: with fewer, their step ends
 at another time than the next begins at.
@@ -99,7 +103,7 @@ class Schedule(ABC):
 class Rectified(Schedule):
     """Rectified flow: a = 1 - t, s = t; a straight path, gone in equal Euler steps along (z_t - z0) / t."""
 
-    predictions = ("clean", "velocity")
+    predictions = ("clean", "velocity", "v")
 
     def levels(self, t: torch.Tensor) -> Levels:
         """a and s at times t of shape (N,)."""

@@ -1,4 +1,4 @@
-"""The companions of a synthetic CT series: objects that a destination may have beside it, and what each is."""
+"""List the kinds of companions: DICOM objects that a destination may receive beside the synthetic CT series."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pydicom.uid import (
 )
 
 MADE_WITH_THE_CT: Final = "companions"
-"""Folder, within a job's, of the companions that are made together with the CT."""
+"""Subfolder of a job's folder for the companions that are made together with the CT."""
 
 CompanionKind = Literal["rtstruct", "seg", "uncertainty", "sr", "pdf"]
 
 
 @dataclass(frozen=True)
 class CompanionOf:
-    """What a kind of companion is.
+    """The properties of one kind of companion.
 
     Attributes:
         sop_class_uid: its storage class (PS3.4 B.5).
         modality: its Modality (0008,0060).
-        words: what it shows, for Series Description.
-        decided: whether it tells what people decided about the case, and so is written only when it is first sent.
+        description: the beginning of its Series Description (0008,103E).
+        decided: whether it contains the decision about the job; then it is written when the job is first sent.
     """
 
     sop_class_uid: UID
     modality: str
-    words: str
+    description: str
     decided: bool = False
 
 
@@ -48,4 +48,4 @@ COMPANIONS: Final[Mapping[CompanionKind, CompanionOf]] = MappingProxyType(
         "pdf": CompanionOf(EncapsulatedPDFStorage, "DOC", "sCT report", decided=True),
     }
 )
-"""Every kind, in the order in which companions are sent, after the CT series."""
+"""All kinds, in the order in which they are sent after the CT series."""

@@ -1,15 +1,13 @@
-"""Structured Report (PS3.3 A.35.13) after template TID 1500: each finding with limits and verdict, and the decision.
+"""Write the companions that contain the decision about a job: its findings as a Structured Report, its report as PDF.
 
-The names of findings are codes of our own (scheme 99SCTNODE): no standard has them. Units are UCUM's.
-
-Encapsulated PDF (PS3.3 A.45.1): the report of a case, in the CT's study.
-
-The companions that tell what was found and decided: written when a case is first sent, of its finished CT.
+The Structured Report (PS3.3 A.35.13) follows template TID 1500 of PS3.16: each finding with limits and verdict. The
+names of findings are codes of the node (scheme 99SCTNODE), because no standard has them; units are UCUM's. The PDF is
+an Encapsulated PDF (PS3.3 A.45.1) in the CT's study. Both are written when a job is first sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +26,7 @@ from pipeline.findings.meanings import MEANINGS
 from pipeline.report.case_report import Case, pdf_of, verdict_of
 
 SCHEME: Final = "99SCTNODE"
-"""Coding scheme designator of the node's own codes."""
+"""Coding scheme designator of the node's own codes (PS3.3 section 8.2)."""
 UNITS: Final[Mapping[str, str]] = {
     "[hnsf'U]": "Hounsfield unit",
     "%": "percent",
@@ -36,7 +34,7 @@ UNITS: Final[Mapping[str, str]] = {
     "mL": "milliliter",
     "ms": "millisecond",
 }
-"""UCUM unit -> its meaning; of any other the unit itself."""
+"""UCUM unit -> its meaning; any other unit is its own meaning."""
 VERDICTS: Final[Mapping[str, str]] = {
     "pass": "Passes",
     "review": "Has to be reviewed by a person",
@@ -45,22 +43,31 @@ VERDICTS: Final[Mapping[str, str]] = {
 VERDICT: Final = CodedConcept("verdict", SCHEME, "Verdict of the check")
 COMMENT: Final = codes.DCM.Comment
 LONGEST: Final = 1024
-"""Characters of a text."""
+"""Characters of a text at most."""
+TITLE: Final = "Synthetic CT report"
+"""Document Title (0042,0010)."""
 
 
 def structured_report(ct: CtSeries, case: Case, at: datetime) -> bytes:
-    """The file of a case's findings and of what was decided about it, made at a moment (aware)."""
-    texts = [*_said(case, ct)]
+    """Encode the file of a job's findings and of the decision about it, made at the time `at` (aware)."""
+    texts = [verdict_of(case)[0]]
+    if ct.research:
+        texts.append(f"Synthetic CT; {RESEARCH_LABEL}")
+    texts += [f"WARNING: {warning}" for warning in case.report.get("warnings", ())]
     content = repr([texts, sorted(repr(one) for one in case.findings)]).encode()
     companion = made_at(ct, "sr", content, at)
+    groups = [finding_group(companion, one, case.report.get("model", {})) for one in case.findings]
+    if not groups:  # TID 1500 requires a group at least
+        uid = generate_uid(entropy_srcs=[companion.sop_instance_uid, "nothing"])
+        groups = [sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(uid=uid, identifier="findings"))]
+        groups[0][0].ContentSequence.append(_comment("nothing was checked"))
     report = sr.MeasurementReport(
-        observation_context=_observers(ct, case),
+        observation_context=observation_context(ct, case),
         procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
-        imaging_measurements=[_group(companion, one, case) for one in case.findings] or [_nothing(companion)],
+        imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    for text in texts:
-        report[0].ContentSequence.append(_text(COMMENT, text))
+    report[0].ContentSequence.extend(map(_comment, texts))
     made = sr.Comprehensive3DSR(
         evidence=stand_ins(ct),
         content=report[0],
@@ -74,16 +81,8 @@ def structured_report(ct: CtSeries, case: Case, at: datetime) -> bytes:
     return file_bytes(Comprehensive3DSRStorage, companion.sop_instance_uid, of_highdicom(companion, made))
 
 
-def _said(case: Case, ct: CtSeries) -> Iterator[str]:
-    """What the report says of the case as a whole: the decision first."""
-    yield verdict_of(case)[0]
-    if ct.research:
-        yield f"Synthetic CT; {RESEARCH_LABEL}"
-    yield from (f"WARNING: {warning}" for warning in case.report.get("warnings", ()))
-
-
-def _observers(ct: CtSeries, case: Case) -> sr.ObservationContext:
-    """TID 1001: the node; and the person who decided, by the account's name."""
+def observation_context(ct: CtSeries, case: Case) -> sr.ObservationContext:
+    """Make the observers (PS3.16 TID 1001): the node, and the person who decided, by the name of the account."""
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=["sct-node", ct.text("DeviceSerialNumber")]),
         name=ct.text("StationName"),
@@ -95,20 +94,16 @@ def _observers(ct: CtSeries, case: Case) -> sr.ObservationContext:
     decision = case.decision
     if decision is None or not decision.by:
         return sr.ObservationContext(observer_device_context=node)
-    person = sr.PersonObserverIdentifyingAttributes(_person(decision.by))
+    family_name = plain(decision.by.replace("^", " ").replace("=", " "), 62)  # the whole account (PS3.5 section 6.2.1)
+    person = sr.PersonObserverIdentifyingAttributes(f"{family_name}^")
     return sr.ObservationContext(sr.ObserverContext(codes.DCM.Person, person), node)
 
 
-def _person(account: str) -> str:
-    """An account's name, such as `web:ada`, as a person's name (VR PN): all of it is the family name."""
-    return plain(account.replace("^", " ").replace("=", " "), 62) + "^"
-
-
-def _group(companion: Companion, found: Mapping[str, Any], case: Case) -> sr.MeasurementsAndQualitativeEvaluations:
-    """TID 1501: one finding, the model that was looked at, and what to look at where it does not pass."""
-    name = str(found["name"])
-    model = case.report.get("model", {})
-    verdict = str(found["verdict"])
+def finding_group(
+    companion: Companion, finding: Mapping[str, Any], model: Mapping[str, Any]
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    """Make the group of one finding (PS3.16 TID 1501): its model, value, verdict, and advice when it does not pass."""
+    name, value, verdict = str(finding["name"]), finding["value"], str(finding["verdict"])
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=generate_uid(entropy_srcs=[companion.sop_instance_uid, name]), identifier=name
@@ -116,27 +111,23 @@ def _group(companion: Companion, found: Mapping[str, Any], case: Case) -> sr.Mea
         algorithm_id=sr.AlgorithmIdentification(
             name=plain(str(model.get("name", "unknown")), 64), version=plain(str(model.get("version", "unknown")), 64)
         ),
-        measurements=[_measurement(found)] if isinstance(found["value"], float | int) else None,
+        measurements=[finding_measurement(finding)] if isinstance(value, float | int) else None,
         qualitative_evaluations=[sr.QualitativeEvaluation(VERDICT, _concept(verdict, VERDICTS[verdict]))],
     )
-    for text in _words(found):
-        group[0].ContentSequence.append(_text(COMMENT, text))
+    comments = [] if isinstance(value, float | int) else [f"{name} is {value}"]
+    if isinstance(finding["limit"], str):
+        comments.append(f"expected: {finding['limit']}")
+    if name in MEANINGS and verdict != "pass":
+        comments.append(f"look at: {MEANINGS[name].look}")
+    group[0].ContentSequence.extend(map(_comment, comments))
     return group
 
 
-def _nothing(companion: Companion) -> sr.MeasurementsAndQualitativeEvaluations:
-    """TID 1501 of a case without findings: TID 1500 wants one group at least."""
-    uid = generate_uid(entropy_srcs=[companion.sop_instance_uid, "nothing"])
-    group = sr.MeasurementsAndQualitativeEvaluations(sr.TrackingIdentifier(uid=uid, identifier="findings"))
-    group[0].ContentSequence.append(_text(COMMENT, "nothing was checked"))
-    return group
-
-
-def _measurement(found: Mapping[str, Any]) -> sr.Measurement:
-    """TID 300: the value, and the limits between which it passes (TID 312)."""
-    unit = _unit(str(found["unit"]))
-    limit = found["limit"]
-    normal = None
+def finding_measurement(finding: Mapping[str, Any]) -> sr.Measurement:
+    """Make the value of a finding (PS3.16 TID 300) with the limits between which it passes (TID 312)."""
+    name, code, limit = str(finding["name"]), str(finding["unit"]), finding["limit"]
+    unit = CodedConcept(code, "UCUM", UNITS.get(code, code)) if code else CodedConcept("1", "UCUM", "no units")
+    properties = None
     if isinstance(limit, Sequence) and not isinstance(limit, str):
         bounds = (codes.SCT.NormalRangeLowerLimit, codes.SCT.NormalRangeUpperLimit)
         normal = sr.NormalRangeProperties(
@@ -145,44 +136,21 @@ def _measurement(found: Mapping[str, Any]) -> sr.Measurement:
                 for bound, value in zip(bounds, limit, strict=True)
             ]
         )
-    properties = sr.MeasurementProperties(normal_range_properties=normal)
-    return sr.Measurement(_name(found), float(found["value"]), unit, properties=properties if normal else None)
-
-
-def _words(found: Mapping[str, Any]) -> Iterator[str]:
-    """What a code does not say: a value or a limit that is a text, and what to look at."""
-    if not isinstance(found["value"], float | int):
-        yield f"{found['name']} is {found['value']}"
-    if isinstance(found["limit"], str):
-        yield f"expected: {found['limit']}"
-    meaning = MEANINGS.get(str(found["name"]))
-    if meaning is not None and found["verdict"] != "pass":
-        yield f"look at: {meaning.look}"
-
-
-def _name(found: Mapping[str, Any]) -> CodedConcept:
-    meaning = MEANINGS.get(str(found["name"]))
-    return _concept(str(found["name"]), meaning.title if meaning else str(found["name"]))
+        properties = sr.MeasurementProperties(normal_range_properties=normal)
+    concept = _concept(name, MEANINGS[name].title if name in MEANINGS else name)
+    return sr.Measurement(concept, float(finding["value"]), unit, properties=properties)
 
 
 def _concept(value: str, meaning: str) -> CodedConcept:
     return CodedConcept(value, SCHEME, plain(meaning, 64))
 
 
-def _unit(unit: str) -> CodedConcept:
-    return CodedConcept(unit, "UCUM", UNITS.get(unit, unit)) if unit else CodedConcept("1", "UCUM", "no units")
-
-
-def _text(name: Any, text: str) -> sr.TextContentItem:
-    return sr.TextContentItem(name, plain(text, LONGEST), relationship_type=RelationshipTypeValues.CONTAINS)
-
-
-TITLE: Final = "Synthetic CT report"
-"""Document Title (0042,0010)."""
+def _comment(text: str) -> sr.TextContentItem:
+    return sr.TextContentItem(COMMENT, plain(text, LONGEST), relationship_type=RelationshipTypeValues.CONTAINS)
 
 
 def encapsulated_pdf(ct: CtSeries, pdf: bytes, at: datetime) -> bytes:
-    """The file that holds a PDF report, made at a moment (aware)."""
+    """Encode the file that holds a PDF report (PS3.3 C.24.2), made at the time `at` (aware)."""
     companion = made_at(ct, "pdf", pdf, at)
     label = f"; {RESEARCH_LABEL}" if ct.research else ""
     document = elements(
@@ -200,11 +168,11 @@ def encapsulated_pdf(ct: CtSeries, pdf: bytes, at: datetime) -> bytes:
     return file_bytes(EncapsulatedPDFStorage, companion.sop_instance_uid, shared, document, sources, name)
 
 
-def write_told(kind: CompanionKind, case: Case, ct: Sequence[Path], into: Path, at: datetime) -> None:
-    """Write the findings (`sr`) or the report (`pdf`) of a case into a folder, as of a moment (aware).
+def write_report_object(kind: CompanionKind, case: Case, ct: Sequence[Path], into: Path, at: datetime) -> None:
+    """Write the findings (`sr`) or the report (`pdf`) of a job into a folder, made at the time `at` (aware).
 
     `ct` are the files of its CT. Raises OSError, InvalidDicomError.
     """
     series = CtSeries.read(ct)
-    told = structured_report(series, case, at) if kind == "sr" else encapsulated_pdf(series, pdf_of(case), at)
-    write_all([(f"{kind}.dcm", told)], into)
+    written = structured_report(series, case, at) if kind == "sr" else encapsulated_pdf(series, pdf_of(case), at)
+    write_all([(f"{kind}.dcm", written)], into)

@@ -1,4 +1,4 @@
-"""Segmentation (PS3.3 A.51): the body and its tissues by their HU, as binary segments on the CT's grid."""
+"""Write the body and its tissues as a Segmentation (PS3.3 A.51), binary segments on the CT's grid."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage
 
+from models.data.body import Mask
 from models.measures.similarity import FAT_HU, SOFT_HU
 from pipeline.companions.companion import CtSeries, of_highdicom, of_the_ct, stand_ins
 from pipeline.ct.elements import file_bytes
 
-Mask = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segment is called: label, property category and type (PS3.16 CID 7150, 7151), CIELab colour."""
+    """The name of a segment: label, property category and type (PS3.16 CID 7150, 7151), CIELab colour."""
 
     label: str
     category: Code
-    what: Code
+    property_type: Code
     colour: tuple[float, float, float]
 
 
@@ -39,11 +38,11 @@ SEGMENTS: Final = (
     ),
     Segment(f"Bone above {SOFT_HU[1]:g} HU", codes.SCT.Tissue, codes.SCT.BoneTissue, (92.0, 0.0, 10.0)),
 )
-"""Every segment, in the order of `masks`."""
+"""All segments, in the order of `masks`."""
 
 
 def masks(hu: NDArray[np.floating], body: Mask) -> tuple[Mask, ...]:
-    """The masks of `SEGMENTS`; air, fat, soft tissue and bone divide the body."""
+    """Return the masks of `SEGMENTS`: the body, and its division into air, fat, soft tissue and bone by HU."""
     fat_from, fat_to = FAT_HU
     bone_from = SOFT_HU[1]
     return (
@@ -56,17 +55,32 @@ def masks(hu: NDArray[np.floating], body: Mask) -> tuple[Mask, ...]:
 
 
 def segmentation(ct: CtSeries, hu: NDArray[np.floating], body: Mask) -> bytes:
-    """The file of the body and its tissues; arrays (slice, row, column) on the CT's grid, a body that is not empty.
+    """Encode the file of the body and its tissues; arrays (slice, row, column) are on the CT's grid.
 
-    A segment without a voxel is described and has no frame.
+    The body must not be empty. A segment without a voxel is described and has no frame.
     """
     pixels = np.stack(masks(hu, body), axis=-1)
     companion = of_the_ct(ct, "seg", np.packbits(pixels).tobytes())
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="sct-node", version=ct.software_version, family=codes.DCM.ArtificialIntelligence
+    )
+    descriptions = [  # the Segment Sequence (PS3.3 C.8.20.2)
+        SegmentDescription(
+            segment_number=number,
+            segment_label=one.label,
+            segmented_property_category=one.category,
+            segmented_property_type=one.property_type,
+            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            display_color=highdicom.color.CIELabColor(*one.colour),
+        )
+        for number, one in enumerate(SEGMENTS, start=1)
+    ]
     made = Segmentation(
         source_images=stand_ins(ct),
         pixel_array=pixels,
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(number, one, ct) for number, one in enumerate(SEGMENTS, start=1)],
+        segment_descriptions=descriptions,
         series_instance_uid=companion.series_uid,
         series_number=companion.series_number,
         sop_instance_uid=companion.sop_instance_uid,
@@ -77,20 +91,4 @@ def segmentation(ct: CtSeries, hu: NDArray[np.floating], body: Mask) -> bytes:
     )
     return file_bytes(
         SegmentationStorage, companion.sop_instance_uid, of_highdicom(companion, made, "BodyPartExamined")
-    )
-
-
-def _described(number: int, one: Segment, ct: CtSeries) -> SegmentDescription:
-    """An item of the Segment Sequence (PS3.3 C.8.20.2)."""
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="sct-node", version=ct.software_version, family=codes.DCM.ArtificialIntelligence
-    )
-    return SegmentDescription(
-        segment_number=number,
-        segment_label=one.label,
-        segmented_property_category=one.category,
-        segmented_property_type=one.what,
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
-        display_color=highdicom.color.CIELabColor(*one.colour),
     )

@@ -1,6 +1,6 @@
-"""The companions that are made together with the CT: outline, segments and uncertainty, in a folder of their own.
+"""Write the companions that are made together with the CT: outline, segments and uncertainty, in their own folder.
 
-A kind that a destination asks for and that cannot be made of this case is not written, and the report says why.
+A kind that a destination asks for and that cannot be made is not written, and the report gives the reason.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from highdicom import Volume, VolumeGeometry
 from numpy.typing import NDArray
 
-from models.data.body import voids
+from models.data.body import Mask, voids
 from pipeline.companions.companion import CtSeries
 from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
 from pipeline.companions.parametric_map import parametric_map
 from pipeline.companions.rtstruct import Region, rtstruct
 from pipeline.companions.segmentation import segmentation
 from pipeline.durable_files import write_all
+from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import Synthesis
-from pipeline.volume.volume import resample
 
 NO_BODY: Final = "no outline of a body was found"
 NO_SD: Final = "the model gives no uncertainty"
@@ -30,18 +30,16 @@ DECIDED: Final = "written when the case is first sent"
 EXTERNAL_COLOUR: Final = (0, 200, 0)
 VOID_COLOUR: Final = (230, 159, 0)
 
-Mask = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Content:
-    """What companions show, arrays (slice, row, column) on the CT's grid.
+    """The content of companions; arrays (slice, row, column) on the CT's grid.
 
     Attributes:
         hu: the synthetic CT, HU.
-        body: the MR's outline.
+        body: the body's outline in the MR.
         sd: standard deviation in HU, or None.
-        voids: where the MR has no signal within the outline; all False where none was found.
+        voids: regions within the outline without MR signal; all False when there are none.
     """
 
     hu: NDArray[np.floating] = field(repr=False)
@@ -51,20 +49,16 @@ class Content:
 
 
 def content_of(made: Synthesis) -> Content:
-    """What companions show of a synthesis."""
+    """Resample the results of a synthesis to the CT's grid, and find the voids in the MR's signal."""
     grid = made.hu.get_geometry()
     sd = None if made.sd is None else resample(made.sd, grid, fill=0.0).array
-    return Content(made.hu.array, _on(made.body, grid), sd, _on(_voids(made), grid))
-
-
-def _voids(made: Synthesis) -> Volume:
-    """Where the MR has no signal within the outline, on the model's grid."""
     slice_mm, row_mm, column_mm = (float(step) for step in made.mr.spacing)
-    return made.body.with_array(voids(made.mr.array, made.body.array > 0, (slice_mm, row_mm, column_mm)))
+    found = made.body.with_array(voids(made.mr.array, made.body.array > 0, (slice_mm, row_mm, column_mm)))
+    return Content(made.hu.array, _on(made.body, grid), sd, _on(found, grid))
 
 
 def _on(mask: Volume, grid: VolumeGeometry) -> Mask:
-    """A mask on another grid: what lies at least half inside."""
+    """Resample a mask to another grid; a voxel is inside when at least half of it is."""
     inside: Mask = resample(mask.with_array(mask.array.astype(np.float32)), grid, fill=0.0).array >= 0.5
     return inside
 
@@ -72,38 +66,44 @@ def _on(mask: Volume, grid: VolumeGeometry) -> Mask:
 def companions_beside(
     ct: Sequence[Path], made: Synthesis, asked: Collection[CompanionKind], into: Path
 ) -> dict[str, str]:
-    """Write what is asked beside the CT that was made; -> as `write_companions`."""
+    """Write the kinds in `asked` beside the CT of a synthesis; returns the same as `write_companions`."""
     return write_companions(asked, content_of(made), ct, into) if asked else {}
 
 
 def write_companions(
     asked: Collection[CompanionKind], content: Content, ct: Sequence[Path], into: Path
 ) -> dict[str, str]:
-    """Write those of `asked` that are made with the CT into `into`/companions/; -> kind: `written`, or why it is not.
+    """Write those of `asked` that are made with the CT into `into`/companions/.
 
-    `ct` are the CT's files in the order of `content`'s slices. Raises OSError.
+    `ct` are the CT's files in the order of `content`'s slices.
+
+    Returns:
+        Kind -> `written`, or the reason why it is not written.
+
+    Raises:
+        OSError: the files cannot be written; then none is left.
     """
     series = CtSeries.read(ct)
-    made = {kind: _made(kind, content, series) for kind in COMPANIONS if kind in asked}
+    made: dict[str, bytes | str] = {}
+    for kind in (kind for kind in COMPANIONS if kind in asked):
+        if COMPANIONS[kind].decided:
+            made[kind] = DECIDED
+        elif kind == "uncertainty":
+            made[kind] = NO_SD if content.sd is None else parametric_map(series, content.sd)
+        elif not content.body.any():
+            made[kind] = NO_BODY
+        elif kind == "rtstruct":
+            made[kind] = rtstruct(series, list(regions(content)))
+        else:
+            made[kind] = segmentation(series, content.hu, content.body)
     files = [(f"{kind}.dcm", file) for kind, file in made.items() if isinstance(file, bytes)]
     if files:
         write_all(files, into / MADE_WITH_THE_CT)
     return {kind: "written" if isinstance(file, bytes) else file for kind, file in made.items()}
 
 
-def _made(kind: CompanionKind, content: Content, ct: CtSeries) -> bytes | str:
-    """The file of a companion, or why there is none."""
-    if COMPANIONS[kind].decided:
-        return DECIDED
-    if kind == "uncertainty":
-        return NO_SD if content.sd is None else parametric_map(ct, content.sd)
-    if not content.body.any():
-        return NO_BODY
-    return rtstruct(ct, list(regions(content))) if kind == "rtstruct" else segmentation(ct, content.hu, content.body)
-
-
 def regions(content: Content) -> Iterator[Region]:
-    """The regions of the structure set: External, and the voids where there are any."""
+    """Yield the regions of the structure set: External, and the voids if there are any."""
     yield Region("External", "EXTERNAL", "outline of the MR, holes filled", EXTERNAL_COLOUR, content.body)
     if content.voids is not None and content.voids.any():
         how = "no signal in the MR within its outline; HU are not to be trusted"

@@ -1,16 +1,16 @@
-"""Encoded data elements: how attributes become bytes (PS3.5), Explicit VR Little Endian throughout.
+"""Encode attributes as bytes (PS3.5), always in Explicit VR Little Endian (PS3.5 section A.2).
 
 `Elements` maps a tag to its whole encoded element (tag, VR, length, value). A module of an information object is such
-a mapping, a data set is the union of its modules, and a file is their bytes in order of the tags. Two reasons:
-elements copied from another object keep their value bytes whatever their character set, right or wrong, because
-nothing decodes them; and what is the same on every slice is encoded once.
+a mapping, a data set is the union of its modules, and a file is their bytes in order of the tags. There are two
+reasons: elements that are copied from another object keep their value bytes whatever their character set, because
+nothing decodes them; and elements that are the same on every slice are encoded once.
 """
 
 from __future__ import annotations
 
 import struct
 import unicodedata
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from decimal import Decimal
 
 from pydicom import Dataset
@@ -37,10 +37,11 @@ LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN"
 ITEM = b"\xfe\xff\x00\xe0"
 """Item (FFFE,E000), little endian (PS3.5 section 7.5)."""
 DS_DECIMALS = 8
-"""Decimals of a decimal string: a rounding error of 5e-6 mm over 1000 steps, and room for -99999.12345678."""
+"""Decimals of a decimal string: 1000 steps add up to an error of at most 5e-6 mm, and -99999.12345678 still fits."""
 DS_LENGTH = 16
 """Longest decimal string (PS3.5 table 6.2-1)."""
 IMPLEMENTATION_CLASS_UID = generate_uid(entropy_srcs=["sct-node", "implementation class"])
+"""Implementation Class UID (0002,0012) of the files that the node makes (PS3.10 section 7.1, PS3.7 D.3.3.2)."""
 IMPLEMENTATION_VERSION_NAME = "SCT_NODE"
 
 
@@ -54,40 +55,41 @@ def elements(**values: object) -> Elements:
     for keyword, value in values.items():
         tag = _tag(keyword)
         vr = "OW" if keyword == "PixelData" else dictionary_VR(tag)
-        encoded[tag] = _uid(tag, value) if vr == "UI" else _encoded(DataElement(tag, vr, value, validation_mode=RAISE))
+        if vr != "UI":
+            encoded[tag] = _encoded(DataElement(tag, vr, value, validation_mode=RAISE))
+        elif UID_PATTERN.fullmatch(str(value)):  # with the leading zeros that some scanners write: it stays the MR's
+            encoded[tag] = _framed(tag, "UI", str(value).encode("ascii"))
+        else:
+            raise ValueError(f"{keyword} is no UID")
     return encoded
-
-
-def _uid(tag: int, value: object) -> bytes:
-    """A UID as it is, the leading zeros of some scanners' too: it must stay the MR's."""
-    text = str(value)
-    if not UID_PATTERN.fullmatch(text):
-        raise ValueError(f"{keyword_for_tag(tag)} is no UID")
-    return _framed(tag, "UI", text.encode("ascii"))
 
 
 def sequence(keyword: str, items: Iterable[Elements]) -> Elements:
     """Encode a sequence (SQ) of items, each of defined length (PS3.5 section 7.5.1)."""
-    return {_tag(keyword): _framed(_tag(keyword), "SQ", b"".join(_item(item) for item in items))}
+    contents = [data_set(item) for item in items]
+    framed = b"".join(ITEM + struct.pack("<I", len(content)) + content for content in contents)
+    return {_tag(keyword): _framed(_tag(keyword), "SQ", framed)}
 
 
 def decimal_strings(keyword: str, texts: Iterable[str]) -> Elements:
-    """Encode a DS whose values are written already. Raises struct.error for more than 65534 bytes (PS3.5 7.1.2)."""
+    """Encode a DS of values in text form. Raises struct.error for more than 65534 bytes (PS3.5 section 7.1.2)."""
     return {_tag(keyword): _framed(_tag(keyword), "DS", "\\".join(texts).encode("ascii"))}
 
 
 def elements_of(source: Dataset, without: Container[str] = ()) -> Elements:
-    """Encode the attributes of a data set of our own making, less those of these keywords."""
+    """Encode the attributes of a data set that this node has made, except those in `without` (keywords)."""
     known = correct_ambiguous_vr(source, is_little_endian=True)
     return {int(element.tag): _encoded(element) for element in known if element.keyword not in without}
 
 
 def copied(source: Dataset, keywords: Iterable[str]) -> Elements:
-    """Copy the attributes that `source` has, the bytes of their text values unchanged and undecoded.
+    """Copy the attributes that `source` has; the bytes of text values stay as they are and are not decoded.
 
-    An item that says nothing is left out, and so is a sequence without items: where it is optional it is not allowed
-    (PS3.5 section 7.4.5). `source` must have been read anew from its file: an element that somebody looked at has been
-    decoded already. Raises Unsuitable UNREADABLE, naming an attribute whose content is damaged.
+    An empty item is left out, and so is a sequence without items: a Type 3 sequence must not be empty (PS3.5 section
+    7.4.5). `source` must come directly from its file, because reading an element of a data set decodes it.
+
+    Raises:
+        Unsuitable: UNREADABLE, the content of an attribute is damaged; its keyword is named.
     """
     encoded: Elements = {}
     for tag in sorted(_tag(keyword) for keyword in keywords):
@@ -99,7 +101,7 @@ def copied(source: Dataset, keywords: Iterable[str]) -> Elements:
 
 
 def data_set(*modules: Elements) -> bytes:
-    """The bytes of a data set: the elements of its modules in ascending order of their tags (PS3.5 section 7.1)."""
+    """Return the bytes of a data set: the elements of its modules in ascending order of tags (PS3.5 section 7.1)."""
     union: Elements = {}
     for module in modules:
         union.update(module)
@@ -107,13 +109,13 @@ def data_set(*modules: Elements) -> bytes:
 
 
 def decimal(value: float | Decimal, decimals: int = DS_DECIMALS) -> Decimal:
-    """The decimal that is written for `value`, rounded. Every DS of geometry passes through here."""
+    """Round `value` to the decimal that is written. Every DS of geometry passes through here."""
     exact = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
     return exact.quantize(Decimal(1).scaleb(-decimals)) + 0
 
 
 def decimal_string(value: Decimal) -> str:
-    """A decimal as DS without exponent and needless zeros.
+    """Write a decimal as DS, without an exponent and without zeros at its end.
 
     Raises:
         ValueError: it takes more than 16 characters (PS3.5 section 6.2).
@@ -126,14 +128,17 @@ def decimal_string(value: Decimal) -> str:
 
 
 def plain(text: str, length: int) -> str:
-    """`text` in ASCII, without backslash and control characters, cut to `length`: valid in every character set."""
+    """Return `text` in ASCII, without backslashes and control characters, at most `length` long.
+
+    Such a text is valid in every character set (PS3.5 section 6.1).
+    """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     one_line = " ".join(ascii_text.replace("\\", "/").split())
     return one_line[:length].rstrip()
 
 
 def raw_bytes(source: Dataset, keyword: str) -> bytes:
-    """The undecoded value bytes of a text attribute, without padding; empty where it is missing."""
+    """Return the undecoded bytes of a text value without its padding; empty when the attribute is missing."""
     encoded = copied(source, [keyword])
     return encoded[_tag(keyword)][8:].rstrip(b" \0") if encoded else b""
 
@@ -153,7 +158,7 @@ def _encoded(element: DataElement) -> bytes:
 
 
 def _framed(tag: int, vr: str, value: bytes) -> bytes:
-    """One element of Explicit VR Little Endian around `value`, padded to even length (PS3.5 section 7.1.2)."""
+    """Put the head of an element before `value`, and pad it to an even length (PS3.5 sections 6.2, 7.1.2)."""
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
@@ -161,29 +166,21 @@ def _framed(tag: int, vr: str, value: bytes) -> bytes:
     return head + length + value
 
 
-def _item(item: Elements) -> bytes:
-    content = data_set(item)
-    return ITEM + struct.pack("<I", len(content)) + content
-
-
 def _copied(source: Dataset, tag: int) -> bytes | None:
+    """Encode a copy of one element; None for a sequence in which nothing is left."""
     vr = dictionary_VR(tag)
     raw = source.get_item(Tag(tag))
     if vr == "SQ":
-        items: Sequence[Dataset] = source[tag].value or ()
-        kept = [item for item in map(_copied_item, items) if item]
-        return next(iter(sequence(keyword_for_tag(tag), kept).values())) if kept else None
+        kept: list[Elements] = []
+        for item in source[tag].value or ():  # private attributes have no meaning outside their object (PS3.5 7.8)
+            tags = list(item.keys())
+            known = [one for one in tags if dictionary_has_tag(one) and not one.is_private and one.element != 0]
+            copies = {int(one): _copied(item, int(one)) for one in known}
+            kept.append({one: copy for one, copy in copies.items() if copy is not None})
+        return next(iter(sequence(keyword_for_tag(tag), filter(None, kept)).values())) if any(kept) else None
     if vr in TEXT_VRS and raw.is_raw:
         return _framed(tag, vr, raw.value or b"")
     return _encoded(source[tag])
-
-
-def _copied_item(item: Dataset) -> Elements:
-    """The standard attributes of an item; private ones mean nothing outside their object."""
-    tags = list(item.keys())
-    known = [int(tag) for tag in tags if dictionary_has_tag(tag) and not tag.is_private and tag.element != 0]
-    encoded = {tag: _copied(item, tag) for tag in known}
-    return {tag: element for tag, element in encoded.items() if element is not None}
 
 
 def file_bytes(sop_class_uid: str, sop_instance_uid: str, *modules: Elements) -> bytes:

@@ -1,6 +1,6 @@
-"""The modules of the CT Image IOD (PS3.3 A.3), one short function each; together they are one slice.
+"""Make the modules of the CT Image IOD (PS3.3 A.3); together they are one slice.
 
-Each function returns the encoded elements of its module. What is fixed stands in the tables at the head.
+Each module has a function that returns its encoded elements. Values that never change stand in tables at the top.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ RESCALE_SLOPE, RESCALE_INTERCEPT, RESCALE_TYPE = 1, -1024, "HU"
 BITS_ALLOCATED, BITS_STORED, HIGH_BIT, SIGNED = 16, 16, 15, 1
 WINDOW_CENTRE_HU, WINDOW_WIDTH_HU = 40, 400
 SERIES_NUMBER_OFFSET = 9000
-"""Added to the MR's SeriesNumber, so that the CT stands behind the acquired series of the study."""
+"""This is added to the MR's SeriesNumber, so that the CT is listed after the acquired series of the study."""
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
-"""A value of VR CS (PS3.5 table 6.2-1); a body part that is none is left out."""
+"""A value of VR CS (PS3.5 table 6.2-1); any other body part is left out."""
 LARGEST_SERIES_NUMBER = 2**31 - 1
+"""Largest value of VR IS (PS3.5 table 6.2-1)."""
 WRITTEN_TOLERANCE_MM = 1e-4
-"""No voxel centre that the CT gives lies farther from where the HU volume has it."""
+"""Largest distance of a voxel centre in the written CT from its place in the HU volume."""
 COSINE_DECIMALS = 13
-"""Decimals of a direction cosine: all that a DS has room for with a sign (PS3.5 6.2)."""
+"""Decimals of a direction cosine: as many as a DS with a sign can hold (PS3.5 section 6.2)."""
 
 CODES = {
     "ACQUISITION_EQUIPMENT": ("109101", "DCM", "Acquisition Equipment"),  # PS3.16 CID 7005
@@ -59,7 +60,7 @@ CODES = {
 """Name -> code value, coding scheme designator, code meaning."""
 
 RETIRED_PATIENT_ATTRIBUTES = ("OtherPatientIDs", "EthnicGroup")
-"""Retired from the Patient and Patient Study modules, still written by scanners; copied so that the patient agrees."""
+"""Attributes that scanners still write although the standard has retired them (PS3.6 table 6-1)."""
 SHORT_LENGTH = 16
 """Longest value of VR SH and DS (PS3.5 table 6.2-1)."""
 
@@ -73,20 +74,21 @@ MR_EQUIPMENT = [
     "DeviceSerialNumber",
     "SoftwareVersions",
 ]
-"""What the CT says of the scanner: attributes of a Contributing Equipment item (PS3.3 table C.12-1)."""
-
+"""Attributes of the scanner in its Contributing Equipment item (PS3.3 table C.12-1)."""
 
 Point = tuple[Decimal, Decimal, Decimal]
 
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """The grid of the CT as it is written: exact decimals, mm, LPS.
+    """The grid of the CT as it is written: exact decimals, mm, LPS (PS3.3 C.7.6.2.1.1).
+
+    The Series Instance UID depends on the names of these attributes, see `ct_series_uid`.
 
     Attributes:
         shape: (slices, rows, columns).
         origin: centre of the first voxel of the first slice, (x, y, z).
-        step: (slice, row, column); all positive.
+        step: distance of (slices, rows, columns); all positive.
         along: directions in which slices, rows and columns follow each other; slices along row x column cosines.
     """
 
@@ -100,8 +102,8 @@ class ImageGrid:
         """Take the grid from a volume's geometry.
 
         Raises:
-            ValueError: slices do not follow each other along row cosines x column cosines, or the axes are not
-                perpendicular, so that a voxel would be written more than `WRITTEN_TOLERANCE_MM` from its place.
+            ValueError: a voxel would be written more than `WRITTEN_TOLERANCE_MM` from its place, because the slices
+                do not follow each other along row cosines x column cosines or the axes are not perpendicular.
         """
         slices, rows, columns = geometry.spatial_shape
         along = geometry.direction.T
@@ -111,44 +113,44 @@ class ImageGrid:
             _point(geometry.spacing),
             (_point(along[0], COSINE_DECIMALS), _point(along[1], COSINE_DECIMALS), _point(along[2], COSINE_DECIMALS)),
         )
-        if grid._written_off_mm(geometry) > WRITTEN_TOLERANCE_MM:
+        if grid.displacement_mm(geometry) > WRITTEN_TOLERANCE_MM:
             raise ValueError(f"slices do not lie along row x column cosines, affine {geometry.affine.tolist()}")
         return grid
 
     def position(self, index: int) -> Point:
-        """Centre of the first voxel of slice `index`: equal steps, exactly."""
+        """Return the centre of the first voxel of slice `index`; the steps between slices are exactly equal."""
         x, y, z = (start + index * self.step[0] * part for start, part in zip(self.origin, self.along[0], strict=True))
         return decimal(x), decimal(y), decimal(z)
 
     def location(self, index: int) -> Decimal:
-        """Where slice `index` lies along the direction in which slices follow each other."""
+        """Return the position of slice `index` along the direction in which slices follow each other."""
         return decimal(sum(a * b for a, b in zip(self.position(index), self.along[0], strict=True)))
 
     @property
     def orientation(self) -> list[str]:
-        """Image Orientation (Patient): row cosines, the direction of increasing columns; then column cosines."""
+        """Return Image Orientation (Patient): direction of increasing columns, then of increasing rows."""
         return [decimal_string(cosine) for cosine in (*self.along[2], *self.along[1])]
 
     @property
     def axial(self) -> bool:
-        """Whether the planes are axial, 1\\0\\0\\0\\1\\0."""
+        """Return whether the planes are axial, 1\\0\\0\\0\\1\\0."""
         return tuple(self.orientation) == AXIAL_ORIENTATION
 
-    def words(self) -> str:
-        """Size and spacing for a person: columns x rows x slices."""
+    def description(self) -> str:
+        """Describe size and spacing for a person: columns x rows x slices."""
         slices, rows, columns = self.shape
         across = " x ".join(decimal_string(step) for step in reversed(self.step))
         return f"{columns} x {rows} x {slices}, {across} mm, {'axial' if self.axial else 'planes of the MR'}"
 
-    def _written_off_mm(self, geometry: VolumeGeometry) -> float:
-        """How far the farthest voxel lies from where a reader of what is written puts it (PS3.3 C.7.6.2)."""
+    def displacement_mm(self, geometry: VolumeGeometry) -> float:
+        """Return how far a reader of the CT (PS3.3 equation C.7.6.2.1-1) puts a voxel from its place, at most."""
         row, column = (np.array(direction, float) for direction in (self.along[2], self.along[1]))
         steps = np.array(self.step, float)
         read = np.stack([np.cross(row, column) * steps[0], column * steps[1], row * steps[2]], axis=1)
         corners = np.array(np.meshgrid(*[(0, size - 1) for size in self.shape])).reshape(3, -1)
         origin = np.array(self.origin, float)
-        apart = (read - geometry.affine[:3, :3]) @ corners + (origin - geometry.affine[:3, 3])[:, None]
-        return float(np.linalg.norm(apart, axis=0).max())
+        deviation = (read - geometry.affine[:3, :3]) @ corners + (origin - geometry.affine[:3, 3])[:, None]
+        return float(np.linalg.norm(deviation, axis=0).max())
 
 
 def _point(values: Sequence[float] | NDArray[np.float64], decimals: int = DS_DECIMALS) -> Point:
@@ -157,7 +159,7 @@ def _point(values: Sequence[float] | NDArray[np.float64], decimals: int = DS_DEC
 
 
 def patient(source: Dataset) -> Elements:
-    """Patient module and its companions (PS3.3 C.7.1), byte for byte the MR's.
+    """Copy the modules of the patient (PS3.3 C.7.1) byte for byte from the MR.
 
     Raises:
         Unsuitable: NO_PATIENT_ID.
@@ -168,32 +170,29 @@ def patient(source: Dataset) -> Elements:
 
 
 def general_study(source: Dataset) -> Elements:
-    """General Study and Patient Study modules (PS3.3 C.7.2), byte for byte the MR's, but for what is `too_long`."""
+    """Copy General Study and Patient Study modules (PS3.3 C.7.2) byte for byte, except values that are `too_long`."""
     kept = [keyword for keyword in keywords_of("Study") if keyword not in too_long(source)]
     return empty("Study") | copied(source, kept)
 
 
 def too_long(source: Dataset) -> list[str]:
-    """Study ID and decimal strings of the study that break their VR: they file nothing, and importers refuse them.
+    """Return the keywords of Study ID and decimal strings of the study that are too long for their VR.
 
-    Where they are Type 2 they become empty, otherwise they are left out.
+    Importers refuse such values and no archive files by them. A Type 2 attribute becomes empty, others are left out.
     """
     decimals = [keyword for keyword in keywords_of("Study") if dictionary_VR(keyword) == "DS"]
     values = {keyword: raw_bytes(source, keyword) for keyword in ("StudyID", *decimals)}
-    return [keyword for keyword, value in values.items() if value.isascii() and _longest(value) > SHORT_LENGTH]
-
-
-def _longest(value: bytes) -> int:
-    return max(len(part.strip()) for part in value.split(b"\\"))
+    longest = {keyword: max(len(one.strip()) for one in value.split(b"\\")) for keyword, value in values.items()}
+    return [keyword for keyword, value in values.items() if value.isascii() and longest[keyword] > SHORT_LENGTH]
 
 
 def empty(entity: str) -> Elements:
-    """The Type 2 attributes of an entity, of zero length."""
+    """Make the Type 2 attributes of an entity with zero length (PS3.5 section 7.4.3)."""
     return elements(**dict.fromkeys(empty_if_unknown(entity)))
 
 
 def general_series(source: Dataset, body_part: str, uid: str, written_at: datetime, description: str) -> Elements:
-    """General Series module (PS3.3 C.7.3.1).
+    """Make the General Series module (PS3.3 C.7.3.1).
 
     Raises:
         Unsuitable: NO_GEOMETRY.
@@ -214,10 +213,10 @@ def general_series(source: Dataset, body_part: str, uid: str, written_at: dateti
 
 
 def patient_position(source: Dataset) -> Elements:
-    """Patient Position (0018,5100), the MR's.
+    """Copy Patient Position (0018,5100) from the MR (PS3.3 C.7.3.1.1.2).
 
     Raises:
-        Unsuitable: NO_GEOMETRY, the MR does not say how the patient lay; nobody can know it afterwards.
+        Unsuitable: NO_GEOMETRY, the MR does not say how the patient lay, and it cannot be found out afterwards.
     """
     if not raw_bytes(source, "PatientPosition"):
         raise Unsuitable.of("NO_GEOMETRY", name="the MR series", attribute="PatientPosition")
@@ -225,14 +224,14 @@ def patient_position(source: Dataset) -> Elements:
 
 
 def series_number(source: Dataset) -> int | None:
-    """Series Number (0020,0011): the MR's plus an offset; empty where the MR's is missing or no number."""
+    """Add an offset to the MR's Series Number (0020,0011); None when it is missing or no number."""
     text = raw_bytes(source, "SeriesNumber").strip()
     number = int(text) + SERIES_NUMBER_OFFSET if text.isdigit() else None
     return number if number is not None and number <= LARGEST_SERIES_NUMBER else None
 
 
 def laterality(source: Dataset, body_part: str) -> Elements:
-    """Laterality (0020,0060), Type 2C: of a paired body part, empty if unknown; never of an unpaired one."""
+    """Copy the side of a paired body part, empty if unknown (Type 2C, PS3.3 C.7.3.1); an unpaired one has none."""
     image = copied(source, ["ImageLaterality"]) if raw_bytes(source, "ImageLaterality") else {}
     if image or is_paired(body_part) is False:
         return image
@@ -242,7 +241,7 @@ def laterality(source: Dataset, body_part: str) -> Elements:
 
 
 def frame_of_reference(source: Dataset, uid: str) -> Elements:
-    """Frame of Reference module (PS3.3 C.7.4.1): the MR's, so that structures drawn on the MR lie on the CT.
+    """Make the Frame of Reference module (PS3.3 C.7.4.1) of the MR, so that structures drawn on the MR fit the CT.
 
     Raises:
         Unsuitable: NO_FRAME_OF_REFERENCE.
@@ -254,7 +253,7 @@ def frame_of_reference(source: Dataset, uid: str) -> Elements:
 
 
 def general_equipment(equipment: Equipment, provenance: Provenance) -> Elements:
-    """General Equipment module (PS3.3 C.7.5.1): the node's own, for the site's HU-to-density table."""
+    """Make the General Equipment module (PS3.3 C.7.5.1): the node, to which a site binds its HU-to-density table."""
     return elements(
         Manufacturer=equipment.manufacturer,
         ManufacturerModelName=equipment.model_name,
@@ -265,17 +264,17 @@ def general_equipment(equipment: Equipment, provenance: Provenance) -> Elements:
 
 
 def model_version(provenance: Provenance) -> str:
-    """Name and version of the model, as LO."""
+    """Return name and version of the model, as VR LO."""
     return plain(f"{provenance.card.name} {provenance.card.version}", 64)
 
 
 def general_acquisition(source: Dataset) -> Elements:
-    """General Acquisition module (PS3.3 C.7.10.1): when the MR was acquired, from which the CT was derived."""
+    """Copy the General Acquisition module (PS3.3 C.7.10.1): the time at which the MR was acquired."""
     return copied(source, ["AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"])
 
 
 def general_image(written_at: datetime, comments: str, loss: Loss | None) -> Elements:
-    """General Image module (PS3.3 C.7.6.1) without InstanceNumber; loss in the MR is a loss in the CT."""
+    """Make the General Image module (PS3.3 C.7.6.1) without InstanceNumber; a lossy MR makes a lossy CT."""
     return elements(
         ContentDate=f"{written_at:%Y%m%d}",
         ContentTime=f"{written_at:%H%M%S}",
@@ -285,7 +284,7 @@ def general_image(written_at: datetime, comments: str, loss: Loss | None) -> Ele
 
 
 def lossy_compression(loss: Loss | None) -> Elements:
-    """Lossy Image Compression (0028,2110), and where it is 01 its ratios and methods, as far as known."""
+    """Make Lossy Image Compression (0028,2110) with ratios and methods, if known (PS3.3 C.7.6.1.1.5)."""
     if loss is None:
         return elements(LossyImageCompression="00")
     known = {
@@ -296,7 +295,7 @@ def lossy_compression(loss: Loss | None) -> Elements:
 
 
 def general_reference(source: Series, description: str, resampled: bool) -> Elements:
-    """General Reference module (PS3.3 C.12.4): every slice is derived from the whole MR volume."""
+    """Make the General Reference module (PS3.3 C.12.4): every slice is derived from the whole MR volume."""
     steps = ["SPATIAL_RESAMPLING"] if resampled else []
     return (
         elements(DerivationDescription=description)
@@ -306,21 +305,21 @@ def general_reference(source: Series, description: str, resampled: bool) -> Elem
 
 
 def common_instance_reference(source: Series) -> Elements:
-    """Common Instance Reference module (PS3.3 C.12.2): the MR series, which lies in the CT's study."""
+    """Make the Common Instance Reference module (PS3.3 C.12.2): the MR series, which lies in the CT's study."""
     instances = sequence("ReferencedInstanceSequence", references(source))
     series = elements(SeriesInstanceUID=source.series_instance_uid)
     return sequence("ReferencedSeriesSequence", [series | instances])
 
 
 def image_references(source: Series) -> list[Elements]:
-    """An Image SOP Instance Reference (PS3.3 table 10-3) of each MR instance, with the frames that are meant."""
+    """Make an Image SOP Instance Reference (PS3.3 table 10-3) to each MR instance, with the frames that are used."""
     frames = (source.frames.get(str(mr.sop_instance_uid)) for mr in source.instances)
     numbers = (elements(ReferencedFrameNumber=list(mine)) if mine else {} for mine in frames)
     return [one | mine for one, mine in zip(references(source), numbers, strict=True)]
 
 
 def references(source: Series) -> list[Elements]:
-    """An SOP Instance Reference (PS3.3 table 10-11) of each MR instance."""
+    """Make an SOP Instance Reference (PS3.3 table 10-11) to each MR instance."""
     return [
         elements(ReferencedSOPClassUID=mr.sop_class_uid, ReferencedSOPInstanceUID=mr.sop_instance_uid)
         for mr in source.instances
@@ -328,7 +327,7 @@ def references(source: Series) -> list[Elements]:
 
 
 def image_plane(grid: ImageGrid, index: int) -> Elements:
-    """Image Plane module (PS3.3 C.7.6.2): mm, LPS, exactly equal steps; slices touch."""
+    """Make the Image Plane module (PS3.3 C.7.6.2): mm, LPS, exactly equal steps; slices touch."""
     position = [decimal_string(value) for value in grid.position(index)]
     between = decimal_string(grid.step[0])
     return elements(
@@ -342,7 +341,7 @@ def image_plane(grid: ImageGrid, index: int) -> Elements:
 
 
 def image_pixel(stored: NDArray[np.int16]) -> Elements:
-    """Image Pixel module (PS3.3 C.7.6.3) of stored values, shape (rows, columns)."""
+    """Make the Image Pixel module (PS3.3 C.7.6.3) of stored values, shape (rows, columns)."""
     return elements(
         SamplesPerPixel=1,
         PhotometricInterpretation="MONOCHROME2",
@@ -357,9 +356,9 @@ def image_pixel(stored: NDArray[np.int16]) -> Elements:
 
 
 def related_series(header: Dataset, replaces: str | None) -> Elements:
-    """Related Series Sequence (PS3.3 C.7.3.1): the CT series that this one takes the place of, if there is one.
+    """Make the Related Series Sequence (PS3.3 C.7.3.1) that names the CT series which this one replaces, if any.
 
-    CID 7210 has no code for a replaced series, so the purpose, Type 2, is empty; Image Comments say it in words.
+    PS3.16 CID 7210 has no code for a replaced series, so the purpose (Type 2) is empty; Image Comments tell a person.
     """
     if replaces is None:
         return {}
@@ -369,7 +368,7 @@ def related_series(header: Dataset, replaces: str | None) -> Elements:
 
 
 def ct_image(image_type: Sequence[str] = IMAGE_TYPE) -> Elements:
-    """CT Image module (PS3.3 C.8.2.1): HU, the same rescale on every slice; no X-ray tube, so KVP is unknown."""
+    """Make the CT Image module (PS3.3 C.8.2.1): HU, one rescale for all slices; without an X-ray tube KVP is empty."""
     return elements(
         ImageType=list(image_type),
         KVP=None,
@@ -381,12 +380,12 @@ def ct_image(image_type: Sequence[str] = IMAGE_TYPE) -> Elements:
 
 
 def voi_lut() -> Elements:
-    """VOI LUT module (PS3.3 C.11.2): a soft tissue window, in HU."""
+    """Make the VOI LUT module (PS3.3 C.11.2): a soft tissue window, in HU."""
     return elements(WindowCenter=WINDOW_CENTRE_HU, WindowWidth=WINDOW_WIDTH_HU)
 
 
 def sop_common(source: Dataset, provenance: Provenance, written_at: datetime, research_label: bool) -> Elements:
-    """SOP Common module (PS3.3 C.12.1) without the SOP Instance UID: synthetic, for research, by which equipment."""
+    """Make the SOP Common module (PS3.3 C.12.1) without the SOP Instance UID: synthetic data, equipment, label."""
     return (
         elements(
             SOPClassUID=CTImageStorage,
@@ -401,7 +400,7 @@ def sop_common(source: Dataset, provenance: Provenance, written_at: datetime, re
 
 
 def contributing_equipment(source: Dataset, provenance: Provenance, written_at: datetime) -> Sequence[Elements]:
-    """Items of Contributing Equipment: the MR scanner, where it names its maker, and the model (IHE AI Results)."""
+    """Make Contributing Equipment items: the MR scanner, if it names its maker, and the model (IHE RAD AIR)."""
     card = provenance.card
     scanner = copied(source, MR_EQUIPMENT) | code("PurposeOfReferenceCodeSequence", "ACQUISITION_EQUIPMENT")
     model = code("PurposeOfReferenceCodeSequence", "PROCESSING_ALGORITHM") | elements(
@@ -416,7 +415,7 @@ def contributing_equipment(source: Dataset, provenance: Provenance, written_at: 
 
 
 def code(keyword: str, *names: str) -> Elements:
-    """A code sequence of entries of `CODES` (PS3.3 table 8.8-1)."""
+    """Make a code sequence of entries of `CODES` (PS3.3 table 8.8-1)."""
     rows = [CODES[name] for name in names]
     items = [elements(CodeValue=value, CodingSchemeDesignator=by, CodeMeaning=meaning) for value, by, meaning in rows]
     return sequence(keyword, items)

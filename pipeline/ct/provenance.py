@@ -1,13 +1,16 @@
-"""Which model made a synthetic CT, from what and how; and the words that say so inside the CT."""
+"""Record how a synthetic CT was made, and describe it in the text attributes of the CT."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from models.inference.card import ModelCard
 from pipeline.ct.elements import plain
-from pipeline.findings.findings import Finding
+
+if TYPE_CHECKING:  # so that reading a configuration loads no SciPy
+    from models.inference.card import ModelCard
+    from pipeline.findings.findings import Finding
 
 RESEARCH_LABEL = "research, not for clinical use"
 DERIVATION_LENGTH = 1024
@@ -19,22 +22,22 @@ LO_LENGTH = 64
 STATION_NAME_LENGTH = 16
 """Longest Station Name, VR SH (PS3.5 table 6.2-1)."""
 DESCRIPTION = "sCT {model} {version}"
-"""Series Description unless a site configures otherwise."""
+"""Series Description unless a site configures another."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the model was sampled.
+    """The settings with which the model was sampled.
 
     Attributes:
         seed: seed of the noise.
         steps: steps of the sampler.
         samples: number of samples that were averaged.
-        to_model: interpolation from the MR's grid to the model's: `linear`, or `none` where its voxels are the MR's.
-        to_ct: interpolation from the model's grid to the CT's, the only one that HU go through; `none` likewise.
+        to_model: interpolation from the MR's grid to the model's: `linear`, or `none` when voxels are copied.
+        to_ct: interpolation of HU from the model's grid to the CT's, their only one: `linear` or `none`.
         model_spacing_mm: spacing of the model's grid in mm, (slice, row, column).
-        field: what of the MR's field of view the CT shows, in words.
-        orientation: `axial` planes, or those of the `source`.
+        field: the part of the MR's field of view that the CT shows, for a person.
+        orientation: `axial` planes, or the planes of the `source`.
     """
 
     seed: int
@@ -48,23 +51,23 @@ class Sampling:
 
     @property
     def resampled(self) -> bool:
-        """Whether any value was interpolated."""
+        """Return whether any value was interpolated."""
         return (self.to_model, self.to_ct) != ("none", "none")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything besides the MR that decided the content of a synthetic CT.
+    """Everything except the MR that determines the content of a synthetic CT.
 
     Attributes:
         card: card of the model.
         sampling: how the model was sampled.
         findings: the plausibility checks of the case.
-        configuration_digest: SHA-256 of the configuration that changes the result.
-        warnings: sentences that a person who uses the CT must see, such as an anatomy the model does not claim.
+        configuration_digest: SHA-256 of the part of the configuration that affects the result.
+        warnings: sentences that every user of the CT must see, such as an anatomy that the model does not claim.
         software_version: version of sct-node.
-        replaces: SeriesInstanceUID of an earlier CT that this one takes the place of, or None.
-        volume: which volume of the MR series it was made of, "" where that has only one.
+        replaces: SeriesInstanceUID of the earlier CT that this one replaces, or None.
+        volume: description of the volume of the MR series that was used, "" when it has only one.
     """
 
     card: ModelCard
@@ -79,9 +82,9 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Equipment:
-    """What the node calls itself in the CT; a site binds its one HU-to-density table to these values.
+    """The names of the node in the CT (PS3.3 C.7.5.1); a site binds one HU-to-density table to them.
 
-    Raises ValueError for a value that is empty, too long for its VR (PS3.5 table 6.2-1), or not plain ASCII.
+    Raises ValueError for a value that is empty, too long for its VR (PS3.5 table 6.2-1), or not ASCII.
     """
 
     manufacturer: str = "sct-node"
@@ -100,9 +103,9 @@ NODE_EQUIPMENT = Equipment()
 
 
 def series_description(provenance: Provenance, research_label: bool, text: str = DESCRIPTION) -> str:
-    """What lists of series show: whether there is a warning, what it is, which model, and the research label.
+    """Compose Series Description (0008,103E): the word WARNING if there is one, `text`, and the research label.
 
-    `text` may name the model by {model} and {version}. Only it is cut, never the label and the word WARNING.
+    In `text`, {model} and {version} are replaced. It is cut to fit; the label and the word WARNING are never cut.
     """
     head = "WARNING " if provenance.warnings else ""
     tail = f"; {RESEARCH_LABEL}" if research_label else ""
@@ -111,16 +114,17 @@ def series_description(provenance: Provenance, research_label: bool, text: str =
 
 
 def derivation_description(provenance: Provenance, source: str, grid: str, research_label: bool) -> str:
-    """How the CT was derived, warnings first; `source` and `grid` describe the grids of MR and CT in words."""
+    """Compose Derivation Description (0008,2111), warnings first; `source` and `grid` describe both grids."""
     card, sampling = provenance.card, provenance.sampling
+    spacing = " x ".join(f"{value:g}" for value in sampling.model_spacing_mm)
     sentences = [
-        *(f"WARNING: {_sentence(warning)}" for warning in provenance.warnings),
+        *(f"WARNING: {as_sentence(warning)}" for warning in provenance.warnings),
         *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),
         *_replaced(provenance),
         f"HU predicted from MR by model {card.name} {card.version} (weights SHA-256 {card.digest}).",
         f"Steps {sampling.steps}, samples {sampling.samples}, seed {sampling.seed}.",
         *([f"Of several volumes: {provenance.volume}."] if provenance.volume else []),
-        f"Source {source}; model grid {_by(sampling.model_spacing_mm)} mm; CT grid {grid}.",
+        f"Source {source}; model grid {spacing} mm; CT grid {grid}.",
         f"Field {sampling.field}. Interpolation: MR to model {sampling.to_model}, HU to CT {sampling.to_ct}.",
         f"sct-node {provenance.software_version}, configuration SHA-256 {provenance.configuration_digest}.",
     ]
@@ -128,32 +132,28 @@ def derivation_description(provenance: Provenance, source: str, grid: str, resea
 
 
 def image_comments(provenance: Provenance, research_label: bool, notes: Sequence[str] = ()) -> str:
-    """What viewers show with the image: warnings, the research label, notes, and each finding with its limit."""
+    """Compose Image Comments (0020,4000): warnings, the research label, notes, and each finding with its limit."""
+    from pipeline.findings.findings import limit_text  # loads SciPy
+
     sentences = [
-        *(f"WARNING: {_sentence(warning)}" for warning in provenance.warnings),
+        *(f"WARNING: {as_sentence(warning)}" for warning in provenance.warnings),
         *([f"Synthetic CT; {RESEARCH_LABEL}."] if research_label else ["Synthetic CT."]),
         *_replaced(provenance),
         *notes,
-        *(_finding(finding) for finding in provenance.findings),
     ]
+    for finding in provenance.findings:
+        value = f"{finding.value:.4g}" if isinstance(finding.value, float) else str(finding.value)
+        unit = f" {finding.unit}" if finding.unit else ""
+        limit = limit_text(finding.limit)
+        sentences.append(f"Finding {finding.name}: {value}{unit} (limit {limit}), {finding.verdict}.")
     return plain(" ".join(sentences), COMMENTS_LENGTH)
 
 
 def _replaced(provenance: Provenance) -> list[str]:
-    """Which CT series this one takes the place of, for a person."""
+    """Name the CT series that this one replaces, for a person."""
     return [f"Replaces CT series {provenance.replaces}."] if provenance.replaces else []
 
 
-def _sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
+    """End a text with a full stop, unless it ends like a sentence already."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _by(spacing_mm: tuple[float, float, float]) -> str:
-    return " x ".join(f"{value:g}" for value in spacing_mm)
-
-
-def _finding(finding: Finding) -> str:
-    value = f"{finding.value:.4g}" if isinstance(finding.value, float) else str(finding.value)
-    limit = finding.limit if isinstance(finding.limit, str) else f"{finding.limit[0]:g} to {finding.limit[1]:g}"
-    unit = f" {finding.unit}" if finding.unit else ""
-    return f"Finding {finding.name}: {value}{unit} (limit {limit}), {finding.verdict}."

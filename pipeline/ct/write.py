@@ -1,7 +1,7 @@
-"""A HU volume and its source MR series -> a CT Image series (PS3.3 A.3), one file a slice.
+"""Write a HU volume as a CT Image series (PS3.3 A.3) with the identity of its source MR series, one file a slice.
 
-HU are clipped in `stored_values` and nowhere else. UIDs follow from the content (`ct_series_uid`), never from the
-clock, so that computing again or sending again is harmless. The rules of the output are the tables of `ct_modules`.
+HU are clipped in `stored_values` and nowhere else. UIDs are derived from the content (`ct_series_uid`) and never from
+the clock, so that computing or sending a CT twice is harmless. The modules are made in `pipeline.ct.modules`.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ INT16 = np.iinfo(np.int16)
 
 @dataclass(frozen=True)
 class Labels:
-    """What a site configures about the written CT.
+    """The part of the written CT that a site configures.
 
     Attributes:
-        hu_range: lowest and highest HU; what is outside is clipped.
+        hu_range: lowest and highest HU; values outside are clipped.
         research: whether the CT carries the label "research, not for clinical use".
-        image_type: ImageType (0008,0008).
-        description: SeriesDescription (0008,103E); {model} and {version} stand for the model's.
-        equipment: what the node calls itself.
+        image_type: ImageType (0008,0008), PS3.3 C.7.6.1.1.2.
+        description: SeriesDescription (0008,103E); {model} and {version} are replaced by those of the model.
+        equipment: how the node names itself.
     """
 
     hu_range: tuple[int, int] = HU_RANGE
@@ -84,21 +84,21 @@ def write_ct(
     written_at: datetime | None = None,
     labels: Labels = DEFAULT_LABELS,
 ) -> list[Path]:
-    """Write `hu` as a CT series into the folder `into`, all of it or nothing; return the paths in this order.
+    """Write `hu` as a CT series into the folder `into`, all of it or nothing; return the paths of slices in order.
 
     Args:
-        hu: HU, array (slice, row, column), LPS mm, slices along row cosines x column cosines: of axial planes, from
+        hu: HU, array (slice, row, column), LPS mm, slices along row cosines x column cosines; axial slices go from
             inferior to superior.
-        source: the MR series; its patient, study, frame of reference and position become the CT's.
-        provenance: what decided the content.
-        into: folder, made when it is absent.
-        written_at: creation date and time, now by default; the same value gives the same bytes. With a time zone it
-            is converted to the MR's TimezoneOffsetFromUTC, or to local time where the MR has none.
-        labels: what the site configures.
+        source: the MR series; its patient, study, frame of reference and patient position are copied to the CT.
+        provenance: the model and the settings that the HU were made with.
+        into: folder; it is made when it is absent.
+        written_at: creation date and time, by default now; the same value gives the same bytes. With a time zone it
+            is converted to the MR's TimezoneOffsetFromUTC, or to local time when the MR has none.
+        labels: the part that the site configures.
 
     Raises:
         Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
-        ValueError: the slices of `hu` are not along row x column cosines, or it holds values that are no numbers.
+        ValueError: the slices of `hu` are not along row x column cosines, or values are NaN or infinite.
         OSError: the files cannot be written; then none is left.
     """
     header = read_header(source)
@@ -113,7 +113,7 @@ def write_ct(
 
 
 def check_source(source: Series) -> None:
-    """Raise what `write_ct` would raise of the MR's header: cheap, and so asked before the synthesis.
+    """Check the MR's header as `write_ct` does; this is cheap and is done before the synthesis.
 
     Raises:
         Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
@@ -126,18 +126,18 @@ def check_source(source: Series) -> None:
 
 
 def ct_series_uid(hu: Volume, source: Series, provenance: Provenance, labels: Labels = DEFAULT_LABELS) -> str:
-    """The Series Instance UID that `write_ct` gives to this content.
+    """Return the Series Instance UID that `write_ct` gives to this content (PS3.5 section B.2).
 
-    Derived from the source's UIDs and copied patient and study, the stored pixels and their grid, the model's digest,
-    the configuration's digest, the software's version and the labels: whatever changes the content changes it, the
-    date does not.
+    It is derived from the UIDs of the source, the copied patient and study, the stored pixels and their grid, the
+    digests of model and configuration, the software's version and the labels. It changes whenever the content does
+    and does not depend on the date.
     """
     stored, grid = stored_values(hu.array, labels.hu_range), ImageGrid.of(hu.get_geometry())
     return _series_uid(stored, grid, source, read_header(source), provenance, labels)
 
 
 def stored_values(hu: NDArray[np.floating], hu_range: tuple[int, int]) -> NDArray[np.int16]:
-    """Round HU to whole numbers, clip them to `hu_range`, and take off the rescale intercept.
+    """Round HU to whole numbers, clip them to `hu_range`, and subtract the rescale intercept (PS3.3 C.11.1.1.2).
 
     Raises:
         ValueError: a value is NaN or infinite, or `hu_range` does not fit into 16 bits.
@@ -152,7 +152,7 @@ def stored_values(hu: NDArray[np.floating], hu_range: tuple[int, int]) -> NDArra
 
 
 def read_header(source: Series) -> Dataset:
-    """Read the first MR instance anew, without pixels and undecoded, to copy its bytes.
+    """Read the header of the first MR instance from its file, undecoded, so that its bytes can be copied.
 
     Raises:
         Unsuitable: UNREADABLE.
@@ -164,7 +164,7 @@ def read_header(source: Series) -> Dataset:
 
 
 def scanner_time(written_at: datetime, header: Dataset) -> datetime:
-    """`written_at` in the time zone of the MR's dates; a time without zone is taken as it is."""
+    """Convert `written_at` to the time zone of the MR (PS3.3 C.12.1.1.8); a time without zone stays as it is."""
     if written_at.tzinfo is None:
         return written_at
     offset = raw_bytes(header, "TimezoneOffsetFromUTC").decode("ascii", "replace")
@@ -210,10 +210,14 @@ def _shared(
     clock: datetime,
     labels: Labels,
 ) -> Elements:
-    """The elements that are the same on every slice, module by module."""
-    description = derivation_description(provenance, _size(header, source), grid.words(), labels.research)
+    """Make the elements that are the same on every slice (PS3.3 table A.3-1)."""
+    frames = sum(map(len, source.frames.values())) or header.get("NumberOfFrames") or len(source.instances)
+    mr_size = f"MR {header.get('Columns', '?')} x {header.get('Rows', '?')} x {frames}"
+    description = derivation_description(provenance, mr_size, grid.description(), labels.research)
     title = series_description(provenance, labels.research, labels.description)
-    comments = image_comments(provenance, labels.research, _notes(header))
+    too_long = modules.too_long(header)
+    notes = [f"{keyword} of the MR is longer than its VR allows and is not kept." for keyword in too_long]
+    comments = image_comments(provenance, labels.research, notes)
     return (
         modules.patient(header)
         | modules.general_study(header)
@@ -231,22 +235,8 @@ def _shared(
     )
 
 
-def _notes(header: Dataset) -> list[str]:
-    """What of the MR the CT could not keep."""
-    return [
-        f"{keyword} of the MR is longer than its VR allows and is not kept." for keyword in modules.too_long(header)
-    ]
-
-
-def _size(header: Dataset, source: Series) -> str:
-    """Size of the MR in words."""
-    some = sum(map(len, source.frames.values()))
-    frames = some or header.get("NumberOfFrames") or len(source.instances)
-    return f"MR {header.get('Columns', '?')} x {header.get('Rows', '?')} x {frames}"
-
-
 def _slice(shared: Elements, grid: ImageGrid, stored: NDArray[np.int16], index: int, series_uid: str) -> bytes:
-    """The whole file of slice `index`."""
+    """Encode the file of slice `index`."""
     uid = generate_uid(entropy_srcs=[series_uid, str(index)])
     own = elements(SOPInstanceUID=uid, InstanceNumber=index + 1)
     plane, pixel = modules.image_plane(grid, index), modules.image_pixel(stored)

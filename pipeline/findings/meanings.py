@@ -1,6 +1,6 @@
-"""What each finding means: what is measured, what an unusual value usually comes from, and what to look at then.
+"""Explain each finding: what it measures, what causes unusual values, and what a person should look at then.
 
-One source for the help page, the report and the structured report. `pipeline.findings.findings` re-exports `MEANINGS`.
+The help page, the report and the structured report all take their text from here.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ About = Literal["input", "output"]
 
 @dataclass(frozen=True)
 class Meaning:
-    """One finding in words for a physicist.
+    """The explanation of one finding for a physicist.
 
     Attributes:
         about: `input` (the MR as it came) or `output` (the synthetic CT).
         title: its name for a person, without a full stop.
-        what: what is measured, and how.
-        low: what a value below its limits usually means; "" where there is no such value.
-        high: what a value above its limits, or a text that does not pass, usually means; "" where there is none.
-        look: what to look at before the case is released.
+        what: the quantity and how it is measured.
+        low: the usual cause of a value below its limits; "" when there is no lower limit.
+        high: the usual cause of a value above its limits, or of a text that does not pass; "" when there is none.
+        look: the things to look at before the job is released.
     """
 
     about: About
@@ -274,4 +274,4 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "Whether other cases of that protocol have drifted too; the constancy test.",
     ),
 }
-"""Finding -> what it means. A test holds it complete: no finding is measured that is not explained here."""
+"""Finding -> its explanation. A test checks that every finding is explained."""

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.phantom.thigh import TISSUES, Phantom, thigh
-from pipeline.volume.volume import resample
+from pipeline.volume.resampling import resample
 
 Floats = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.inference.weights import Model
-from pipeline.convert import ConversionOptions, convert
+from pipeline.conversion import ConversionOptions, convert
 from pipeline.phantom.comparison import read_ct, truth
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import TISSUES, oblique_grid, thigh

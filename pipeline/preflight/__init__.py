@@ -1,1 +1,1 @@
-"""The rules of planning systems, asked of CT files before they are sent."""
+"""The rules of planning systems, which CT files must keep before they are sent."""

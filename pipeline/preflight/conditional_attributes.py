@@ -1,8 +1,8 @@
-"""The conditions of the conditional attributes (Type 1C, 2C) of a synthetic CT image, from PS3.3, one row each.
+"""List the conditional attributes (Type 1C and 2C, PS3.5 section 7.4) of a synthetic CT image with their conditions.
 
-`CONDITIONS` covers every Type 1C and 2C attribute, outside sequences, of the modules that a synthetic CT always or
-often has; a test holds it against the standard's tables. `None` means that the condition can never hold for a
-single-frame, uncompressed, greyscale image of one person made by this node.
+`CONDITIONS` has every Type 1C and 2C attribute, outside sequences, of the modules (PS3.3) that a synthetic CT always
+or often has; a test compares it with the standard's tables. `None` means that the condition never holds for an image
+that this node makes: single-frame, uncompressed, greyscale, of one person.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ def _always(_: Dataset) -> bool:
 
 
 def _deidentified_otherwise(other: str) -> Condition:
+    """Require one of two attributes when the identity was removed (PS3.3 C.7.1.1)."""
     return lambda image: image.get("PatientIdentityRemoved") == "YES" and not _has(other)(image)
 
 
 def _one_side_of_two(image: Dataset) -> bool:
-    """The body part is paired and no other attribute says the side (PS3.3 C.7.3.1)."""
+    """Return whether the body part is paired and no other attribute states the side (PS3.3 C.7.3.1)."""
     sides = ("ImageLaterality", "FrameLaterality", "MeasurementLaterality")
     return bool(is_paired(str(image.get("BodyPartExamined") or ""))) and not _has(*sides)(image)
 
 
 def _beyond_ascii(image: Dataset) -> bool:
-    """No character set is given, and a text value uses more than the basic G0 set (PS3.3 C.12.1.1.2)."""
+    """Return whether a text value has characters outside ASCII and no character set is named (PS3.3 C.12.1.1.2)."""
     return "SpecificCharacterSet" not in image and any(
         element.VR in ("LO", "LT", "PN", "SH", "ST", "UC", "UT") and not str(element.value or "").isascii()
         for element in image.iterall()
@@ -43,7 +44,7 @@ def _beyond_ascii(image: Dataset) -> bool:
 
 
 CONDITIONS: dict[str, tuple[str, Condition | None]] = {
-    # Patient (C.7.1.1)
+    # Patient (PS3.3 C.7.1.1)
     "PatientAlternativeCalendar": ("1C", _has("PatientBirthDateInAlternativeCalendar")),
     "PatientSpeciesDescription": ("1C", None),
     "PatientSpeciesCodeSequence": ("1C", None),
@@ -55,17 +56,17 @@ CONDITIONS: dict[str, tuple[str, Condition | None]] = {
     "ResponsibleOrganization": ("2C", None),
     "DeidentificationMethod": ("1C", _deidentified_otherwise("DeidentificationMethodCodeSequence")),
     "DeidentificationMethodCodeSequence": ("1C", _deidentified_otherwise("DeidentificationMethod")),
-    # General Series (C.7.3.1)
+    # General Series (PS3.3 C.7.3.1)
     "AnatomicalOrientationType": ("1C", None),
     "PatientPosition": ("2C", _always),
     "Laterality": ("2C", _one_side_of_two),
-    # General Equipment (C.7.5.1)
+    # General Equipment (PS3.3 C.7.5.1)
     "PixelPaddingValue": ("1C", _has("PixelPaddingRangeLimit")),
-    # General Image (C.7.6.1)
+    # General Image (PS3.3 C.7.6.1)
     "ContentDate": ("2C", None),
     "ContentTime": ("2C", None),
     "PatientOrientation": ("2C", None),
-    # Image Pixel (C.7.6.3)
+    # Image Pixel (PS3.3 C.7.6.3)
     "PlanarConfiguration": ("1C", None),
     "PixelAspectRatio": ("1C", None),
     "PixelPaddingRangeLimit": ("1C", None),
@@ -78,16 +79,16 @@ CONDITIONS: dict[str, tuple[str, Condition | None]] = {
     "PixelDataProviderURL": ("1C", None),
     "ExtendedOffsetTableLengths": ("1C", None),
     "PixelData": ("1C", _always),
-    # CT Image (C.8.2.1)
+    # CT Image (PS3.3 C.8.2.1)
     "WaterEquivalentDiameterCalculationMethodCodeSequence": ("1C", _has("WaterEquivalentDiameter")),
     "EnergyWeightingFactor": ("1C", None),
     "RescaleType": ("1C", _always),
     "EquipmentFrameOfReferenceUID": ("1C", None),
-    # VOI LUT (C.11.2)
+    # VOI LUT (PS3.3 C.11.2)
     "WindowCenter": ("1C", _has("WindowWidth")),
     "WindowWidth": ("1C", _has("WindowCenter")),
     "VOILUTSequence": ("1C", None),
-    # SOP Common (C.12.1)
+    # SOP Common (PS3.3 C.12.1)
     "SpecificCharacterSet": ("1C", _beyond_ascii),
     "QueryRetrieveView": ("1C", None),
     "ReferencedDefinedProtocolSequence": ("1C", None),
@@ -95,15 +96,15 @@ CONDITIONS: dict[str, tuple[str, Condition | None]] = {
     "ConversionSourceAttributesSequence": ("1C", None),
     "HL7StructuredDocumentReferenceSequence": ("1C", None),
     "EncryptedAttributesSequence": ("1C", None),
-    # Common Instance Reference (C.12.2)
+    # Common Instance Reference (PS3.3 C.12.2)
     "ReferencedSeriesSequence": ("1C", _has("SourceImageSequence")),
     "StudiesContainingOtherReferencedInstancesSequence": ("1C", None),
 }
-"""Keyword -> type and condition."""
+"""Keyword -> type (PS3.3) and condition."""
 
 
 def code_breaches(elements: Iterable[DataElement]) -> Iterator[str]:
-    """Each coded entry has one code value, and a scheme unless it is a URN (PS3.3 table 8.8-1)."""
+    """Yield the faults of coded entries: each has a code value, and a scheme unless it is a URN (PS3.3 table 8.8-1)."""
     coded = (one for one in elements if one.VR == "SQ" and one.keyword.endswith("CodeSequence"))
     for keyword, item in ((one.keyword, item) for one in coded for item in one.value or ()):
         if not _has("CodeValue", "LongCodeValue", "URNCodeValue")(item):

@@ -1,16 +1,16 @@
-"""Profiles of planning systems: which rules a CT series must keep before it is sent, with which limits, and why.
+"""Read the profile of a planning system: the rules that a CT series must keep before it is sent, with their limits.
 
 A profile is a YAML file of `config/profiles`, or a site's own:
 
     for: whom the profile is for, in words
     like: generic            # optional: all rules of a shipped profile as well
-    without: [square_pixels] # optional: less these
+    without: [square_pixels] # optional: except these
     rules:
       slice_count:           # a rule of `RULES`, with exactly its parameters
         most: 399
-        evidence: why it is asked; shown to the person who looks at a held case
+        evidence: why the rule is needed; shown to the person who looks at a held job
 
-Whatever is wrong with a file is said with the path to it, such as `rules.slice_count.most`. What the rules do stands in
+An error in a profile is reported with the path to it, such as `rules.slice_count.most`. The rules themselves are in
 `pipeline.preflight.rules`.
 """
 
@@ -25,7 +25,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from models.data.strict_yaml import BadYaml, read_yaml
 
 Parameter = Literal["whole number", "number", "words", "whole numbers"]
 
@@ -51,7 +51,7 @@ RULES: dict[str, dict[str, Parameter]] = {
     "slice_count": {"most": "whole number"},
     "length": {"most_mm": "number"},
 }
-"""Rule -> its parameters and their kinds."""
+"""Rule -> its parameters and their types."""
 
 KEYS = ("for", "like", "without", "rules")
 
@@ -59,7 +59,10 @@ KEYS = ("for", "like", "without", "rules")
 class BadProfile(ValueError):
     """A profile cannot be used.
 
-    Attributes: `where` (the path within the file, or ""), `problem` (profile, path and what is wrong), `remedy`.
+    Attributes:
+        where: path within the file, or "".
+        problem: profile, path, and the fault.
+        remedy: the correction that the person should make.
     """
 
     def __init__(self, profile: str, where: str, problem: str, remedy: str) -> None:
@@ -71,37 +74,41 @@ class BadProfile(ValueError):
 
 @dataclass(frozen=True)
 class ProfileRule:
-    """A rule that a profile asks: its name, its parameters, and the evidence that a planning system needs it."""
+    """A rule of a profile: its name, its parameters, and the evidence that a planning system needs it."""
 
     rule: str
     parameters: Mapping[str, Any]
     evidence: str
 
-    def words(self) -> str:
-        """The rule with its parameters, such as `slice_count(most 399)`."""
-        given = "; ".join(f"{name} {_plain(value)}" for name, value in self.parameters.items())
-        return f"{self.rule}({given})" if given else self.rule
+    def description(self) -> str:
+        """Return the rule with its parameters, such as `slice_count(most 399)`."""
+        texts = []
+        for name, value in self.parameters.items():
+            several = isinstance(value, tuple)
+            text = ", ".join(map(str, value)) if several else f"{value:g}" if isinstance(value, float) else value
+            texts.append(f"{name} {text}")
+        return f"{self.rule}({'; '.join(texts)})" if texts else self.rule
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one kind of planning system asks of a CT series.
+    """The requirements of one kind of planning system for a CT series.
 
     Attributes:
-        name: of a shipped profile, or the path of a site's own file.
-        purpose: whom it is for.
-        asked: its rules, those of the profile it is like first.
-        like: name of the profile it is like, or "".
+        name: name of a shipped profile, or the path of a site's own file.
+        purpose: the planning systems that it is for.
+        rules: its rules; the inherited ones come first.
+        like: name of the profile whose rules it inherits, or "".
     """
 
     name: str
     purpose: str
-    asked: tuple[ProfileRule, ...]
+    rules: tuple[ProfileRule, ...]
     like: str = ""
 
 
 def shipped() -> tuple[str, ...]:
-    """Names of the profiles of `config/profiles`, sorted."""
+    """Return the names of the profiles of `config/profiles`, sorted."""
     return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
 
 
@@ -110,28 +117,20 @@ def load_profile(name: str) -> Profile:
     """Read a shipped profile by its name, or a site's own by the path of its file (ending in .yaml or .yml).
 
     Raises:
-        BadProfile: there is none, or it is no valid profile.
+        BadProfile: there is no such profile, or it is not valid.
     """
     own = name.endswith((".yaml", ".yml"))
     path = Path(name).expanduser() if own else _folder() / f"{name}.yaml"
     if not own and name not in shipped():
         raise BadProfile(repr(name), "", "is not shipped", f"name one of {', '.join(shipped())}, or a .yaml file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8")).values
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise BadProfile(name, "", f"cannot be read ({why})", "name a readable YAML file") from error
-    except yaml.YAMLError as error:
-        raise BadProfile(name, "", "is not YAML", "correct the file") from error
-    return _profile(name, values)
-
-
-def _folder() -> Path:
-    return Path(str(files("config").joinpath("profiles")))
-
-
-def _profile(name: str, values: object) -> Profile:
-    """A profile from what its file holds."""
+    except BadYaml as error:
+        problem = f"{error.found} {error.problem} (line {error.line})".lstrip()
+        raise BadProfile(name, error.path, problem, error.remedy) from error
     top = _mapping(name, "", values)
     _known(name, "", top, KEYS)
     like = _text(name, "like", top["like"]) if "like" in top else ""
@@ -139,18 +138,22 @@ def _profile(name: str, values: object) -> Profile:
         raise BadProfile(name, "like", f"{like!r} is no other shipped profile", f"name one of {', '.join(shipped())}")
     rules = _mapping(name, "rules", top.get("rules", {}))
     _known(name, "rules", rules, RULES)
-    inherited = {one.rule: one for one in load_profile(like).asked} if like else {}
+    inherited = {one.rule: one for one in load_profile(like).rules} if like else {}
     without = _words(name, "without", top.get("without", []))
     _known(name, "without", without, inherited)
-    own = {rule: _asked(name, rule, given) for rule, given in rules.items()}
-    asked = {rule: one for rule, one in {**inherited, **own}.items() if rule not in without}
-    if not asked:
+    own = {rule: _checked(name, rule, given) for rule, given in rules.items()}
+    kept = {rule: one for rule, one in {**inherited, **own}.items() if rule not in without}
+    if not kept:
         raise BadProfile(name, "rules", "there is no rule", "ask at least one rule")
-    return Profile(name, _text(name, "for", top.get("for")), tuple(asked.values()), like)
+    return Profile(name, _text(name, "for", top.get("for")), tuple(kept.values()), like)
 
 
-def _asked(name: str, rule: str, given: object) -> ProfileRule:
-    """A rule with exactly its parameters, and evidence."""
+def _folder() -> Path:
+    return Path(str(files("config").joinpath("profiles")))
+
+
+def _checked(name: str, rule: str, given: object) -> ProfileRule:
+    """Check that a rule has exactly its parameters and an evidence."""
     where = f"rules.{rule}"
     values = _mapping(name, where, given)
     wanted = RULES[rule]
@@ -165,7 +168,7 @@ def _asked(name: str, rule: str, given: object) -> ProfileRule:
 
 
 def _value(name: str, where: str, kind: Parameter, value: object) -> object:
-    """A parameter of its kind."""
+    """Check that a parameter has its type."""
     if kind == "whole number" and type(value) is int:
         return value
     if kind == "number" and isinstance(value, int | float) and type(value) is not bool and 0 <= value < math.inf:
@@ -196,16 +199,10 @@ def _words(name: str, where: str, value: object) -> tuple[str, ...]:
 
 
 def _known(name: str, where: str, keys: Iterable[str], known: Iterable[str]) -> None:
-    """Every key is a known one."""
+    """Raise BadProfile for a key that is not known, and name the nearest one."""
     wanted = list(known)
     for key in keys:
         if key not in wanted:
             near = difflib.get_close_matches(key, wanted, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(wanted)}"
             raise BadProfile(name, f"{where}.{key}" if where else key, "is not known", remedy)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)

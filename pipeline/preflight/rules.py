@@ -1,9 +1,9 @@
-"""The rules of preflight, one small function each: what it asks stands in its docstring, why in the profiles.
+"""The rules of preflight: each has a function, and its docstring is the rule. The profiles give the evidence for it.
 
-A rule of `FILE_RULES` looks at one file, one of `SERIES_RULES` at all of them; keyword parameters are those that a
-profile gives (`pipeline.preflight.profile.RULES`). A rule yields one sentence a breach, without a patient's name or
-identifier. The conditions of conditional attributes stand in `pipeline.preflight.conditional_attributes`, the tables of
-the standard in `pipeline.standard`.
+A rule of `FILE_RULES` checks one file, a rule of `SERIES_RULES` all files of a series. Its keyword parameters come
+from the profile (`pipeline.preflight.profile.RULES`). It yields a sentence for each breach, without a patient's name
+or identifier. The conditions of conditional attributes are in `pipeline.preflight.conditional_attributes`, the tables
+of the standard in `pipeline.standard`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydicom.uid import CTImageStorage
 from pipeline.ct.elements import DS_LENGTH
 from pipeline.ct.modules import AXIAL_ORIENTATION
 from pipeline.preflight.conditional_attributes import CONDITIONS, code_breaches
-from pipeline.standard import Attribute, Module, ct_image_modules
+from pipeline.standard import Attribute, ct_image_modules
 
 ONE_OF_A_SERIES = (
     "PatientID",
@@ -34,17 +34,17 @@ ONE_OF_A_SERIES = (
     "PixelSpacing",
     "SliceThickness",
 )
-"""Attributes that a planning system takes from one slice and believes of all."""
+"""Attributes that a planning system reads from one slice and uses for all."""
 
 SAME_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType", "PixelRepresentation")
 PLACE = ("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "SpacingBetweenSlices")
 OF_THE_SERIES = (*ONE_OF_A_SERIES, *SAME_RESCALE, *PLACE)
-"""All that `SERIES_RULES` ask for; the rest of a file is not kept."""
+"""All attributes that `SERIES_RULES` use; the rest of a file is not kept."""
 
 
 @dataclass(frozen=True)
 class CTFile:
-    """A file of the series: its data set, and all its elements, those inside sequences too."""
+    """A file of the series: its data set, and all its elements, also those inside sequences."""
 
     path: Path
     image: Dataset
@@ -61,7 +61,7 @@ SeriesRule = Callable[..., Placed]
 
 
 def sop_class(file: CTFile) -> Sentences:
-    """CT Image Storage and Modality CT, in data set and file meta alike (PS3.4 B.5, PS3.10 7.1)."""
+    """SOP Class and Modality are those of a CT, and data set and File Meta agree (PS3.4 B.5, PS3.10 section 7.1)."""
     image = file.image
     meta = image.file_meta
     if image.get("SOPClassUID") != CTImageStorage or image.get("Modality") != "CT":
@@ -73,24 +73,25 @@ def sop_class(file: CTFile) -> Sentences:
 
 
 def required_attributes(file: CTFile) -> Sentences:
-    """Every Type 1 attribute has a value and every Type 2 attribute is there (PS3.3 A.3, PS3.5 7.4), nested too.
+    """Every Type 1 attribute has a value and every Type 2 attribute is present (PS3.3 A.3, PS3.5 section 7.4).
 
-    A module that is not mandatory is asked for its attributes once one of its Type 1 attributes is there.
+    This holds inside sequences too. Attributes of an optional module are required once it has a Type 1 attribute.
     """
     image = file.image
     for module in ct_image_modules():
-        outermost = module.usage == "M" or _has_module(image, module)
+        type_1 = [row.keyword for row in module.attributes if row.type == "1" and not row.path]
+        outermost = module.usage == "M" or any(keyword in image for keyword in type_1)
         for row in module.attributes:
             if row.type in ("1", "2") and (row.path or outermost):
                 yield from _missing(image, row)
 
 
-def _has_module(image: Dataset, module: Module) -> bool:
-    return any(row.keyword in image for row in module.attributes if row.type == "1" and not row.path)
-
-
 def _missing(image: Dataset, row: Attribute) -> Sentences:
-    for item in _items(image, row.path):
+    """Yield a sentence for each item of the sequences along `row.path` (or the image) that lacks the attribute."""
+    items = [image]
+    for keyword in row.path:
+        items = [inner for item in items if keyword in item for inner in item[keyword].value or ()]
+    for item in items:
         name = "/".join((*row.path, row.keyword))
         if row.keyword not in item:
             yield f"Type {row.type} attribute {name} is missing"
@@ -98,16 +99,8 @@ def _missing(image: Dataset, row: Attribute) -> Sentences:
             yield f"Type 1 attribute {name} has no value"
 
 
-def _items(image: Dataset, path: Sequence[str]) -> list[Dataset]:
-    """All items of the sequences along `path`; the image itself for an empty path."""
-    items = [image]
-    for keyword in path:
-        items = [inner for item in items if keyword in item for inner in item[keyword].value or ()]
-    return items
-
-
 def conditional_attributes(file: CTFile) -> Sentences:
-    """Type 1C and 2C attributes whose condition holds are there, and those of Type 1C have a value (PS3.5 7.4)."""
+    """Type 1C and 2C attributes are present if their condition holds, Type 1C with a value (PS3.5 section 7.4)."""
     image = file.image
     needed = {keyword: kind for keyword, (kind, condition) in CONDITIONS.items() if condition and condition(image)}
     for keyword, kind in needed.items():
@@ -119,33 +112,33 @@ def conditional_attributes(file: CTFile) -> Sentences:
 
 
 def patient_id(file: CTFile) -> Sentences:
-    """PatientID has a value."""
+    """PatientID has a value (Type 2 in PS3.3 C.7.1.1, but planning systems need it)."""
     if not str(file.image.get("PatientID") or "").strip():
         yield "PatientID is missing or empty"
 
 
 def axial_orientation(file: CTFile) -> Sentences:
-    """ImageOrientationPatient is exactly 1\\0\\0\\0\\1\\0."""
+    """ImageOrientationPatient is exactly 1\\0\\0\\0\\1\\0 (PS3.3 C.7.6.2.1.1)."""
     orientation = [float(value) for value in file.image.get("ImageOrientationPatient") or ()]
     if orientation != [float(value) for value in AXIAL_ORIENTATION]:
         yield f"ImageOrientationPatient is {orientation}, not axial; set output.orientation to axial"
 
 
 def square_pixels(file: CTFile) -> Sentences:
-    """PixelSpacing has two equal, positive values."""
+    """PixelSpacing has two equal, positive values (PS3.3 section 10.7.1.3)."""
     spacing = [float(value) for value in file.image.get("PixelSpacing") or ()]
     if len(spacing) != 2 or spacing[0] != spacing[1] or spacing[0] <= 0:
         yield f"PixelSpacing {spacing} is not that of square pixels"
 
 
 def hu_rescale(file: CTFile) -> Sentences:
-    """RescaleType is HU."""
+    """RescaleType is HU (PS3.3 C.11.1.1.2)."""
     if file.image.get("RescaleType") != "HU":
         yield f"RescaleType is {file.image.get('RescaleType')}, not HU"
 
 
 def sixteen_bits(file: CTFile, *, stored: Sequence[int]) -> Sentences:
-    """One MONOCHROME2 sample of 16 bits allocated a pixel, BitsStored as allowed, HighBit below it, PixelData whole."""
+    """A pixel is one MONOCHROME2 sample of 16 bits, BitsStored is an allowed one, PixelData is complete (PS3.5 8.1)."""
     image = file.image
     bits = [image.get(keyword) for keyword in ("BitsAllocated", "BitsStored", "HighBit")]
     if bits[0] != 16 or bits[1] not in stored or bits[2] != bits[1] - 1:
@@ -165,19 +158,15 @@ def synthetic_data(file: CTFile) -> Sentences:
 
 
 def decimal_strings(file: CTFile) -> Sentences:
-    """A DS takes at most 16 characters (PS3.5 6.2), inside sequences too."""
-    for element in file.elements:
-        values = element.value if element.VM > 1 else [element.value]
-        if element.VR == "DS" and element.value is not None:
-            yield from (f"{element.keyword} {value} is longer than 16 characters" for value in values if _long(value))
-
-
-def _long(value: object) -> bool:
-    return len(str(getattr(value, "original_string", value))) > DS_LENGTH
+    """A DS has at most 16 characters (PS3.5 section 6.2), inside sequences too."""
+    for element in (element for element in file.elements if element.VR == "DS" and element.value is not None):
+        for value in element.value if element.VM > 1 else [element.value]:
+            if len(str(getattr(value, "original_string", value))) > DS_LENGTH:
+                yield f"{element.keyword} {value} is longer than 16 characters"
 
 
 def value_range(file: CTFile, *, lowest: int, highest: int) -> Sentences:
-    """Rescaled values lie within the allowed HU."""
+    """Rescaled values lie within the allowed HU (PS3.3 C.11.1)."""
     image = file.image
     kind = "<i2" if image.get("PixelRepresentation") == 1 else "<u2"
     pixels = image.get("PixelData") or b""
@@ -191,7 +180,7 @@ def value_range(file: CTFile, *, lowest: int, highest: int) -> Sentences:
 
 
 def image_type(file: CTFile, *, first: Sequence[str]) -> Sentences:
-    """Value 1 of ImageType (ORIGINAL, DERIVED) is an allowed one."""
+    """Value 1 of ImageType (ORIGINAL or DERIVED) is an allowed one (PS3.3 C.7.6.1.1.2)."""
     values = file.image.get("ImageType") or [""]
     value = values if isinstance(values, str) else values[0]
     if value not in first:
@@ -199,7 +188,7 @@ def image_type(file: CTFile, *, first: Sequence[str]) -> Sentences:
 
 
 def attributes_filled(file: CTFile, *, keywords: Sequence[str]) -> Sentences:
-    """Each of these attributes is there and has a value, whatever its type in the standard."""
+    """Each of these attributes has a value, whatever its type in the standard."""
     for keyword in keywords:
         if keyword not in file.image or file.image[keyword].is_empty:
             yield f"{keyword} is missing or empty"
@@ -220,16 +209,16 @@ FILE_RULES: tuple[FileRule, ...] = (
     image_type,
     attributes_filled,
 )
-"""Rules that look at one file at a time."""
+"""Rules that check one file at a time."""
 
 
 # --- the series ------------------------------------------------------------------------------------------------------
 
 
 def equal_steps(files: Sequence[CTFile], *, tolerance_mm: float) -> Placed:
-    """Slices lie at equal steps along the normal of their planes, axial ones from inferior to superior, as numbered.
+    """Slices lie at equal steps along row x column cosines (PS3.3 C.7.6.2.1.1), in the order of InstanceNumber.
 
-    The normal is row x column cosines, the number InstanceNumber. No slice is farther off than the tolerance.
+    Axial slices so go from inferior to superior. No slice is farther from its place than the tolerance.
     """
     placed, normal = _placed(files)
     if len(placed) < 2 or normal is None:
@@ -245,7 +234,7 @@ def equal_steps(files: Sequence[CTFile], *, tolerance_mm: float) -> Placed:
 
 
 def slices_touch(files: Sequence[CTFile], *, tolerance_mm: float) -> Placed:
-    """SliceThickness, and SpacingBetweenSlices where it is there, is the distance from slice to slice."""
+    """SliceThickness and SpacingBetweenSlices, if present, equal the distance of slices (PS3.3 C.7.6.2)."""
     placed, normal = _placed(files)
     if len(placed) < 2 or normal is None:
         return
@@ -259,13 +248,13 @@ def slices_touch(files: Sequence[CTFile], *, tolerance_mm: float) -> Placed:
 
 
 def slice_count(files: Sequence[CTFile], *, most: int) -> Placed:
-    """The series has at most so many slices."""
+    """The series has at most `most` slices."""
     if len(files) > most:
         yield files[0], f"{len(files)} slices, at most {most} are taken; a larger output.spacing_mm makes fewer"
 
 
 def length(files: Sequence[CTFile], *, most_mm: float) -> Placed:
-    """The series is at most so long, from the outer edge of its first slice to that of its last."""
+    """The series is at most `most_mm` long, from the outer edge of its first slice to that of its last."""
     placed, normal = _placed(files)
     if len(placed) < 2 or normal is None:
         return
@@ -276,7 +265,7 @@ def length(files: Sequence[CTFile], *, most_mm: float) -> Placed:
 
 
 def _placed(files: Sequence[CTFile]) -> tuple[list[CTFile], NDArray[np.float64] | None]:
-    """Files that have a position, in order of InstanceNumber, and the normal of the first one's plane if it has one."""
+    """Return the files with a position, in order of InstanceNumber, and the unit normal of the first plane, or None."""
     numbered = sorted(files, key=lambda file: int(file.image.get("InstanceNumber") or 0))
     placed = [file for file in numbered if len(file.image.get("ImagePositionPatient") or ()) == 3]
     cosines = [float(value) for file in placed[:1] for value in file.image.get("ImageOrientationPatient") or ()]
@@ -286,20 +275,22 @@ def _placed(files: Sequence[CTFile]) -> tuple[list[CTFile], NDArray[np.float64] 
 
 
 def _positions(files: Sequence[CTFile]) -> NDArray[np.float64]:
+    """Return the positions of the files, shape (files, 3), LPS mm."""
     return np.array([[float(value) for value in file.image.ImagePositionPatient] for file in files])
 
 
 def one_series(files: Sequence[CTFile]) -> Placed:
-    """One patient, study, series, frame of reference, orientation, matrix and spacing over all slices."""
+    """All slices have one patient, study, series, frame of reference, orientation, matrix and spacing."""
     yield from _differing(files, ONE_OF_A_SERIES)
 
 
 def same_rescale(files: Sequence[CTFile]) -> Placed:
-    """The same rescale on every slice."""
+    """All slices have the same rescale (PS3.3 C.11.1)."""
     yield from _differing(files, SAME_RESCALE)
 
 
 def _differing(files: Sequence[CTFile], keywords: Iterable[str]) -> Placed:
+    """Yield each file, and each of these attributes, that differs from the first file."""
     first = files[0].image
     for file in files[1:]:
         yield from (
@@ -310,7 +301,7 @@ def _differing(files: Sequence[CTFile], keywords: Iterable[str]) -> Placed:
 
 
 def unique_sop_uids(files: Sequence[CTFile]) -> Placed:
-    """Each slice has its own SOPInstanceUID."""
+    """Each slice has a SOPInstanceUID of its own (PS3.5 section 9.1)."""
     seen: set[str] = set()
     for file in files:
         uid = str(file.image.get("SOPInstanceUID"))
@@ -328,4 +319,4 @@ SERIES_RULES: tuple[SeriesRule, ...] = (
     slice_count,
     length,
 )
-"""Rules that look at all files of the series together."""
+"""Rules that check all files of the series together."""

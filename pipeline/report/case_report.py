@@ -1,7 +1,7 @@
-"""The report of a case: what a physicist reads before, and keeps after, a decision about a synthetic CT.
+"""Write the report of a job as PDF, which a physicist reads before a decision about a synthetic CT and keeps.
 
-It names series and model, findings, decision and receipts, and shows the pictures. A patient is named in it only where
-`Case.subject` does: as a companion it lies in a DICOM object that says whose it is.
+It has series and model, findings, decision, receipts and pictures. It names the patient only by `Case.subject`; as a
+companion it is part of a DICOM object that names the patient.
 """
 
 from __future__ import annotations
@@ -13,12 +13,29 @@ from typing import Any, Final
 
 from reportlab.platypus import Flowable, Paragraph
 
+from pipeline.ct.provenance import as_sentence
+from pipeline.findings.findings import limit_text
 from pipeline.findings.meanings import MEANINGS
 from pipeline.report.figures import CaseVolumes, histogram, planes
-from pipeline.report.pdf import BAD, CODE, GOOD, LABEL, TITLE, Cell, box, facts, gap, heading, pdf, picture, say, table
+from pipeline.report.pdf import (
+    BAD,
+    CODE,
+    GOOD,
+    LABEL,
+    TITLE,
+    Cell,
+    box,
+    facts,
+    gap,
+    heading,
+    paragraph,
+    pdf,
+    picture,
+    table,
+)
 
 UNITS: Final = {"[hnsf'U]": "HU", "1": ""}
-"""UCUM unit -> what a person writes."""
+"""UCUM unit -> the unit as a person writes it."""
 VERDICTS: Final = {"pass": "passes", "review": "REVIEW", "reject": "REJECT"}
 RELEASED: Final = "released"
 REJECTED_BY_PERSON: Final = "rejected_by_person"
@@ -27,7 +44,7 @@ EVENTS_SHOWN: Final = 60
 
 @dataclass(frozen=True)
 class Happened:
-    """Something that happened to a case: when (aware), what, by whom (empty: the node itself), and what was said."""
+    """An event of a job: its time (aware), its name, the person or "" for the node, and the reason or comment."""
 
     at: datetime.datetime
     what: str
@@ -37,7 +54,7 @@ class Happened:
 
 @dataclass(frozen=True)
 class Sent:
-    """How far a destination is: its name, in words, since when; and each different answer with how often it came."""
+    """The state of one destination: its name, the state for a person, and each answer with its count."""
 
     destination: str
     words: str
@@ -46,22 +63,22 @@ class Sent:
 
 @dataclass(frozen=True)
 class Case:
-    """All that a report tells of a job.
+    """The content of the report of a job.
 
     Attributes:
         job: its key.
         state: its state.
-        report: what `report.json` beside the CT says; empty where there is none.
-        mr_series_uid: the source.
-        ct_series_uid: the synthetic CT; empty while there is none.
-        held: why a person must look, or None.
-        reason: code and sentence of the hold or of the rejection, also after the decision; empty where there is none.
-        calling_ae: who sent the MR series.
-        rule: the rule that took it.
-        events: all that happened, in order.
-        deliveries: how far each destination is.
-        images: the volumes; None where their files are gone.
-        subject: whom the report is about, where it is to say so.
+        report: the content of `report.json` beside the CT; empty when there is none.
+        mr_series_uid: SeriesInstanceUID of the source.
+        ct_series_uid: SeriesInstanceUID of the synthetic CT; empty while there is none.
+        held: the reason why a person must look at it, or None.
+        reason: code and sentence of the hold or of the rejection, also after the decision; or empty.
+        calling_ae: AE title of the sender of the MR series.
+        rule: name of the configuration's rule for the series.
+        events: all events, in order.
+        deliveries: the state of each destination.
+        images: the volumes; None when their files are gone.
+        subject: the patient, when the report is to name one.
         research_label: whether the CT carries the label; the pages of the report always do.
     """
 
@@ -82,24 +99,36 @@ class Case:
 
     @property
     def findings(self) -> Sequence[Mapping[str, Any]]:
-        """Each check, as `report.json` has it; those that do not pass first."""
+        """Return the findings of `report.json`; those that do not pass come first."""
         every = self.report.get("findings", ())
         return sorted(every, key=lambda one: ("reject", "review", "pass").index(one["verdict"]))
 
     @property
     def decision(self) -> Happened | None:
-        """The last decision of a person: `released` or `refused`; None where nobody has decided."""
+        """Return the last decision of a person, or None."""
         decided = [one for one in self.events if one.what in (RELEASED, REJECTED_BY_PERSON)]
         return decided[-1] if decided else None
 
 
 def pdf_of(case: Case) -> bytes:
-    """The report as PDF (A4); the same case gives the same bytes."""
-    return pdf("Synthetic CT report", f"job {case.job}", list(_content(case)))
+    """Write the report as PDF (A4); the same case gives the same bytes."""
+    sentence, good = verdict_of(case)
+    content = [Paragraph("Synthetic CT report", TITLE), box(sentence, good=good), gap(), facts(_identity(case))]
+    for warning in case.report.get("warnings", ()):
+        content += [gap(2), box(f"WARNING: {warning}", good=False)]
+    content += _findings(case)
+    content.append(heading("Pictures", of_picture=case.images is not None))
+    if case.images is None:
+        content.append(paragraph("There are none: the files of MR and CT are not there (any more)."))
+    else:
+        content.append(picture(planes(case.images), tallest_mm=175.0))
+        content.append(heading("HU of the synthetic CT", of_picture=True))
+        content.append(picture(histogram(case.images.ct), width_mm=150.0))
+    return pdf("Synthetic CT report", f"job {case.job}", [*content, *_history(case)])
 
 
 def verdict_of(case: Case) -> tuple[str, bool]:
-    """What the report says first, in a sentence; and whether it is good news."""
+    """Return the first sentence of the report, the decision or state, and whether it is a good one."""
     decision = case.decision
     if case.held is not None:
         return f"HELD: a physicist has to look before it is used. {case.held}", False
@@ -110,39 +139,19 @@ def verdict_of(case: Case) -> tuple[str, bool]:
     if decision is not None:
         why = case.report.get("held") or ", ".join(failed)
         held = f" It was held: {why}" if why else ""
-        return f"RELEASED by {decision.by}, {moment(decision.at)}: {_sentence(decision.words)}{held}", True
+        return f"RELEASED by {decision.by}, {moment(decision.at)}: {as_sentence(decision.words)}{held}", True
     if failed:
         return f"Not held, though these findings do not pass: {', '.join(failed)}", False
     return ("All findings pass; nobody had to decide." if case.findings else "No synthetic CT yet."), True
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
 def moment(at: datetime.datetime) -> str:
-    """A moment, in UTC, to the second."""
+    """Write a time in UTC, to the second."""
     return f"{at.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _content(case: Case) -> Iterator[Flowable]:
-    yield Paragraph("Synthetic CT report", TITLE)
-    sentence, good = verdict_of(case)
-    yield box(sentence, good=good)
-    yield gap()
-    yield facts(_identity(case))
-    for warning in case.report.get("warnings", ()):
-        yield gap(2)
-        yield box(f"WARNING: {warning}", good=False)
-    yield from _findings(case)
-    yield from _pictures(case)
-    yield from _provenance(case)
-    yield from _sent(case)
-    yield from _timeline(case)
-
-
 def _identity(case: Case) -> Iterator[tuple[str, str]]:
-    """What the case is."""
+    """Yield the rows that identify the job."""
     source = case.report.get("source", {})
     yield "Patient", case.subject
     yield "Job", case.job
@@ -155,128 +164,94 @@ def _identity(case: Case) -> Iterator[tuple[str, str]]:
     yield "Anatomy", str(source.get("anatomy") or "")
     yield "Rule", case.rule
     for name, key in (("MR grid", "source"), ("CT grid", "ct")):
-        yield name, _grid(case.report.get(key, {}))
-
-
-def _grid(grid: Mapping[str, Any]) -> str:
-    if "shape" not in grid:
-        return ""
-    shape, spacing = (" x ".join(f"{value:g}" for value in grid[key]) for key in ("shape", "spacing_mm"))
-    return f"{shape} voxels of {spacing} mm (slice, row, column)"
-
-
-# Findings
+        grid = case.report.get(key, {})
+        if "shape" in grid:
+            shape, spacing = (" x ".join(f"{value:g}" for value in grid[part]) for part in ("shape", "spacing_mm"))
+            yield name, f"{shape} voxels of {spacing} mm (slice, row, column)"
 
 
 def _findings(case: Case) -> Iterator[Flowable]:
+    """Yield the section on findings, and on the rules of destinations that the CT breaks."""
     yield heading("Findings")
     if not case.findings:
-        yield say("No findings: there is no synthetic CT of this job.")
+        yield paragraph("No findings: there is no synthetic CT of this job.")
         return
     rows = [(one["name"], number(one["value"]), limit_of(one), unit_of(one), verdict(one)) for one in case.findings]
     yield table(("Finding", "Value", "Passes within", "Unit", "Verdict"), rows, (34, 22, 46, 10, 14))
-    doubtful = [one for one in case.findings if one["verdict"] != "pass" and one["name"] in MEANINGS]
-    if doubtful:
+    failed = [one for one in case.findings if one["verdict"] != "pass" and one["name"] in MEANINGS]
+    if failed:
         yield heading("What does not pass, and what to look at")
-        yield table(
-            ("Finding", "What it usually means", "What to look at"), [_meaning(one) for one in doubtful], (22, 52, 52)
-        )
+        explained = []
+        for one in failed:
+            meaning, value, limit = MEANINGS[one["name"]], one["value"], one["limit"]
+            low = isinstance(value, int | float) and not isinstance(limit, str) and value < limit[0]
+            cause = f"{meaning.what} {meaning.low if low else meaning.high}"
+            explained.append((f"{meaning.title} ({one['name']})", cause, meaning.look))
+        yield table(("Finding", "What it usually means", "What to look at"), explained, (22, 52, 52))
     complaints = case.report.get("preflight", {}).get("complaints", ())
     if complaints:
         yield heading("Rules of the destinations that the CT breaks")
         yield table(("Rule", "What is wrong"), [(one["rule"], one["sentence"]) for one in complaints], (30, 96))
 
 
-def _meaning(finding: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A finding that does not pass, as `MEANINGS` explains it: too low, or too high, or another text."""
-    means, value, limit = MEANINGS[finding["name"]], finding["value"], finding["limit"]
-    low = isinstance(value, int | float) and not isinstance(limit, str) and value < limit[0]
-    return f"{means.title} ({finding['name']})", f"{means.what} {means.low if low else means.high}", means.look
-
-
 def number(value: object) -> str:
-    """A value to four digits, and to a millionth; a text as it is."""
+    """Write a number with four digits, rounded to a millionth; a text stays as it is."""
     return f"{round(value, 6):.4g}" if isinstance(value, float) else str(value)
 
 
 def limit_of(finding: Mapping[str, Any]) -> str:
-    """Within what a finding passes."""
-    limit = finding["limit"]
-    return limit if isinstance(limit, str) else f"{limit[0]:g} to {limit[1]:g}"
+    """Write the limits within which a finding passes."""
+    return limit_text(finding["limit"])
 
 
 def unit_of(finding: Mapping[str, Any]) -> str:
-    """The unit as a person writes it."""
+    """Write the unit as a person does."""
     unit = str(finding["unit"])
     return UNITS.get(unit, unit)
 
 
 def verdict(finding: Mapping[str, Any]) -> Paragraph:
-    """The verdict, in a word and a colour."""
+    """Write the verdict as a word in a colour."""
     word = str(finding["verdict"])
     style = LABEL.clone("verdict", textColor=GOOD if word == "pass" else BAD)
-    return say(VERDICTS.get(word, word), style)
+    return paragraph(VERDICTS.get(word, word), style)
 
 
-# Pictures
-
-
-def _pictures(case: Case) -> Iterator[Flowable]:
-    yield heading("Pictures", of_picture=case.images is not None)
-    if case.images is None:
-        yield say("There are none: the files of MR and CT are not there (any more).")
-        return
-    yield picture(planes(case.images), tallest_mm=175.0)
-    yield heading("HU of the synthetic CT", of_picture=True)
-    yield picture(histogram(case.images.ct), width_mm=150.0)
-
-
-# Where it comes from, and where it went
-
-
-def _provenance(case: Case) -> Iterator[Flowable]:
-    if not case.report.get("model"):
-        return
+def _history(case: Case) -> Iterator[Flowable]:
+    """Yield the sections on how the CT was made, where it was sent, and what happened to the job."""
     report = case.report
-    model, sampling, seconds = report["model"], report.get("sampling", {}), report.get("seconds", {})
-    yield heading("How it was made")
-    yield facts(
-        (
-            ("Model", f"{model['name']} {model['version']}"),
-            ("Weights", f"SHA-256 {model['digest']}"),
-            ("Volume", str(report.get("source", {}).get("volume", ""))),
-            ("Sampling", ", ".join(f"{key} {_plain(value)}" for key, value in sampling.items())),
-            ("Configuration", f"SHA-256 {report.get('configuration_digest', '')}"),
-            ("Software", f"sct-node {report.get('software_version', '')}"),
-            ("Seconds", ", ".join(f"{stage} {value:g}" for stage, value in seconds.items())),
+    if report.get("model"):
+        model, sampling, seconds = report["model"], report.get("sampling", {}), report.get("seconds", {})
+        steps = []
+        for key, value in sampling.items():
+            text = " x ".join(f"{one:g}" for one in value) if isinstance(value, list | tuple) else value
+            steps.append(f"{key} {text}")
+        yield heading("How it was made")
+        yield facts(
+            (
+                ("Model", f"{model['name']} {model['version']}"),
+                ("Weights", f"SHA-256 {model['digest']}"),
+                ("Volume", str(report.get("source", {}).get("volume", ""))),
+                ("Sampling", ", ".join(steps)),
+                ("Configuration", f"SHA-256 {report.get('configuration_digest', '')}"),
+                ("Software", f"sct-node {report.get('software_version', '')}"),
+                ("Seconds", ", ".join(f"{stage} {value:g}" for stage, value in seconds.items())),
+            )
         )
-    )
-
-
-def _plain(value: object) -> str:
-    return " x ".join(f"{one:g}" for one in value) if isinstance(value, list | tuple) else str(value)
-
-
-def _sent(case: Case) -> Iterator[Flowable]:
     yield heading("Destinations and their receipts")
-    if not case.deliveries:
-        yield say("Nothing has been sent.")
-        return
-    rows = []
+    rows: list[Sequence[Cell]] = []
     for one in case.deliveries:
         answers = "; ".join(f"{answer} ({times} times)" for answer, times in one.answers)
         rows.append((one.destination, one.words, answers or "no answer yet"))
-    yield table(("Destination", "How far", "Answers"), rows, (24, 52, 50))
-
-
-def _timeline(case: Case) -> Iterator[Flowable]:
-    if not case.events:
-        return
-    yield heading("What happened")
-    left_out = len(case.events) - EVENTS_SHOWN
-    if left_out > 0:
-        yield say(f"The last {EVENTS_SHOWN} of {len(case.events)} events; sct-node show has all.")
-    rows: list[Sequence[Cell]] = [
-        (say(moment(one.at), CODE), one.what, one.by or "node", one.words) for one in case.events[-EVENTS_SHOWN:]
-    ]
-    yield table(("When", "What", "By", "Words"), rows, (34, 18, 22, 62))
+    yield (
+        table(("Destination", "How far", "Answers"), rows, (24, 52, 50))
+        if rows
+        else paragraph("Nothing has been sent.")
+    )
+    if case.events:
+        yield heading("What happened")
+        if len(case.events) > EVENTS_SHOWN:
+            yield paragraph(f"The last {EVENTS_SHOWN} of {len(case.events)} events; sct-node show has all.")
+        shown = case.events[-EVENTS_SHOWN:]
+        rows = [(paragraph(moment(one.at), CODE), one.what, one.by or "node", one.words) for one in shown]
+        yield table(("When", "What", "By", "Words"), rows, (34, 18, 22, 62))

@@ -1,8 +1,8 @@
-"""Pictures of a case for people: MR, synthetic CT, both in one, and its uncertainty, in three planes; and its HU.
+"""Draw MR, synthetic CT, both together, and the uncertainty in three planes, and the histogram of the HU.
 
-All volumes are LPS mm and lie in one frame of reference; each on a grid of its own. The planes are those of the CT,
-turned so that axes are nearest (superior, posterior, left): the patient's left is on the right of axial and coronal
-planes, anterior is up in axial ones and on the left of sagittal ones.
+All volumes are LPS mm in one frame of reference, each on its own grid. The planes are those of the CT, with axes as
+near as possible to (superior, posterior, left): the patient's left is on the right of axial and coronal planes,
+anterior is at the top of axial and on the left of sagittal planes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.volume.volume import resample
+from pipeline.volume.resampling import resample
 
 Plane = NDArray[np.float32]
-"""Rows from the top, columns from the left, as they are seen."""
+"""A picture: rows from the top, columns from the left."""
 
 HU_WINDOW: Final = (-250.0, 650.0)
 """HU shown as black and as white."""
 OUTLINE_HU: Final = -200.0
-"""HU of the line drawn as the body's outline."""
+"""HU of the line that is drawn as the body's outline."""
 BONE_HU: Final = 250.0
-"""HU from which on a voxel is painted as bone."""
+"""Lowest HU that is painted as bone."""
 SD_WINDOW_HU: Final = (0.0, 200.0)
-"""Standard deviations shown in the first and in the last colour."""
+"""Standard deviations of the first and the last colour."""
 HISTOGRAM_HU: Final = (-1050, 1650, 20)
 """First and last edge of the histogram's bins, and their width."""
 SCALE_MM: Final = 50.0
@@ -40,19 +40,20 @@ DOTS_PER_INCH: Final = 110
 COLUMN_INCH: Final = 2.6
 OUTLINE_COLOUR: Final = "#56b4e9"
 BONE_COLOUR: Final = "#e69f00"
-"""Sky blue and orange are told apart with every kind of colour vision (Okabe and Ito)."""
+MARK_COLOUR: Final = "#f0e442"
+"""Sky blue and orange differ for every kind of colour vision (Okabe and Ito, Color Universal Design, 2008)."""
 
 EDGES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "axial": ("A", "P", "R", "L"),
     "coronal": ("H", "F", "R", "L"),
     "sagittal": ("H", "F", "A", "P"),
 }
-"""Plane -> what lies at its top, bottom, left and right."""
+"""Plane -> side of the patient at its top, bottom, left and right (PS3.3 C.7.6.1.1.1)."""
 
 
 @dataclass(frozen=True)
 class CaseVolumes:
-    """The volumes of a case: MR values, HU, and the standard deviation of the HU (None where the model gives none)."""
+    """The volumes of a job: MR values, HU, and the standard deviation of the HU or None."""
 
     mr: Volume
     ct: Volume
@@ -61,7 +62,7 @@ class CaseVolumes:
 
 @dataclass(frozen=True)
 class View:
-    """One plane of a case: its name, MR, HU, SD in HU or None, and its pixel's height and width in mm."""
+    """One plane of a job: its name, MR, HU, SD in HU or None, height and width of a pixel in mm."""
 
     name: str
     mr: Plane
@@ -71,13 +72,13 @@ class View:
 
     @property
     def size_mm(self) -> tuple[float, float]:
-        """Height and width."""
+        """Return height and width of the plane."""
         rows, columns = self.hu.shape
         return rows * self.pixel_mm[0], columns * self.pixel_mm[1]
 
 
 def centre_of(ct: Volume) -> tuple[int, int, int]:
-    """Index of the middle of the body in `ct`, whatever its orientation; of the grid where it holds no body."""
+    """Return the index of the middle of the body in `ct`, or of the grid when there is no body."""
     inside = np.argwhere(ct.array > OUTLINE_HU)
     middle = inside.mean(axis=0) if inside.size else (np.asarray(ct.spatial_shape) - 1) / 2
     k, j, i = (int(index) for index in np.rint(middle))
@@ -85,7 +86,7 @@ def centre_of(ct: Volume) -> tuple[int, int, int]:
 
 
 def views(images: CaseVolumes) -> tuple[View, View, View]:
-    """The axial, coronal and sagittal plane through the middle of the body."""
+    """Cut the axial, coronal and sagittal plane through the middle of the body."""
     ct = images.ct.to_patient_orientation("HPL")
     k, j, i = centre_of(ct)
     slice_mm, row_mm, column_mm = (float(step) for step in ct.spacing)
@@ -97,7 +98,7 @@ def views(images: CaseVolumes) -> tuple[View, View, View]:
 
 
 def _view(name: str, images: CaseVolumes, ct: Volume, pixel_mm: tuple[float, float]) -> View:
-    """`ct` is one plane thick along its first axis; the other volumes are resampled onto it."""
+    """Resample the volumes to `ct`, which has one slice along its first axis."""
     upright = slice(None) if name == "axial" else slice(None, None, -1)
 
     def seen(volume: Volume) -> Plane:
@@ -110,7 +111,7 @@ def _view(name: str, images: CaseVolumes, ct: Volume, pixel_mm: tuple[float, flo
 
 
 def planes(images: CaseVolumes) -> Figure:
-    """Three planes (rows) of MR, synthetic CT, both in one, and the uncertainty where there is one (columns)."""
+    """Draw three planes (rows) of MR, synthetic CT, both together, and the uncertainty if there is one (columns)."""
     three = views(images)
     bright = max(float(np.percentile(np.concatenate([view.mr.ravel() for view in three]), 99.5)), 1.0)
     columns = 3 if images.sd is None else 4
@@ -123,56 +124,42 @@ def planes(images: CaseVolumes) -> Figure:
         _draw_row(view, row, bright)
     for axes, title in zip(panels[0], ("MR", "synthetic CT", "MR with synthetic CT", "uncertainty"), strict=False):
         axes.set_title(title, fontsize=9)
-    _scale(three[0], panels[0, 0])
+    rows, pixels = three[0].hu.shape
+    length = SCALE_MM / three[0].pixel_mm[1]
+    if length < 0.8 * pixels:  # the scale, where there is space for it
+        left, axes = 0.04 * pixels, panels[0, 0]
+        axes.plot([left, left + length], [0.95 * rows] * 2, color=MARK_COLOUR, linewidth=1.5)
+        axes.text(left, 0.92 * rows, f"{SCALE_MM:g} mm", color=MARK_COLOUR, fontsize=7, va="bottom")
     _explain(figure, panels)
     return figure
 
 
 def _draw_row(view: View, row: Sequence[Axes], bright: float) -> None:
-    """One plane, in each of the columns."""
+    """Draw one plane in each of the columns, with the sides of the patient."""
     aspect = view.pixel_mm[0] / view.pixel_mm[1]
     how: dict[str, Any] = {"aspect": aspect, "interpolation": "nearest"}
     row[0].imshow(view.mr, cmap="gray", vmin=0.0, vmax=bright, **how)
     row[1].imshow(view.hu, cmap="gray", vmin=HU_WINDOW[0], vmax=HU_WINDOW[1], **how)
     row[2].imshow(view.mr, cmap="gray", vmin=0.0, vmax=bright, **how)
-    _overlay(view, row[2], how)
+    bone = np.ma.masked_less(view.hu, BONE_HU)
+    row[2].imshow(bone * 0.0, cmap=ListedColormap([BONE_COLOUR]), alpha=0.55, **how)
+    if view.hu.min() < OUTLINE_HU < view.hu.max() and min(view.hu.shape) > 1:
+        row[2].contour(view.hu, levels=[OUTLINE_HU], colors=OUTLINE_COLOUR, linestyles="solid", linewidths=0.8)
     if view.sd is not None:
         row[3].imshow(view.sd, cmap="viridis", vmin=SD_WINDOW_HU[0], vmax=SD_WINDOW_HU[1], **how)
     for axes in row:
         axes.set_xticks([])
         axes.set_yticks([])
     row[0].set_ylabel(view.name, fontsize=9)
-    _label_edges(view, row[1])
-
-
-def _overlay(view: View, axes: Axes, how: Mapping[str, Any]) -> None:
-    """The synthetic CT's bone as a wash, its outline as a line, over the MR."""
-    bone = np.ma.masked_less(view.hu, BONE_HU)
-    axes.imshow(bone * 0.0, cmap=ListedColormap([BONE_COLOUR]), alpha=0.55, **how)
-    if view.hu.min() < OUTLINE_HU < view.hu.max() and min(view.hu.shape) > 1:
-        axes.contour(view.hu, levels=[OUTLINE_HU], colors=OUTLINE_COLOUR, linestyles="solid", linewidths=0.8)
-
-
-def _label_edges(view: View, axes: Axes) -> None:
-    """Which side of the patient is where."""
     top, bottom, left, right = EDGES[view.name]
     places = ((top, 0.5, 0.98, "center", "top"), (bottom, 0.5, 0.02, "center", "bottom"))
     sides = ((left, 0.02, 0.5, "left", "center"), (right, 0.98, 0.5, "right", "center"))
     for text, x, y, across, along in (*places, *sides):
-        axes.text(x, y, text, transform=axes.transAxes, ha=across, va=along, color="#f0e442", fontsize=8)
-
-
-def _scale(view: View, axes: Axes) -> None:
-    """A bar of `SCALE_MM` in the lower left corner, where there is room for it."""
-    rows, columns = view.hu.shape
-    length = SCALE_MM / view.pixel_mm[1]
-    if length < 0.8 * columns:
-        axes.plot([0.04 * columns, 0.04 * columns + length], [0.95 * rows] * 2, color="#f0e442", linewidth=1.5)
-        axes.text(0.04 * columns, 0.92 * rows, f"{SCALE_MM:g} mm", color="#f0e442", fontsize=7, va="bottom")
+        row[1].text(x, y, text, transform=row[1].transAxes, ha=across, va=along, color=MARK_COLOUR, fontsize=8)
 
 
 def _explain(figure: Figure, panels: NDArray[Any]) -> None:
-    """The last row: colour bars, and what the colours of the column with both mean."""
+    """Draw the last row: colour bars, and the meaning of the colours in the column with both images."""
     for axes in panels[3]:
         axes.set_axis_off()
     shown = {1: "HU", 3: "standard deviation (HU)"}
@@ -186,7 +173,7 @@ def _explain(figure: Figure, panels: NDArray[Any]) -> None:
 
 
 def histogram(ct: Volume) -> Figure:
-    """How many voxels of the CT have which HU, the number on a logarithmic axis."""
+    """Draw the histogram of the CT's HU; the axis of the number of voxels is logarithmic."""
     counts, edges = hu_histogram(ct)
     figure = Figure(figsize=(6.4, 2.2), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -201,7 +188,7 @@ def histogram(ct: Volume) -> Figure:
 
 
 def hu_histogram(ct: Volume) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Voxels by HU, in bins of `HISTOGRAM_HU`, and the bins' edges; values beyond are in the outermost bins."""
+    """Count voxels in the bins of `HISTOGRAM_HU`, outliers in the outermost ones; return counts and edges of bins."""
     low, high, width = HISTOGRAM_HU
     edges = np.arange(low, high + width, width, dtype=np.float64)
     counts, _ = np.histogram(np.clip(ct.array, low, high), edges)
@@ -209,7 +196,7 @@ def hu_histogram(ct: Volume) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG, the same bytes for the same numbers."""
+    """Write a figure as PNG; the same numbers give the same bytes."""
     into = io.BytesIO()
     figure.savefig(into, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return into.getvalue()

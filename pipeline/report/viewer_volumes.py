@@ -1,7 +1,7 @@
-"""MR, CT and uncertainty of a case as a viewer takes them: NIfTI-1, gzip, at most `MOST_VOXELS` voxels.
+"""Write MR, CT and uncertainty of a job for a viewer: NIfTI-1, gzip, at most `MOST_VOXELS` voxels.
 
-A larger volume is thinned within its slices: every second (third, ...) pixel of rows and columns, never an average,
-each at its own place. Files are read one at a time. What is written holds values and their place, nothing else.
+A larger volume is thinned within its slices: every second (third, ...) pixel of rows and columns is kept at its own
+place, and nothing is averaged. Files are read one at a time. A NIfTI file holds no text of the DICOM headers.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 from pipeline.volume.pixels import Stored, mr_values, stored_values
 
 MOST_VOXELS: Final = 2**25
-"""Of one volume that is shown: 128 MiB here, a few times that in the browser."""
+"""Voxels of a volume that is shown: 128 MiB here, a few times that in the browser."""
 
 OWN: Final = Tolerances(min_slices=2, max_spacing_mm=100.0, max_extent_mm=10_000.0, max_voxels=2**34)
-"""Of a CT that this node wrote: whatever a site allowed its MR series to be."""
+"""Tolerances for a CT that this node wrote: as wide as any that a site can configure for its MR series."""
 
 LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""DICOM's patient coordinates to NIfTI's."""
+"""DICOM's patient coordinates (PS3.3 C.7.6.2.1.1) to NIfTI's."""
 
 LARGEST: Final = np.iinfo(np.int16).max
 
 FAST: Final = 1
-"""gzip's level: the node's processor is worth more than its network."""
+"""Level of gzip: processor time is scarcer than network."""
 
 
 def step_of(shape: Sequence[int], most_voxels: int = MOST_VOXELS) -> int:
-    """Every how many-th pixel of rows and columns is shown of a volume (slices, rows, columns); 1: all of it."""
+    """Return n when every n-th pixel of rows and columns of a volume (slices, rows, columns) is shown."""
     slices, rows, columns = shape
     step = 1
     while slices * math.ceil(rows / step) * math.ceil(columns / step) > most_voxels and step < max(rows, columns):
@@ -57,16 +57,16 @@ def mr_of(
     tolerances: Tolerances = TOLERANCES,
     most_voxels: int = MOST_VOXELS,
 ) -> Volume:
-    """The MR volume that a conversion of these files takes, float32, LPS mm, thinned.
+    """Read the MR volume that a conversion of these files uses, float32, LPS mm, thinned.
 
-    Raises Unsuitable for what is no single regular volume, OSError when a file is not there.
+    Raises Unsuitable when there is no single regular volume, OSError when a file does not exist.
     """
     series = Series.of([read_instance(path) for path in files])
     return _read(regular_stack(series, choice, tolerances), mr_values, most_voxels)
 
 
 def ct_of(folder: Path, most_voxels: int = MOST_VOXELS) -> Volume:
-    """The CT series of a folder, float32 HU, LPS mm, thinned.
+    """Read the CT series of a folder, float32 HU, LPS mm, thinned.
 
     Raises Unsuitable when a file is damaged or missing in between.
     """
@@ -76,11 +76,16 @@ def ct_of(folder: Path, most_voxels: int = MOST_VOXELS) -> Volume:
 
 
 def nifti(volume: Volume) -> bytes:
-    """A volume as .nii.gz: int16, exact where all values are whole numbers, else scaled to fill 15 bits.
+    """Write a volume as .nii.gz: int16, exact when all values are whole numbers, otherwise scaled to fill 15 bits.
 
     The fastest axis is the column, as in DICOM; qform and sform are the scanner's frame (code 1), in RAS mm.
     """
-    values, slope = _as_int16(volume.array)
+    largest = float(np.abs(volume.array).max(initial=0.0))
+    whole = largest <= LARGEST and all(bool((plane == np.rint(plane)).all()) for plane in volume.array)
+    slope = 1.0 if whole else largest / LARGEST
+    values = np.empty(volume.array.shape, np.int16)
+    for index, plane in enumerate(volume.array):
+        values[index] = np.rint(plane / np.float32(slope))
     affine = LPS_TO_RAS @ volume.affine
     affine[:, :3] = affine[:, 2::-1]
     image = nibabel.Nifti1Image(values.transpose(2, 1, 0), affine)
@@ -89,9 +94,9 @@ def nifti(volume: Volume) -> bytes:
 
 
 def uncertainty_nifti(path: Path, most_voxels: int = MOST_VOXELS) -> bytes:
-    """A NIfTI file as it is, or thinned where it is larger: but not along its coarsest axis.
+    """Return a NIfTI file, thinned when it is too large, but not along its coarsest axis.
 
-    Raises Unsuitable UNREADABLE, OSError when it is not there.
+    Raises Unsuitable UNREADABLE, OSError when it does not exist.
     """
     try:
         image: Any = nibabel.load(path)
@@ -107,7 +112,7 @@ def uncertainty_nifti(path: Path, most_voxels: int = MOST_VOXELS) -> bytes:
 
 
 def _read(stack: Stack, values_of: Any, most_voxels: int) -> Volume:
-    """The pixels of a stack, float32, thinned; the files are read one after the other."""
+    """Read the pixels of a stack, float32, thinned; the files are read one after the other."""
     slices, rows, columns = stack.geometry.spatial_shape
     step = step_of((slices, rows, columns), most_voxels)
     array = np.empty((slices, math.ceil(rows / step), math.ceil(columns / step)), np.float32)
@@ -121,23 +126,12 @@ def _read(stack: Stack, values_of: Any, most_voxels: int) -> Volume:
 
 
 def _hu(stored: Stored, frame: Frame) -> NDArray[np.float32]:
-    """HU of a slice of ours: its rescale is all there is (PS3.3 C.8.2.1)."""
+    """Rescale stored values of a slice that the node wrote to HU (PS3.3 C.11.1.1.2)."""
     return (stored * np.float64(frame.slope) + np.float64(frame.intercept)).astype(np.float32)
 
 
-def _as_int16(array: NDArray[np.float32]) -> tuple[NDArray[np.int16], float]:
-    """Stored values, and the slope by which they become values again."""
-    largest = float(np.abs(array).max(initial=0.0))
-    whole = largest <= LARGEST and all(bool((plane == np.rint(plane)).all()) for plane in array)
-    slope = 1.0 if whole else largest / LARGEST
-    values = np.empty(array.shape, np.int16)
-    for index, plane in enumerate(array):
-        values[index] = np.rint(plane / np.float32(slope))
-    return values, slope
-
-
 def _zipped(image: nibabel.Nifti1Image) -> bytes:
-    """An image as the bytes of a .nii.gz; mm, seconds, scanner's coordinates."""
+    """Encode an image as .nii.gz: mm, seconds, scanner's coordinates."""
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(image.affine, 1)
     image.set_qform(image.affine, 1)

@@ -1,21 +1,21 @@
-"""How many instances the headers of a series announce. Evidence of completeness, never of geometry.
+"""The number of instances that the headers of a series announce. Evidence of completeness, never of geometry.
 
     attribute                                                   what it announces
-    ImagesInAcquisition (0020,1002)                             images of one acquisition
+    ImagesInAcquisition (0020,1002)                             images of one acquisition (PS3.3 C.7.6.1)
     InConcatenationTotalNumber (0020,9163)                      objects of one concatenation (PS3.3 C.7.6.16.1)
     GE (0025,xx07) of GEMS_SERS_01                              images in series
     Philips (2001,xx18) of Philips Imaging DD 001               slices, times echoes, phases and temporal positions
     Siemens (0029,xx20) of SIEMENS CSA HEADER, its protocol     slices of the slice array, or images of the slab
     NumberOfTemporalPositions (0020,0105)                       images at each position: shows only what is missing
 
-The private ones are as the vendors' conformance statements (GE, Philips) and the protocol text itself (Siemens) say.
-A number counts only where every image of the series says the same.
+The private attributes (PS3.5 7.8) are defined by the vendors' conformance statements (GE, Philips) and by the protocol
+text itself (Siemens). A number counts only where all images of the series have the same.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pipeline.series.image_kind import private_text
 from pipeline.series.instance import DAMAGE, Instance, text
@@ -23,42 +23,50 @@ from pipeline.series.instance import DAMAGE, Instance, text
 _PROTOCOL_VALUE = rb"^%s[ \t]*=[ \t]*(0x[0-9a-fA-F]+|[0-9]+)"
 _TWO_DIMENSIONS = 2
 """`sKSpace.ucDimension` of a protocol that excites slice by slice."""
+_SIEMENS_KEYS = (
+    b"sSliceArray.lSize",
+    b"sKSpace.lImagesPerSlab",
+    b"sKSpace.ucDimension",
+    b"lContrasts",
+    b"lRepetitions",
+)
 
 
 def announced(instances: Sequence[Instance]) -> int | None:
     """Return the number of instances that the headers announce for the series, the largest of several; or None.
 
-    Of images that are not as they were acquired only a concatenation's: a reformat carries its source's counts. Of
-    multi-frame objects too: what vendors count there are frames.
+    For images that are not as they were acquired only a concatenation's number counts: a reformat carries its source's
+    numbers. The same holds for multi-frame objects: there vendors count frames.
     """
     if not instances:
         return None
-    acquired = all(text(one, "ImageType").startswith("ORIGINAL") and not one.is_multi_frame for one in instances)
-    numbers = {number for count in (COUNTS if acquired else (_concatenation,)) if (number := count(instances))}
-    return max(numbers, default=None)
+    numbers = {_agreed(instances, "InConcatenationTotalNumber")}
+    if all(text(one, "ImageType").startswith("ORIGINAL") and not one.is_multi_frame for one in instances):
+        if _one_value(instances, "AcquisitionNumber"):
+            numbers.add(_agreed(instances, "ImagesInAcquisition"))
+        numbers.add(_agreed_private(instances, 0x0025, "GEMS_SERS_01", 0x07))
+        numbers |= {philips_images(instances), siemens_images(instances)}
+    return max(filter(None, numbers), default=None)
 
 
 def lacks_announced(instances: Sequence[Instance]) -> bool:
-    """Whether the headers show that something has not come: a number not reached, or a position with too few images."""
+    """Return whether the headers show that an instance is missing.
+
+    It is missing when an announced number is not reached, or when a position has fewer images than
+    NumberOfTemporalPositions, so that the last ones are still to come.
+    """
     number = announced(instances)
-    return (number is not None and len(instances) < number) or _lacks_temporal_positions(instances)
+    if number is not None and len(instances) < number:
+        return True
+    temporal = _agreed(instances, "NumberOfTemporalPositions") if instances else None
+    if temporal is None or any(instance.is_multi_frame for instance in instances):
+        return False
+    positions = {text(instance, "ImagePositionPatient") for instance in instances}
+    return len(instances) < len(positions) * temporal
 
 
-def _images_in_acquisition(instances: Sequence[Instance]) -> int | None:
-    """ImagesInAcquisition, where all images are of one acquisition (PS3.3 C.7.6.1)."""
-    return _agreed(instances, "ImagesInAcquisition") if _one_value(instances, "AcquisitionNumber") else None
-
-
-def _concatenation(instances: Sequence[Instance]) -> int | None:
-    return _agreed(instances, "InConcatenationTotalNumber")
-
-
-def _ge(instances: Sequence[Instance]) -> int | None:
-    return _agreed_private(instances, 0x0025, "GEMS_SERS_01", 0x07)
-
-
-def _philips(instances: Sequence[Instance]) -> int | None:
-    """Slices times what is imaged at each; None for diffusion, whose directions are not announced."""
+def philips_images(instances: Sequence[Instance]) -> int | None:
+    """Return Philips' slices times images at each, or None; also for diffusion, whose directions are not announced."""
     creator = "Philips Imaging DD 001"
     slices = _agreed_private(instances, 0x2001, creator, 0x18)
     if slices is None or any(text(one, "DiffusionBValue") not in ("", "0") for one in instances):
@@ -68,44 +76,24 @@ def _philips(instances: Sequence[Instance]) -> int | None:
     return slices * echoes * phases * (_agreed(instances, "NumberOfTemporalPositions") or 1) * image_types
 
 
-def _siemens(instances: Sequence[Instance]) -> int | None:
-    """Slices of a protocol with one contrast and no repetition, of one magnitude image each."""
+def siemens_images(instances: Sequence[Instance]) -> int | None:
+    """Return the slices of a Siemens protocol with one contrast and no repetition, of one magnitude image each.
+
+    The protocol is text (ASCCONV) within CSA Series Header Info, which may be absent or damaged.
+    """
     if not _one_value(instances, "ImageType"):
         return None
-    protocol = _protocol(instances[0])
+    try:
+        protocol = instances[0].header.private_block(0x0029, "SIEMENS CSA HEADER")[0x20].value
+    except DAMAGE:
+        return None
     if not isinstance(protocol, bytes):
         return None
-    found = {name: _protocol_number(protocol, name) for name in _SIEMENS_KEYS}
-    slices, slab, dimensions, contrasts, repetitions = (found[name] for name in _SIEMENS_KEYS)
+    found = (re.search(_PROTOCOL_VALUE % re.escape(name), protocol, re.MULTILINE) for name in _SIEMENS_KEYS)
+    slices, slab, dimensions, contrasts, repetitions = (int(match[1], 0) if match else None for match in found)
     if slices is None or dimensions is None or (contrasts or 1) > 1 or (repetitions or 0) > 0:
         return None
     return slices if dimensions == _TWO_DIMENSIONS else slices * slab if slab else None
-
-
-_SIEMENS_KEYS = (
-    b"sSliceArray.lSize",
-    b"sKSpace.lImagesPerSlab",
-    b"sKSpace.ucDimension",
-    b"lContrasts",
-    b"lRepetitions",
-)
-
-COUNTS: tuple[Callable[[Sequence[Instance]], int | None], ...] = (
-    _images_in_acquisition,
-    _concatenation,
-    _ge,
-    _philips,
-    _siemens,
-)
-
-
-def _lacks_temporal_positions(instances: Sequence[Instance]) -> bool:
-    """Whether a position has fewer images than NumberOfTemporalPositions, so that the last ones are still to come."""
-    temporal = _agreed(instances, "NumberOfTemporalPositions") if instances else None
-    if temporal is None or any(instance.is_multi_frame for instance in instances):
-        return False
-    positions = {text(instance, "ImagePositionPatient") for instance in instances}
-    return len(instances) < len(positions) * temporal
 
 
 def _one_value(instances: Sequence[Instance], keyword: str) -> bool:
@@ -124,17 +112,3 @@ def _agreed_private(instances: Sequence[Instance], group: int, creator: str, off
 def _number(values: set[str]) -> int | None:
     (value, *others) = values
     return int(value) or None if not others and value.isascii() and value.isdigit() and len(value) < 9 else None
-
-
-def _protocol(instance: Instance) -> object:
-    """Return the value of Siemens' CSA Series Header Info (PS3.5 7.8.1), or None where it is absent or damaged."""
-    try:
-        return instance.header.private_block(0x0029, "SIEMENS CSA HEADER")[0x20].value
-    except DAMAGE:
-        return None
-
-
-def _protocol_number(protocol: bytes, name: bytes) -> int | None:
-    """Return a number of the protocol text (ASCCONV) in a CSA series header."""
-    found = re.search(_PROTOCOL_VALUE % re.escape(name), protocol, re.MULTILINE)
-    return int(found[1], 0) if found else None

@@ -1,7 +1,8 @@
-"""What kind of image a frame shows: the attributes by which several volumes of one series tell themselves apart.
+"""The kind of image that a frame shows: the attributes in which several volumes of one series differ.
 
-The words are the keywords of the classic MR image (PS3.3 C.8.3.1); an Enhanced image says the same in functional groups
-(PS3.3 C.8.13.5), a Legacy Converted one in the attributes that its conversion left unassigned (PS3.3 C.7.6.16.2.25).
+They are named by the keywords of the classic MR image (PS3.3 C.8.3.1). An Enhanced image has the same in functional
+groups (PS3.3 C.8.13.5), a Legacy Converted one in the attributes that its conversion left unassigned (PS3.3
+C.7.6.16.2.25).
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("ContrastBolusAgent", "", ""),
     ("StackID", "FrameContentSequence", "StackID"),
 )
-"""What is read, in the order in which it is reported; `Dixon` and `DiffusionGradientOrientation` are added."""
+"""The attributes in the order in which they are reported; `Dixon` and `DiffusionGradientOrientation` are added."""
 
 COMPONENTS = {"M": "MAGNITUDE", "P": "PHASE", "R": "REAL", "I": "IMAGINARY", "PHASE MAP": "PHASE"}
 """Value 3 (Siemens) or 4 (Philips) of Image Type -> Complex Image Component (0008,9208), PS3.3 C.8.13.3.1.1.
 
-Philips' value 3 says the same with the sequence, as M_FFE; a conversion to multi-frame keeps nothing but that.
+Philips' value 3 has the sequence as well, as M_FFE; a conversion to multi-frame keeps that value alone.
 """
 
 GE_COMPONENTS = {"0": "MAGNITUDE", "1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
@@ -77,12 +78,12 @@ Macro = Callable[[str | int], pydicom.Dataset]
 
 
 def classic_kind(header: pydicom.Dataset, name: str) -> dict[str, str]:
-    """Return the kind of a classic image: keyword -> text, "" where it is not said.
+    """Return the kind of a classic image: keyword -> text, "" where it is absent.
 
-    Raises Unsuitable UNREADABLE, naming `name`, when a value cannot be decoded.
+    Raises:
+        Unsuitable: UNREADABLE, naming `name`, when a value cannot be decoded.
     """
-    said = {keyword: text_of(header, keyword, name) for keyword, _, _ in KINDS}
-    return _completed(said, header)
+    return _completed({keyword: text_of(header, keyword, name) for keyword, _, _ in KINDS}, header)
 
 
 def frame_kind(header: pydicom.Dataset, macro: Macro, name: str) -> dict[str, str]:
@@ -95,56 +96,46 @@ def frame_kind(header: pydicom.Dataset, macro: Macro, name: str) -> dict[str, st
         macro("UnassignedPerFrameConvertedAttributesSequence"),
         macro("UnassignedSharedConvertedAttributesSequence"),
     ]
-    said = {}
+    stated = {}
     for keyword, sequence, attribute in KINDS:
         places = [(macro(sequence), attribute)] if sequence else []
         places += [(holder, keyword) for holder in (*holders, header) if keyword != "ImageType" or holder is not header]
         texts = (text_of(holder, word, name) for holder, word in places)
-        said[keyword] = next(filter(None, texts), "")
-    said["ASLContext"] = said["ASLContext"] or _philips_label(macro(PHILIPS_FRAME))
+        stated[keyword] = next(filter(None, texts), "")
+    # LABEL or CONTROL of arterial spin labelling, in Philips' private element
+    label = private_text(macro(PHILIPS_FRAME), 0x2005, "Philips MR Imaging DD 005", 0x29)
+    stated["ASLContext"] = stated["ASLContext"] or label
     directions = macro("MRDiffusionSequence").get("DiffusionGradientDirectionSequence") or ()
-    return _completed(said, *directions, *holders, header)
+    return _completed(stated, *directions, *holders, header)
 
 
-def _completed(said: Mapping[str, str], *holders: pydicom.Dataset) -> dict[str, str]:
-    """Return `said` with what vendors say in Image Type and private elements instead."""
-    values = said["ImageType"].upper().split("\\")[2:]
-    component = said["ComplexImageComponent"].upper() or next(filter(None, map(_component, values[:2])), "")
+def _completed(stated: Mapping[str, str], *holders: pydicom.Dataset) -> dict[str, str]:
+    """Return `stated`, completed from Image Type and from the private elements of vendors."""
+    values = stated["ImageType"].upper().split("\\")[2:]
+    component = stated["ComplexImageComponent"].upper()
+    for value in values[:2]:
+        component = component or COMPONENTS.get(value[0] if value[1:2] == "_" else value, "")
+    for holder in holders:
+        component = component or GE_COMPONENTS.get(private_text(holder, 0x0043, "GEMS_PARM_01", 0x2F, "<h"), "")
     return {
-        **said,
-        "ComplexImageComponent": component or _first(_ge_component, holders),
-        "DiffusionBValue": said["DiffusionBValue"] or _first(_private_b_value, holders),
+        **stated,
+        "ComplexImageComponent": component,
+        "DiffusionBValue": stated["DiffusionBValue"] or next(filter(None, map(_private_b_value, holders)), ""),
         "Dixon": next(filter(None, map(DIXON.get, values)), ""),
-        "DiffusionGradientOrientation": _first(_direction, holders),
+        "DiffusionGradientOrientation": next(filter(None, map(_direction, holders)), ""),
     }
 
 
-def _component(value: str) -> str:
-    return COMPONENTS.get(value[0] if value[1:2] == "_" else value, "") if value else ""
-
-
-def _first(ask: Callable[[pydicom.Dataset], str], holders: tuple[pydicom.Dataset, ...]) -> str:
-    return next(filter(None, map(ask, holders)), "")
-
-
 def _direction(holder: pydicom.Dataset) -> str:
-    """Gradient direction (0018,9089) to three decimals."""
+    """Return the gradient direction (0018,9089) with three decimals, "" where it is absent or damaged."""
     try:
         return "\\".join(f"{float(cosine):.3f}" for cosine in holder.get("DiffusionGradientOrientation") or ())
     except DAMAGE:
         return ""
 
 
-def _philips_label(holder: pydicom.Dataset) -> str:
-    """LABEL or CONTROL of arterial spin labelling, as Philips says it."""
-    return private_text(holder, 0x2005, "Philips MR Imaging DD 005", 0x29, "")
-
-
-def _ge_component(header: pydicom.Dataset) -> str:
-    return GE_COMPONENTS.get(private_text(header, 0x0043, "GEMS_PARM_01", 0x2F, "<h"), "")
-
-
 def _private_b_value(header: pydicom.Dataset) -> str:
+    """Return the b-value of a vendor's private element, in s/mm2, "" where there is none."""
     for group, creator, element, binary in PRIVATE_B_VALUES:
         value = private_text(header, group, creator, element, binary)
         with contextlib.suppress(ValueError):

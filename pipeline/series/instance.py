@@ -1,6 +1,7 @@
-"""One received SOP instance: who it is and where its file lies; its header without pixels.
+"""One received SOP instance: its UIDs, its file, and its header without pixels.
 
-DICOM files (PS3.10), read so that no damaged length and no deflate bomb takes more memory than they are worth.
+DICOM files (PS3.10) are read so that neither a damaged length nor a deflate bomb takes more memory than the file is
+worth.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from pathlib import Path
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -50,7 +50,7 @@ What matters of a header is checked where it is used.
 """
 
 MR_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
-"""What may become a synthetic CT (PS3.4 B.5)."""
+"""SOP classes of the images that can become a synthetic CT (PS3.4 B.5)."""
 
 MULTI_FRAME_SOP_CLASSES = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 
@@ -101,7 +101,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-"""What pydicom and the decoders raise on a damaged file, and OSError without errno: see `intact`."""
+"""The errors of pydicom and the decoders for a damaged file. OSError without errno is another: see `intact`."""
 
 UID_PATTERN = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 """A UID (PS3.5 9.1), leading zeros tolerated: some scanners write them, and nothing else would name their objects."""
@@ -109,7 +109,10 @@ UID_PATTERN = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 
 @dataclass(frozen=True)
 class Instance:
-    """One received SOP instance: its UIDs, its transfer syntax, its file, and its header without pixels."""
+    """One received SOP instance: its UIDs, its transfer syntax, its file, and its header without pixels.
+
+    Two instances are equal when UIDs, transfer syntax and file are; headers are not compared.
+    """
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -120,7 +123,7 @@ class Instance:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is an image, by its SOP class' name (PS3.6) or by its matrix; a report or raw data is none."""
+        """Whether it is an image, by the name of its SOP class (PS3.6) or by its matrix; a report is none."""
         return self.sop_class_uid.name.endswith("Image Storage") or "Rows" in self.header
 
     @property
@@ -130,10 +133,12 @@ class Instance:
 
 
 def read_instance(path: Path) -> Instance:
-    """Read the header of one file; pixels stay where they are.
+    """Read the header of one file, without its pixels.
 
-    Raises Unsuitable UNREADABLE (naming the file) when it is no DICOM file, lacks the UIDs that identify it, or is an
-    image that ends before its pixel data, and OSError when the disk fails.
+    Raises:
+        Unsuitable: UNREADABLE (naming the file), when it is no DICOM file, lacks the UIDs that identify it, or is an
+            image that ends before its pixel data.
+        OSError: the disk fails.
     """
     try:
         with intact(path.name, "its header is damaged"):
@@ -154,7 +159,7 @@ def read_instance(path: Path) -> Instance:
 
 @contextmanager
 def intact(name: str, detail: str) -> Iterator[None]:
-    """Make Unsuitable UNREADABLE of what is raised within when content is damaged; a failing disk stays an OSError.
+    """Turn the errors of damaged content into Unsuitable UNREADABLE; the error of a failing disk stays an OSError.
 
     pydicom raises OSError on damaged sequences, without an errno: no system call has failed.
     """
@@ -175,14 +180,17 @@ def intact(name: str, detail: str) -> Iterator[None]:
 
 
 def unreadable(name: str, detail: str, error: BaseException) -> Unsuitable:
-    """Return UNREADABLE; of `error` only the type is told, since its text may quote a patient's name."""
+    """Return UNREADABLE with the type of `error` alone, since its text may quote a patient's name."""
     return Unsuitable.of("UNREADABLE", name=name, detail=f"{detail} ({type(error).__name__})")
 
 
 def text(instance: Instance, keyword: str) -> str:
     """Return the top-level attribute `keyword` as text, values joined by a backslash, "" where absent or empty.
 
-    Raises Unsuitable UNREADABLE when its value cannot be decoded.
+    Equal numbers give equal text: 80 and 80.0 are both "80".
+
+    Raises:
+        Unsuitable: UNREADABLE, when its value cannot be decoded.
     """
     return text_of(instance.header, keyword, instance.sop_instance_uid)
 
@@ -193,67 +201,63 @@ def text_of(data_set: pydicom.Dataset, keyword: str, name: str) -> str:
         value = data_set.get(keyword)
         if value is None:
             return ""
-        return "\\".join(map(_plain, value if isinstance(value, pydicom.multival.MultiValue) else [value]))
-
-
-def _plain(value: object) -> str:
-    """Return a value as text, equal numbers equally: 80 and 80.0 are both "80"."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value).strip()
+        values = value if isinstance(value, pydicom.multival.MultiValue) else [value]
+        return "\\".join(f"{one:.6g}" if isinstance(one, float) else str(one).strip() for one in values)
 
 
 INFLATED_TIMES = 100
-"""How much longer than itself a deflated data set (PS3.5 A.5) may become: MR images do 2 to 20 times, bombs 1000."""
+"""A deflated data set (PS3.5 A.5) may become so many times longer: MR images become 2 to 20 times, bombs 1000 times."""
 INFLATED_BYTES = 2**24
-"""What it may become whatever its own length."""
+"""Length that any deflated data set may have when inflated."""
 LARGEST_INFLATED_BYTES = 2**30
-"""What it may become at most: ten times a large Enhanced MR image."""
+"""Length that no inflated data set may exceed: ten times a large Enhanced MR image."""
 CHUNK_BYTES = 2**20
 
 
 class Part10File(io.BufferedReader):
-    """A file that gives no more than it has: Python takes the memory for a read before it sees the end of the file."""
+    """A file whose reads end at its end, because Python allocates the memory of a read before it sees that end."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
         self.size = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read at most what is left."""
+        """Read at most the bytes that are left."""
         if size is None or not 0 <= size <= CHUNK_BYTES:
             left = max(self.size - self.tell(), 0)
             size = left if size is None or size < 0 else min(size, left)
         return super().read(size)
 
+    def check_inflated_size(self) -> None:
+        """Inflate a deflated data set piece by piece, only to measure it, and return to the beginning of the file.
+
+        Raises:
+            ValueError: it becomes longer than it may.
+        """
+        if self.read(132)[128:] == b"DICM":  # PS3.10 7.1; behind it the file meta information, then the data set
+            meta = read_dataset(
+                self, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
+            )
+            packed = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+            inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+            limit = min(max(INFLATED_BYTES, INFLATED_TIMES * self.size), LARGEST_INFLATED_BYTES)
+            while packed and (piece := inflater.unconsumed_tail or self.read(CHUNK_BYTES)):
+                length += len(inflater.decompress(piece, CHUNK_BYTES))
+                if length > limit:
+                    raise ValueError(f"it inflates to more than {limit} bytes")
+        self.seek(0)
+
 
 def read_file(path: Path, *, pixels: bool) -> tuple[pydicom.Dataset, bytes]:
     """Return the data set of a file, with or without pixels, and the four bytes that follow where it stopped.
 
-    Raises InvalidDicomError, OSError (without errno where the content and not the disk is at fault) and whatever else
-    pydicom raises on a damaged file; ValueError for a deflated file that becomes longer than it may.
+    Raises:
+        InvalidDicomError: it is no DICOM file.
+        OSError: the disk fails; or the content is damaged, then without errno.
+        ValueError: a deflated file becomes longer than it may.
+        Exception: another of `DAMAGE`.
     """
     with Part10File(path) as file:
-        _check_inflated_size(file)
+        file.check_inflated_size()
         data_set = pydicom.dcmread(file, stop_before_pixels=not pixels)
         return data_set, file.read(4)
-
-
-def _check_inflated_size(file: Part10File) -> None:
-    """Inflate a deflated data set piece by piece, only to see how long it is; leaves the file at its beginning."""
-    if file.read(132)[128:] == b"DICM" and _is_deflated(file):
-        inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        limit = min(max(INFLATED_BYTES, INFLATED_TIMES * file.size), LARGEST_INFLATED_BYTES)
-        while packed := inflater.unconsumed_tail or file.read(CHUNK_BYTES):
-            length += len(inflater.decompress(packed, CHUNK_BYTES))
-            if length > limit:
-                raise ValueError(f"it inflates to more than {limit} bytes")
-    file.seek(0)
-
-
-def _is_deflated(file: Part10File) -> bool:
-    """Read the file meta information; what follows is the data set."""
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_beyond_file_meta)
-    return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
-
-
-def _beyond_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag.group != 2

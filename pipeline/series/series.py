@@ -1,14 +1,19 @@
-"""A series: its instances in order, and whether it may become a synthetic CT, and if not, why.
+"""A series: its instances in order, and the one volume in it that becomes a synthetic CT, or the reason why not.
 
-`RULES` is the list of what is asked of the headers of every image, in order; `select` asks them, then which volume is
-meant (`pipeline.series.volume_choice`), then the geometry (`pipeline.series.stack`).
+`select` checks a series in this order; each check names its reason code (`pipeline.errors.REASONS`):
+
+    check_identity                 the headers of all images: MR, one patient, one study, one frame of reference
+    check_pixels                   greyscale, no mosaic, nothing missing
+    volume_choice.choose           which volume is meant
+    stack.stack_of                 its geometry
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +21,7 @@ import pydicom
 
 from pipeline.errors import Unsuitable
 from pipeline.series.announced_count import lacks_announced
-from pipeline.series.frame import Frame, frames_of
+from pipeline.series.frame import frames_of
 from pipeline.series.image_kind import private_text
 from pipeline.series.instance import (
     MR_SOP_CLASSES,
@@ -36,8 +41,10 @@ __all__ = ["Instance", "Series", "only_series", "read_instance", "read_series", 
 class Series:
     """Instances of one SeriesInstanceUID, ordered along the slice normal where every one has a position.
 
-    `set_aside` are files that came along and are no images of the series: reports, raw data, other files. `frames` has,
-    by SOP Instance UID, the numbers (from 1) of the frames that are meant where not all frames of an instance are.
+    Attributes:
+        instances: the images.
+        set_aside: files that came along and are no images of the series: reports, raw data, other files.
+        frames: SOP Instance UID -> numbers (from 1) of the frames that are meant, for instances of which not all are.
     """
 
     instances: tuple[Instance, ...]
@@ -48,17 +55,29 @@ class Series:
     def of(cls, instances: Iterable[Instance], set_aside: Iterable[Path] = ()) -> Series:
         """Return the series of `instances`, whatever their order of arrival.
 
-        Non-images are set aside; of identical copies of one instance one is kept. Raises nothing for a bad series:
-        ask `regular_stack`.
+        Objects that are no images are set aside. Of several files with the same SOP Instance UID and the same bytes one
+        is kept. No error is raised for a bad series; `regular_stack` does that.
         """
         every = sorted(instances, key=lambda instance: (instance.sop_instance_uid, str(instance.path)))
-        images = _without_copies([instance for instance in every if instance.is_image])
         others = [instance.path for instance in every if not instance.is_image]
-        return cls(tuple(_along_normal(images)), tuple(sorted({*set_aside, *others})))
+        counts = Counter(instance.sop_instance_uid for instance in every if instance.is_image)
+        kept: dict[tuple[str, str], Instance] = {}
+        for instance in every:
+            uid = instance.sop_instance_uid
+            if instance.is_image:
+                digest = hashlib.sha256(instance.path.read_bytes()).hexdigest() if counts[uid] > 1 else ""
+                kept.setdefault((uid, digest), instance)
+        images = list(kept.values())
+        with contextlib.suppress(Unsuitable):  # an image without a position leaves the order as it is
+            if first := [frames_of(instance)[0] for instance in images]:
+                normal = axes_of(common_orientation(first))[2]
+                first.sort(key=lambda frame: (distance_mm(frame, normal), frame.name))
+                images = [frame.instance for frame in first]
+        return cls(tuple(images), tuple(sorted({*set_aside, *others})))
 
     @property
     def header(self) -> pydicom.Dataset:
-        """The first instance's header (no pixels). IndexError when there is no image."""
+        """The header of the first instance, without pixels. Raises IndexError when there is no image."""
         return self.instances[0].header
 
     @property
@@ -83,28 +102,34 @@ class Series:
 
     @property
     def anatomy(self) -> str:
-        """What the series says it shows: its body part, or else its anatomic region, in capitals, or ""."""
-        return self.body_part or _anatomic_region(self.instances[0]).upper()
+        """The body part, or else the anatomic region of the series or of all its frames, in capitals, or "".
 
-
-def _anatomic_region(instance: Instance) -> str:
-    """Code meaning of the anatomic region of the series, or of all its frames (PS3.3 10.5, C.7.6.16.2.8), or ""."""
-    shared = (instance.header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
-    frame = (shared.get("FrameAnatomySequence") or [pydicom.Dataset()])[0]
-    for holder in (instance.header, frame):
-        for region in holder.get("AnatomicRegionSequence") or []:
-            return text_of(region, "CodeMeaning", instance.sop_instance_uid)
-    return ""
+        The region is the code meaning in AnatomicRegionSequence (PS3.3 10.5) or FrameAnatomySequence (PS3.3
+        C.7.6.16.2.8).
+        """
+        if self.body_part:
+            return self.body_part
+        shared = (self.header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+        frame = (shared.get("FrameAnatomySequence") or [pydicom.Dataset()])[0]
+        for holder in (self.header, frame):
+            for region in holder.get("AnatomicRegionSequence") or []:
+                return text_of(region, "CodeMeaning", self.instances[0].sop_instance_uid).upper()
+        return ""
 
 
 def read_series(source: Path | Iterable[Path]) -> list[Series]:
-    """Read the headers of all files of a folder (searched deeply) or of a list, grouped by SeriesInstanceUID.
+    """Read the headers of all files of a folder and its subfolders, or of a list, grouped by SeriesInstanceUID.
 
-    Files that are no DICOM, and DICOM objects that are no images, are set aside and listed in each Series. The list
-    is ordered by SeriesInstanceUID. Raises Unsuitable UNREADABLE for a damaged DICOM file, NO_IMAGES when none is left.
+    Files that are no DICOM, and DICOM objects that are no images, are set aside and listed in each Series.
+
+    Returns:
+        The series, ordered by SeriesInstanceUID.
+
+    Raises:
+        Unsuitable: UNREADABLE for a damaged DICOM file, NO_IMAGES when no image is left.
     """
-    paths = sorted(source.rglob("*")) if isinstance(source, Path) and source.is_dir() else _listed(source)
-    files = [path for path in paths if path.is_file()]
+    found = source.rglob("*") if isinstance(source, Path) and source.is_dir() else source
+    files = [path for path in ([found] if isinstance(found, Path) else sorted(found)) if path.is_file()]
     groups: dict[str, list[Instance]] = defaultdict(list)
     aside: list[Path] = []
     for path in files:
@@ -121,7 +146,8 @@ def read_series(source: Path | Iterable[Path]) -> list[Series]:
 def only_series(found: Sequence[Series]) -> Series:
     """Return the one MR series of `found`; where there is none, the one series, so that it can be refused by name.
 
-    Raises Unsuitable SEVERAL_SERIES or NO_IMAGES.
+    Raises:
+        Unsuitable: SEVERAL_SERIES or NO_IMAGES.
     """
     mr = [series for series in found if any(i.sop_class_uid in MR_SOP_CLASSES for i in series.instances)]
     candidates = mr or list(found)
@@ -134,21 +160,26 @@ def only_series(found: Sequence[Series]) -> Series:
 
 @dataclass(frozen=True)
 class Selection:
-    """The one volume of a series: the series of its instances alone, its stack, and what was left out of both.
+    """The one volume of a series.
 
-    `words` say which volume it is, "" where there was no other.
+    Attributes:
+        series: the series of the volume's instances alone.
+        stack: the volume's frames on their grid.
+        volume_description: which volume it is, in words; "" where there was no other.
+        set_aside: the images and files that are no part of it.
     """
 
     series: Series
     stack: Stack
-    words: str
+    volume_description: str
     set_aside: tuple[SetAside, ...]
 
 
 def select(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Selection:
     """Return the one volume that `series` is, or that `choice` takes of it, from its headers alone.
 
-    Raises Unsuitable with the first of `RULES` that fails, or with what `pipeline.series.volume_choice.choose` finds.
+    Raises:
+        Unsuitable: the first check that fails (see the head of this module).
     """
     chosen = _chosen(series, choice, tolerances)
     numbers: dict[Instance, list[int]] = defaultdict(list)
@@ -162,30 +193,35 @@ def select(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances 
     aside = chosen.set_aside
     if series.set_aside:
         aside = (*aside, SetAside(len(series.set_aside), "other files", "no images"))
-    return Selection(Series(tuple(numbers), series.set_aside, some), chosen.stack, chosen.words, aside)
+    return Selection(Series(tuple(numbers), series.set_aside, some), chosen.stack, chosen.volume_description, aside)
 
 
 def _chosen(series: Series, choice: Choice, tolerances: Tolerances) -> Chosen:
-    for rule in RULES:
-        rule(series)
-    _nothing_missing(series, tolerances)
-    chosen = choose(_frames(series.instances), series.frame_of_reference_uid, choice, tolerances)
-    _one_patient_position(dict.fromkeys(frame.instance for frame in chosen.stack.frames))
+    check_identity(series)
+    check_pixels(series, tolerances)
+    frames = [frame for instance in series.instances for frame in frames_of(instance)]
+    chosen = choose(frames, series.frame_of_reference_uid, choice, tolerances)
+    # PatientPosition (PS3.3 C.7.3.1.1.2) of the volume alone: localizers may have had another
+    instances = dict.fromkeys(frame.instance for frame in chosen.stack.frames)
+    positions = {text(instance, "PatientPosition") or "no" for instance in instances}
+    if len(positions) > 1:
+        raise Unsuitable.of("MIXED_PATIENT_POSITIONS", found=" and ".join(sorted(positions)))
     return chosen
 
 
 def regular_stack(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> Stack:
     """Return the one regular stack that `series` is, or that `choice` takes of it, from its headers alone.
 
-    Raises Unsuitable as `select` does.
+    Raises:
+        Unsuitable: as `select` does.
     """
     return _chosen(series, choice, tolerances).stack
 
 
 def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tolerances = TOLERANCES) -> bool:
-    """Whether the headers show a gap-free stack with nothing announced that has not come.
+    """Return whether the headers show a stack without gaps, and every instance that they announce has come.
 
-    What is announced: `pipeline.series.announced_count`. False for anything that would be refused.
+    Announced instances are counted by `pipeline.series.announced_count`. A series that is refused is not complete.
     """
     try:
         return _chosen(series, choice, tolerances).complete and not lacks_announced(series.instances)
@@ -193,147 +229,86 @@ def stack_complete(series: Series, choice: Choice = UNAMBIGUOUS, tolerances: Tol
         return False
 
 
-# --- what is asked of the headers ------------------------------------------------------------------------------------
+def check_identity(series: Series) -> None:
+    """Check that all images are MR images of one patient, one study and one frame of reference, with valid UIDs.
 
+    SOP Class (PS3.4 B.5) and Modality (PS3.3 C.7.3.1.1.1) state MR. PatientID and FrameOfReferenceUID are there. UIDs
+    that the CT takes over from the MR are UIDs (PS3.5 9.1). No SOP Instance UID has two contents.
 
-def _has_images(series: Series) -> None:
-    if not series.instances:
+    Raises:
+        Unsuitable: NO_IMAGES, NOT_MR, CONFLICTING_INSTANCES, NO_PATIENT_ID, NO_FRAME_OF_REFERENCE, MIXED_PATIENTS,
+            MIXED_FRAMES_OF_REFERENCE or BAD_UID.
+    """
+    instances = series.instances
+    if not instances:
         raise Unsuitable.of("NO_IMAGES", files=len(series.set_aside))
-
-
-def _is_mr(series: Series) -> None:
-    """SOP class (PS3.4 B.5) and Modality (PS3.3 C.7.3.1.1.1) say MR, of every image."""
-    others = Counter(i.sop_class_uid.name for i in series.instances if i.sop_class_uid not in MR_SOP_CLASSES)
+    others = Counter(one.sop_class_uid.name for one in instances if one.sop_class_uid not in MR_SOP_CLASSES)
     if others:
         raise Unsuitable.of("NOT_MR", found=", ".join(f"{count} {name}" for name, count in sorted(others.items())))
-    modalities = {text(instance, "Modality") or "no" for instance in series.instances} - {"MR"}
+    modalities = {text(instance, "Modality") or "no" for instance in instances} - {"MR"}
     if modalities:
         raise Unsuitable.of("NOT_MR", found=f"images of Modality {', '.join(sorted(modalities))}")
-
-
-def _no_conflict(series: Series) -> None:
-    uid, count = Counter(instance.sop_instance_uid for instance in series.instances).most_common(1)[0]
+    uid, count = Counter(instance.sop_instance_uid for instance in instances).most_common(1)[0]
     if count > 1:
         raise Unsuitable.of("CONFLICTING_INSTANCES", name=uid)
-
-
-def _identified(series: Series) -> None:
-    """PatientID and FrameOfReferenceUID are there, and one; so is the study."""
     for keyword, code in (("PatientID", "NO_PATIENT_ID"), ("FrameOfReferenceUID", "NO_FRAME_OF_REFERENCE")):
-        for instance in series.instances:
+        for instance in instances:
             if not text(instance, keyword):
                 raise Unsuitable.of(code, name=instance.sop_instance_uid)
     for keyword in ("PatientID", "StudyInstanceUID"):
-        if len({text(instance, keyword) for instance in series.instances}) > 1:
+        if len({text(instance, keyword) for instance in instances}) > 1:
             raise Unsuitable.of("MIXED_PATIENTS", attribute=keyword)
-    frames = len({text(instance, "FrameOfReferenceUID") for instance in series.instances})
-    if frames > 1:
-        raise Unsuitable.of("MIXED_FRAMES_OF_REFERENCE", found=frames)
-
-
-def _uids(series: Series) -> None:
-    """The UIDs that the CT takes over from the MR are UIDs."""
-    for instance in series.instances:
+    frames_of_reference = {text(instance, "FrameOfReferenceUID") for instance in instances}
+    if len(frames_of_reference) > 1:
+        raise Unsuitable.of("MIXED_FRAMES_OF_REFERENCE", found=len(frames_of_reference))
+    for instance in instances:
         for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
             if not UID_PATTERN.fullmatch(text(instance, keyword)):
                 raise Unsuitable.of("BAD_UID", name=instance.sop_instance_uid, attribute=keyword)
 
 
-def _one_patient_position(instances: Iterable[Instance]) -> None:
-    """PatientPosition (PS3.3 C.7.3.1.1.2) of a volume is one; localizers may have had another."""
-    found = sorted({text(instance, "PatientPosition") or "no" for instance in instances})
-    if len(found) > 1:
-        raise Unsuitable.of("MIXED_PATIENT_POSITIONS", found=" and ".join(found))
+def check_pixels(series: Series, tolerances: Tolerances) -> None:
+    """Check that the images are greyscale, are no mosaics, and are all there.
 
+    Greyscale is one sample a pixel and MONOCHROME1 or 2 (PS3.3 C.7.6.3.1.2), without burnt-in text. Tiles in one image
+    are MOSAIC, or a private number of them, for Siemens, and VFRAME for United Imaging. All objects of a concatenation
+    (PS3.3 C.7.6.16.1) and all images of one acquisition (PS3.3 C.7.6.1) must have come: the counts that the standard
+    defines, and only for images as they were acquired, since a reformat carries the count of its source. Counts of
+    vendors are no ground to refuse a series (`pipeline.series.announced_count`).
 
-def _greyscale(series: Series) -> None:
-    """One sample a pixel, MONOCHROME1 or 2 (PS3.3 C.7.6.3.1.2), and no burnt-in text."""
-    for instance in series.instances:
+    Raises:
+        Unsuitable: COLOUR, BURNED_IN, MOSAIC or INCOMPLETE.
+    """
+    instances = series.instances
+    for instance in instances:
         photometric = text(instance, "PhotometricInterpretation")
         if photometric not in ("MONOCHROME1", "MONOCHROME2") or text(instance, "SamplesPerPixel") not in ("", "1"):
             raise Unsuitable.of("COLOUR", name=instance.sop_instance_uid, detail=photometric or "no photometry")
         if text(instance, "BurnedInAnnotation") == "YES":
             raise Unsuitable.of("BURNED_IN", name=instance.sop_instance_uid)
-
-
-def _no_mosaic(series: Series) -> None:
-    """Tiles in one image: MOSAIC, or a number of them, as Siemens says it; VFRAME as United Imaging does."""
-    for instance in series.instances:
+    for instance in instances:
         image_type = text(instance, "ImageType")
         tiles = private_text(instance.header, 0x0019, "SIEMENS MR HEADER", 0x0A, "<H")
         if {"MOSAIC", "VFRAME"} & set(image_type.upper().split("\\")) or tiles not in ("", "0", "1"):
             raise Unsuitable.of("MOSAIC", image_type=image_type)
-
-
-def _nothing_missing(series: Series, tolerances: Tolerances) -> None:
-    """All objects of a concatenation (PS3.3 C.7.6.16.1), and all images of one acquisition (C.7.6.1), have come.
-
-    Only what the standard defines, and only of images as they were acquired: a reformat carries the count of its
-    source. What vendors announce is no ground to refuse a series (`pipeline.series.announced_count`).
-    """
-    acquired = all(text(one, "ImageType").startswith("ORIGINAL") for one in series.instances)
+    acquired = all(text(one, "ImageType").startswith("ORIGINAL") for one in instances)
     keywords = ["InConcatenationTotalNumber"]
     keywords += ["ImagesInAcquisition"] if acquired and tolerances.require_announced else []
-    one_acquisition = len({text(instance, "AcquisitionNumber") for instance in series.instances}) == 1
+    one_acquisition = len({text(instance, "AcquisitionNumber") for instance in instances}) == 1
     for keyword in keywords:
-        numbers = {text(instance, keyword) for instance in series.instances}
+        numbers = {text(instance, keyword) for instance in instances}
         number = numbers.pop() if one_acquisition and len(numbers) == 1 else ""
-        if number.isdecimal() and int(number) > len(series.instances):
+        if number.isdecimal() and int(number) > len(instances):
             evidence = f"{keyword} is {number}"
-            raise Unsuitable.of("INCOMPLETE", found=f"{len(series.instances)} images came", evidence=evidence)
-
-
-RULES: tuple[Callable[[Series], None], ...] = (
-    _has_images,
-    _is_mr,
-    _no_conflict,
-    _identified,
-    _uids,
-    _greyscale,
-    _no_mosaic,
-)
-
-
-# --- reading and ordering --------------------------------------------------------------------------------------------
-
-
-def _listed(source: Path | Iterable[Path]) -> list[Path]:
-    return [source] if isinstance(source, Path) else sorted(source)
+            raise Unsuitable.of("INCOMPLETE", found=f"{len(instances)} images came", evidence=evidence)
 
 
 def _claims_dicom(path: Path) -> bool:
-    """Whether a file has the prefix of PS3.10 7.1, or at least the name of a DICOM file.
+    """Return whether a file has the prefix of PS3.10 7.1, or at least the name of a DICOM file.
 
-    Not: a DICOMDIR, a hidden file, and a file that is still being written (`.part`).
+    A DICOMDIR (PS3.10 8.6), a hidden file, and a file that is still being written (`.part`) do not count.
     """
     if path.name.upper() == "DICOMDIR" or path.name.startswith(".") or path.suffix == ".part":
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
-
-
-def _frames(instances: Iterable[Instance]) -> list[Frame]:
-    return [frame for instance in instances for frame in frames_of(instance)]
-
-
-def _along_normal(instances: list[Instance]) -> list[Instance]:
-    """Order by the position of each instance's first frame; as they are where one has none."""
-    try:
-        first = [frames_of(instance)[0] for instance in instances]
-    except Unsuitable:
-        return instances
-    if not first:
-        return instances
-    normal = axes_of(common_orientation(first))[2]
-    return [frame.instance for frame in sorted(first, key=lambda f: (distance_mm(f, normal), f.name))]
-
-
-def _without_copies(instances: Sequence[Instance]) -> list[Instance]:
-    """Keep one of several files with the same SOP Instance UID and the same bytes."""
-    twice = {uid for uid, n in Counter(instance.sop_instance_uid for instance in instances).items() if n > 1}
-    kept: dict[tuple[str, str], Instance] = {}
-    for instance in instances:
-        uid = instance.sop_instance_uid
-        digest = hashlib.sha256(instance.path.read_bytes()).hexdigest() if uid in twice else ""
-        kept.setdefault((uid, digest), instance)
-    return list(kept.values())

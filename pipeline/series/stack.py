@@ -1,7 +1,7 @@
-"""Frames -> one regular stack, or the reason why not. Pure: no file is read here.
+"""Frames -> one regular stack, or the reason why not. No file is read here.
 
-Every step along the normal is computed from ImagePositionPatient and checked against `Tolerances`.
-SliceLocation, SpacingBetweenSlices and InstanceNumber are not looked at.
+Every step along the normal is computed from ImagePositionPatient (PS3.3 C.7.6.2.1.1) and checked against `Tolerances`.
+SliceLocation, SpacingBetweenSlices and InstanceNumber are not used.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pipeline.series.frame import Frame
 
 
 def _within(default: float, low: float, high: float) -> Any:
-    """A dataclass field with its default and its bounds."""
+    """Return a dataclass field with its default and its bounds."""
     return field(default=default, metadata={"bounds": (low, high)})
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """How far a series may stray from one regular stack. Units are in the names; a site may set its own.
+    """How far a series may stray from one regular stack. Units are in the names; a site may set its own values.
 
     Attributes:
         min_slices: fewer slices are a localizer or a scout, never a volume to plan on.
@@ -57,7 +57,7 @@ class Tolerances:
 
 
 TOLERANCES = Tolerances()
-"""What holds where a site sets nothing."""
+"""The tolerances of a site that sets none."""
 
 NEARLY_PARALLEL_DEG = 30.0
 """Planes nearer than this may be one slice of a stack with a wrong orientation; a localizer crosses it."""
@@ -67,7 +67,12 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames in the order of their positions along +normal, and the grid on which they lie (slice, row, column)."""
+    """Frames on a regular grid.
+
+    Attributes:
+        frames: in the order of their positions along the normal.
+        geometry: their grid, axes (slice, row, column), LPS in mm.
+    """
 
     frames: tuple[Frame, ...]
     geometry: VolumeGeometry
@@ -78,37 +83,44 @@ def stack_of(
 ) -> Stack:
     """Order `frames` along the slice normal and return the regular grid that they fill.
 
-    The normal is row cosines x column cosines (PS3.3 C.7.6.2.1.1), so axial slices run inferior to superior.
-    Raises Unsuitable TOO_FEW_SLICES, TOO_LARGE, BAD_GEOMETRY, MIXED_ORIENTATION, MIXED_MATRIX, MIXED_SPACING,
-    SEVERAL_VOLUMES, DUPLICATE_POSITION, GAP, UNEVEN_STEPS, SHEAR or TOO_COARSE.
+    The normal is row cosines x column cosines (PS3.3 C.7.6.2.1.1), so axial slices run inferior to superior. The affine
+    is equation C.7.6.2.1-1 with the slice as the first index.
+
+    Raises:
+        Unsuitable: TOO_FEW_SLICES, TOO_LARGE, BAD_GEOMETRY, MIXED_ORIENTATION, MIXED_MATRIX, MIXED_SPACING,
+            SEVERAL_VOLUMES, DUPLICATE_POSITION, GAP, UNEVEN_STEPS, SHEAR or TOO_COARSE.
     """
     if len(frames) < tolerances.min_slices:
         raise Unsuitable.of("TOO_FEW_SLICES", found=len(frames), least=tolerances.min_slices)
-    _not_too_large(frames, tolerances)
+    voxels = sum(frame.rows * frame.columns for frame in frames)
+    if voxels > tolerances.max_voxels:
+        raise Unsuitable.of("TOO_LARGE", found=f"{voxels} voxels", limit=tolerances.max_voxels)
     right_angled(frames, tolerances)
-    _one_orientation(frames, tolerances)
-    _one_matrix(frames)
-    _one_pixel_spacing(frames, tolerances)
+    check_same_plane(frames, tolerances)
     rows, columns, normal = axes_of(common_orientation(frames))
     ordered = sorted(frames, key=lambda frame: (distance_mm(frame, normal), frame.name))
     distances = np.array([distance_mm(frame, normal) for frame in ordered])
-    _one_frame_a_position(ordered, distances, tolerances)
-    _equal_steps(distances, tolerances)
-    _no_shear(ordered, distances, normal, tolerances)
+    check_regular(ordered, distances, normal, tolerances)
     between_rows, between_columns = ordered[0].pixel_spacing_mm
     step = (distances[-1] - distances[0]) / (len(ordered) - 1)
-    _not_too_coarse(step, max(between_rows, between_columns), tolerances)
+    pixel_mm = max(between_rows, between_columns)
+    what, coarsest = ("slices", step) if step >= pixel_mm else ("pixels", pixel_mm)
+    if coarsest > tolerances.max_spacing_mm:
+        limit_mm = shown(tolerances.max_spacing_mm)
+        raise Unsuitable.of("TOO_COARSE", what=what, found_mm=shown(coarsest), limit_mm=limit_mm)
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([normal * step, columns * between_rows, rows * between_columns])
     affine[:3, 3] = ordered[0].position_mm
     shape = (len(ordered), ordered[0].rows, ordered[0].columns)
-    _no_longer_than_a_patient(shape, (step, between_rows, between_columns), tolerances)
+    longest = max(size * mm for size, mm in zip(shape, (step, between_rows, between_columns), strict=True))
+    if longest > tolerances.max_extent_mm:
+        raise Unsuitable.of("TOO_LARGE", found=f"{shown(longest)} mm", limit=f"{shown(tolerances.max_extent_mm)} mm")
     grid = VolumeGeometry(affine, shape, "PATIENT", frame_of_reference_uid=frame_of_reference_uid)
     return Stack(tuple(ordered), grid)
 
 
 def common_orientation(frames: Sequence[Frame]) -> tuple[float, ...]:
-    """Return the orientation that most frames have: independent of their order."""
+    """Return the orientation (six direction cosines) that most frames have, whatever their order."""
     counts = Counter(tuple(round(cosine, 3) for cosine in frame.orientation) for frame in frames)
     most, _ = max(counts.items(), key=lambda item: (item[1], item[0]))
     return min(f.orientation for f in frames if tuple(round(cosine, 3) for cosine in f.orientation) == most)
@@ -125,7 +137,7 @@ def axes_of(orientation: Sequence[float]) -> tuple[Vector, Vector, Vector]:
 
 
 def distance_mm(frame: Frame, normal: Vector) -> float:
-    """Return the position of `frame` along `normal`."""
+    """Return the position of `frame` along `normal`, in mm."""
     return float(np.dot(frame.position_mm, normal))
 
 
@@ -137,7 +149,7 @@ def most_at_one_position(frames: Sequence[Frame], tolerances: Tolerances) -> int
 def missing_slices(slices: Sequence[Frame], others: Sequence[Frame], tolerances: Tolerances) -> list[Frame]:
     """Return those of `others` that may be slices which the stack of `slices` lacks: in a gap, or next to an end.
 
-    A frame may be one when its first pixel lies on the grid of the stack, or when it is nearly parallel.
+    A frame may be such a slice when its first pixel lies on the grid of the stack, or when it is nearly parallel.
     """
     places = _distances(slices)
     steps = np.diff(places)
@@ -174,7 +186,11 @@ def angle_deg(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def right_angled(frames: Sequence[Frame], tolerances: Tolerances) -> None:
-    """Refuse direction cosines that are no unit vectors at a right angle (PS3.3 C.7.6.2.1.1): BAD_GEOMETRY."""
+    """Check that direction cosines are unit vectors at a right angle (PS3.3 C.7.6.2.1.1).
+
+    Raises:
+        Unsuitable: BAD_GEOMETRY.
+    """
     for frame in frames:
         cosines = np.reshape(frame.orientation, (2, 3))
         if np.abs(cosines @ cosines.T - np.eye(2)).max() > tolerances.cosine:
@@ -190,39 +206,9 @@ def _distances(frames: Sequence[Frame]) -> Vector:
 
 
 def _counts(distances: Vector, tolerances: Tolerances) -> NDArray[np.int64]:
-    """Return how many lie at each position of ascending distances."""
+    """Return how many frames lie at each position, from their ascending distances."""
     new = np.flatnonzero(np.diff(distances, prepend=-np.inf) > tolerances.same_position_mm)
     return np.diff(np.append(new, len(distances)))
-
-
-def _not_too_large(frames: Sequence[Frame], tolerances: Tolerances) -> None:
-    voxels = sum(frame.rows * frame.columns for frame in frames)
-    if voxels > tolerances.max_voxels:
-        raise Unsuitable.of("TOO_LARGE", found=f"{voxels} voxels", limit=tolerances.max_voxels)
-
-
-def _no_longer_than_a_patient(shape: Sequence[int], spacing_mm: Sequence[float], tolerances: Tolerances) -> None:
-    longest = max(size * mm for size, mm in zip(shape, spacing_mm, strict=True))
-    if longest > tolerances.max_extent_mm:
-        raise Unsuitable.of("TOO_LARGE", found=f"{shown(longest)} mm", limit=f"{shown(tolerances.max_extent_mm)} mm")
-
-
-def _not_too_coarse(step_mm: float, pixel_mm: float, tolerances: Tolerances) -> None:
-    what, found = ("slices", step_mm) if step_mm >= pixel_mm else ("pixels", pixel_mm)
-    if found > tolerances.max_spacing_mm:
-        limit_mm = shown(tolerances.max_spacing_mm)
-        raise Unsuitable.of("TOO_COARSE", what=what, found_mm=shown(found), limit_mm=limit_mm)
-
-
-def _one_orientation(frames: Sequence[Frame], tolerances: Tolerances) -> None:
-    expected = common_orientation(frames)
-    angles = [angle_deg(frame.orientation, expected) for frame in frames]
-    limit = tolerances.orientation_deg
-    if max(angles) <= limit:
-        return
-    name, degrees = min((f.name, a) for f, a in zip(frames, angles, strict=True) if a > limit)
-    found = len({tuple(round(cosine, 3) + 0.0 for cosine in frame.orientation) for frame in frames})
-    raise Unsuitable.of("MIXED_ORIENTATION", found=max(found, 2), name=name, degrees=shown(degrees))
 
 
 def _degrees(a: Vector, b: Vector) -> float:
@@ -230,76 +216,77 @@ def _degrees(a: Vector, b: Vector) -> float:
     return math.degrees(2 * math.asin(min(1.0, float(np.linalg.norm(a - b)) / 2)))
 
 
-def _one_matrix(frames: Sequence[Frame]) -> None:
+def check_same_plane(frames: Sequence[Frame], tolerances: Tolerances) -> None:
+    """Check that all frames have one orientation, one matrix and one pixel spacing.
+
+    Raises:
+        Unsuitable: MIXED_ORIENTATION, MIXED_MATRIX or MIXED_SPACING; the sentence names the first frame that differs.
+    """
+    orientation = common_orientation(frames)
+    angles = [(frame.name, angle_deg(frame.orientation, orientation)) for frame in frames]
+    turned = [one for one in angles if one[1] > tolerances.orientation_deg]
+    if turned:
+        name, degrees = min(turned)
+        found = len({tuple(round(cosine, 3) + 0.0 for cosine in frame.orientation) for frame in frames})
+        raise Unsuitable.of("MIXED_ORIENTATION", found=max(found, 2), name=name, degrees=shown(degrees))
     sizes = Counter((frame.rows, frame.columns) for frame in frames)
-    expected, _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
-    odd = min((f.name, f.rows, f.columns) for f in frames) if 0 in expected else None
-    for frame in sorted(frames, key=lambda frame: frame.name):
-        if (frame.rows, frame.columns) != expected:
-            odd = (frame.name, frame.rows, frame.columns)
-            break
-    if odd is not None:
-        name, rows, columns = odd
-        text = f"{expected[0]} x {expected[1]}"
-        raise Unsuitable.of("MIXED_MATRIX", expected=text, name=name, found=f"{rows} x {columns}")
-
-
-def _one_pixel_spacing(frames: Sequence[Frame], tolerances: Tolerances) -> None:
-    expected = tuple(np.median([frame.pixel_spacing_mm for frame in frames], axis=0))
-    for frame in sorted(frames, key=lambda frame: frame.name):
-        if max(abs(a - b) for a, b in zip(frame.pixel_spacing_mm, expected, strict=True)) > tolerances.pixel_spacing_mm:
-            texts = [" x ".join(shown(mm) for mm in spacing) for spacing in (expected, frame.pixel_spacing_mm)]
+    matrix, _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
+    by_name = sorted(frames, key=lambda frame: frame.name)
+    odd = [frame for frame in by_name if (frame.rows, frame.columns) != matrix]
+    if 0 in matrix:
+        odd = odd or by_name
+    if odd:
+        found_matrix = f"{odd[0].rows} x {odd[0].columns}"
+        expected = f"{matrix[0]} x {matrix[1]}"
+        raise Unsuitable.of("MIXED_MATRIX", expected=expected, name=odd[0].name, found=found_matrix)
+    spacing = tuple(np.median([frame.pixel_spacing_mm for frame in frames], axis=0))
+    for frame in by_name:
+        if max(abs(a - b) for a, b in zip(frame.pixel_spacing_mm, spacing, strict=True)) > tolerances.pixel_spacing_mm:
+            texts = [" x ".join(shown(mm) for mm in one) for one in (spacing, frame.pixel_spacing_mm)]
             raise Unsuitable.of("MIXED_SPACING", expected=texts[0], name=frame.name, found=texts[1])
 
 
-def _one_frame_a_position(ordered: Sequence[Frame], distances: Vector, tolerances: Tolerances) -> None:
-    """Refuse repeated positions: several volumes when most repeat, a stray duplicate when few do."""
+def check_regular(ordered: Sequence[Frame], distances: Vector, normal: Vector, tolerances: Tolerances) -> None:
+    """Check that the positions of frames, in order along their normal, are those of one regular grid.
+
+    Args:
+        ordered: the frames.
+        distances: their positions along the normal, in mm.
+        normal: unit vector, LPS.
+        tolerances: how far a position may lie from the grid.
+
+    Raises:
+        Unsuitable: SEVERAL_VOLUMES where most positions repeat, DUPLICATE_POSITION where few do, GAP, UNEVEN_STEPS, or
+            SHEAR where slices are shifted within their plane.
+    """
     counts = _counts(distances, tolerances)
     repeated = np.flatnonzero(counts > 1)
-    if not repeated.size:
-        return
     if 2 * repeated.size > counts.size:
         images = shown_range(int(counts.min()), int(counts.max()))
         found = f"the series holds {images} images at each of {counts.size} positions"
         raise Unsuitable.of("SEVERAL_VOLUMES", found=found, detail=differences(ordered))
-    first = int(repeated[0])
-    raise Unsuitable.of("DUPLICATE_POSITION", found=int(counts[first]), slice=first + 1, slices=counts.size)
-
-
-def _equal_steps(distances: Vector, tolerances: Tolerances) -> None:
-    steps = np.diff(distances)
+    if repeated.size:
+        first = int(repeated[0])
+        raise Unsuitable.of("DUPLICATE_POSITION", found=int(counts[first]), slice=first + 1, slices=counts.size)
+    slices, steps = len(distances), np.diff(distances)
     expected = float(np.median(steps))
-    grid = np.linspace(distances[0], distances[-1], len(distances))
+    off_grid = np.abs(distances - np.linspace(distances[0], distances[-1], slices)).max()
     worst = int(np.argmax(np.abs(steps - expected)))
-    if abs(steps[worst] - expected) <= tolerances.step_mm and np.abs(distances - grid).max() <= tolerances.position_mm:
-        return
-    code = "GAP" if steps[worst] > expected else "UNEVEN_STEPS"
-    raise Unsuitable.of(
-        code,
-        step_mm=shown(steps[worst]),
-        slice=worst + 1,
-        slices=len(distances),
-        expected_mm=shown(expected),
-    )
-
-
-def _no_shear(ordered: Sequence[Frame], distances: Vector, normal: Vector, tolerances: Tolerances) -> None:
+    if abs(steps[worst] - expected) > tolerances.step_mm or off_grid > tolerances.position_mm:
+        code = "GAP" if steps[worst] > expected else "UNEVEN_STEPS"
+        step_mm, expected_mm = shown(steps[worst]), shown(expected)
+        raise Unsuitable.of(code, step_mm=step_mm, slice=worst + 1, slices=slices, expected_mm=expected_mm)
     positions = np.array([frame.position_mm for frame in ordered])
     in_plane = positions - positions[0] - np.outer(distances - distances[0], normal)
     shifts = np.linalg.norm(in_plane, axis=1)
     worst = int(np.argmax(shifts))
     if shifts[worst] > tolerances.position_mm:
-        raise Unsuitable.of(
-            "SHEAR",
-            slice=worst + 1,
-            slices=len(ordered),
-            shift_mm=shown(shifts[worst]),
-            limit_mm=shown(tolerances.position_mm),
-        )
+        shift_mm, limit_mm = shown(shifts[worst]), shown(tolerances.position_mm)
+        raise Unsuitable.of("SHEAR", slice=worst + 1, slices=slices, shift_mm=shift_mm, limit_mm=limit_mm)
 
 
 def differences(frames: Sequence[Frame]) -> str:
-    """Say by which attributes `frames` tell themselves apart: "; they differ in EchoTime (2.3, 4.6)", or ""."""
+    """Return the attributes in which `frames` differ, in words: "; they differ in EchoTime (2.3, 4.6)", or ""."""
     parts = []
     for keyword in dict.fromkeys(keyword for frame in frames for keyword in frame.kind):
         values = sorted({frame.kind.get(keyword, "") or "none" for frame in frames})

@@ -1,10 +1,10 @@
-"""Frames -> candidates: what may be one volume each. Nothing is chosen here, and nothing is dropped.
+"""Frames -> candidates: groups of frames that may be one volume each. No candidate is chosen or dropped here.
 
     geometry    orientation, matrix or pixel spacing differ by more than any scatter: other stacks, and strays
     contrast    attributes that one volume has once: image type, component, Dixon image, echo time, temporal position
     repetition  where positions still repeat: the attribute (or two) whose values leave each position one image
 
-What stays together although positions repeat is refused by its stack: no attribute tells the images apart.
+A group whose positions repeat although no attribute separates its images is refused later (`pipeline.series.stack`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from pipeline.series.stack import (
 )
 
 OTHER_ORIENTATION_DEG: Final = 5.0
-"""Frames that differ by more lie in other stacks; less is scatter within one stack, judged by its tolerance."""
+"""Frames whose orientations differ by more lie in other stacks; less is scatter, checked by the stack's tolerance."""
 
 OTHER_SPACING: Final = 0.01
-"""The same for pixel spacings: a relative difference."""
+"""Frames whose pixel spacings differ by more, relatively, lie in other stacks."""
 
 MOST_GEOMETRIES: Final = 32
-"""More are no stacks but frames in all directions (a radial scan, damaged headers): refused without sorting."""
+"""More geometries are no stacks but frames in all directions (a radial scan, damaged headers), and are refused."""
 
 CONTRAST: Final = (
     "ImageType",
@@ -77,7 +77,7 @@ KEYWORDS: Final[Mapping[str, str]] = {
     "trigger_time_ms": "TriggerTime",
     "image_type": "ImageType",
 }
-"""Aspect of a volume, as a site chooses by it -> attribute of `pipeline.series.image_kind`."""
+"""Aspect by which a site chooses a volume -> attribute of `pipeline.series.image_kind`."""
 
 PHRASES: Final[Mapping[str, str]] = {
     "orientation": "{}",
@@ -94,7 +94,7 @@ PHRASES: Final[Mapping[str, str]] = {
     "acquisition": "acquisition {}",
     "trigger_time_ms": "trigger time {} ms",
 }
-"""Aspect -> how it is said, in the order in which a volume is described."""
+"""Aspect -> its phrase, in the order in which a volume is described."""
 
 
 Key = TypeVar("Key", bound=Hashable)
@@ -107,7 +107,7 @@ class Candidate:
     Attributes:
         frames: all of one geometry and one contrast.
         geometry: number of its geometry; candidates of equal number share orientation, matrix and pixel spacing.
-        aspects: what a site chooses by -> value as text, "" where the headers do not state it or state several.
+        aspects: aspect -> value as text, "" where the headers do not state it or state several.
     """
 
     frames: tuple[Frame, ...]
@@ -115,26 +115,27 @@ class Candidate:
     aspects: Mapping[str, str]
 
     def states(self, aspect: str) -> bool:
-        """Whether the headers state an aspect."""
+        """Return whether the headers state an aspect."""
         return bool(self.aspects[aspect])
 
     def has(self, aspect: str, value: str) -> bool:
-        """Whether an aspect has a value; NONE is an aspect that is not stated, an image type has several values."""
+        """Return whether an aspect has a value; one that is not stated has NONE, an image type has several values."""
         own = self.aspects[aspect].upper() or "NONE"
         return value == own or (aspect == "image_type" and value in own.split("\\"))
 
     @property
     def geometry_words(self) -> str:
-        """Orientation, matrix and pixel spacing: "sagittal 256 x 256, 1.2 x 1.2 mm"."""
+        """Orientation, matrix and pixel spacing in words: "sagittal 256 x 256, 1.2 x 1.2 mm"."""
         frame = self.frames[0]
         spacing = " x ".join(shown(mm) for mm in frame.pixel_spacing_mm)
         return f"{self.aspects['orientation'].lower()} {frame.rows} x {frame.columns}, {spacing} mm"
 
 
-def sorted_out(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """Return `frames` without those whose image type says localizer, and those.
+def without_localizers(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """Return the frames that are no localizers, and the localizers, which their image type names.
 
-    Raises Unsuitable LOCALIZER when all do.
+    Raises:
+        Unsuitable: LOCALIZER, when all frames are.
     """
     localizers = [frame for frame in frames if is_localizer(frame)]
     if len(localizers) == len(frames) > 0:
@@ -143,53 +144,52 @@ def sorted_out(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
 
 
 def is_localizer(frame: Frame) -> bool:
-    """Whether Image Type, of the frame or of its object, holds LOCALIZER (PS3.3 C.8.3.1.1.1)."""
+    """Return whether Image Type, of the frame or of its object, has LOCALIZER or SCOUT (PS3.3 C.8.3.1.1.1)."""
     values = [*(frame.instance.header.get("ImageType") or ()), *frame.kind["ImageType"].split("\\")]
     return not {"LOCALIZER", "SCOUT"}.isdisjoint(str(value).upper() for value in values)
 
 
 def candidates(frames: Sequence[Frame], tolerances: Tolerances) -> list[Candidate]:
-    """Sort `frames` into what may be one volume each; their order does not matter.
+    """Return the groups of `frames` that may be one volume each; the order of `frames` does not matter.
 
-    Raises Unsuitable BAD_GEOMETRY, and MIXED_ORIENTATION, MIXED_MATRIX or MIXED_SPACING for too many geometries.
+    Raises:
+        Unsuitable: BAD_GEOMETRY; and MIXED_ORIENTATION, MIXED_MATRIX or MIXED_SPACING for too many geometries.
     """
     right_angled(frames, tolerances)
     parallel = _by_geometry(sorted(frames, key=lambda frame: frame.name), tolerances)
     found = []
     for number, same in enumerate(parallel):
-        groups = [part for one in _grouped(same, CONTRAST) for part in _told_apart(one, tolerances)]
-        echoes = _echoes(groups)
+        groups = [part for one in _grouped(same, CONTRAST) for part in _split_repeats(one, tolerances)]
+        echoes = {echo: n for n, echo in enumerate(sorted({_echo(group) for group in groups}), start=1)}
         found += [Candidate(tuple(part), number, _aspects(part, echoes)) for part in groups]
     return sorted(found, key=_order)
 
 
 def described(found: Sequence[Candidate]) -> list[str]:
-    """Say what tells candidates apart, in a physicist's words: "echo 1 magnitude (TE 4.92 ms, 53 slices)"."""
+    """Return the aspects in which candidates differ, in words: "echo 1 magnitude (TE 4.92 ms, 53 slices)"."""
     differing = [a for a in (*PHRASES, "echo_time_ms") if len({one.aspects[a] for one in found}) > 1]
     by_type = not {*differing} - {"orientation"} and len({one.aspects["image_type"] for one in found}) > 1
     geometries = len({one.geometry for one in found}) > 1
-    return [_described(one, differing, by_type, geometries) for one in found]
-
-
-def _described(one: Candidate, differing: Sequence[str], by_type: bool, geometries: bool) -> str:
-    words = [_phrase(one, aspect) for aspect in differing if aspect in PHRASES]
-    words += [f"ImageType {one.aspects['image_type']}"] * by_type
-    time = one.aspects["echo_time_ms"]
-    details = [f"TE {time} ms"] * (bool(time) and "echo_time_ms" in differing)
-    details += [one.geometry_words] * geometries + [f"{len(one.frames)} slices"]
-    return f"{' '.join(words)} ({', '.join(details)})".strip()
-
-
-def _phrase(one: Candidate, aspect: str) -> str:
-    value = one.aspects[aspect].lower().replace("_", " ")
-    name = aspect.removesuffix("_ms").removesuffix("_deg").replace("_", " ")
-    return PHRASES[aspect].format(value) if value else f"{name} not stated"
+    descriptions = []
+    for one in found:
+        words = []
+        for aspect in differing:
+            value = one.aspects[aspect].lower().replace("_", " ")
+            name = aspect.removesuffix("_ms").removesuffix("_deg").replace("_", " ")
+            if aspect in PHRASES:
+                words.append(PHRASES[aspect].format(value) if value else f"{name} not stated")
+        words += [f"ImageType {one.aspects['image_type']}"] * by_type
+        time = one.aspects["echo_time_ms"]
+        details = [f"TE {time} ms"] * (bool(time) and "echo_time_ms" in differing)
+        details += [one.geometry_words] * geometries + [f"{len(one.frames)} slices"]
+        descriptions.append(f"{' '.join(words)} ({', '.join(details)})".strip())
+    return descriptions
 
 
 def _order(one: Candidate) -> tuple[object, ...]:
-    """Sort by geometry, then by what is said of it, numbers as numbers, then by the first frame."""
-    said = [one.aspects[aspect] for aspect in PHRASES]
-    return (one.geometry, [(float(v) if _is_number(v) else -1.0, v) for v in said], min(f.name for f in one.frames))
+    """Return the key that sorts by geometry, then by aspects, numbers as numbers, then by the first frame."""
+    values = [one.aspects[aspect] for aspect in PHRASES]
+    return (one.geometry, [(float(v) if _is_number(v) else -1.0, v) for v in values], min(f.name for f in one.frames))
 
 
 def _is_number(value: str) -> bool:
@@ -220,7 +220,7 @@ def _geometry(frame: Frame) -> tuple[tuple[float, ...], ...]:
 
 
 def same_geometry(a: Frame, b: Frame) -> bool:
-    """Whether two frames could lie in one stack by orientation, matrix and pixel spacing, scatter allowed."""
+    """Return whether orientation, matrix and pixel spacing of two frames are those of one stack, scatter allowed."""
     return _same_geometry(_geometry(a), _geometry(b))
 
 
@@ -248,18 +248,18 @@ def _collected(pairs: Iterable[tuple[Key, Frame]]) -> dict[Key, list[Frame]]:
 
 
 def _value(frame: Frame, keyword: str) -> str:
-    """Return an attribute as it is compared: an echo time to 0.01 ms, and 0 ms is none."""
+    """Return an attribute in the form in which frames are compared: an echo time to 0.01 ms, and 0 ms is none."""
     value = frame.kind.get(keyword, "")
     if keyword == "EchoTime" and _is_number(value):
         return f"{round(float(value), 2):g}" if float(value) > 0 else ""
     return value
 
 
-def _told_apart(frames: list[Frame], tolerances: Tolerances) -> list[list[Frame]]:
+def _split_repeats(frames: list[Frame], tolerances: Tolerances) -> list[list[Frame]]:
     """Split frames whose positions repeat by the first attribute, or the first two, that leave each position once.
 
     There must be exactly as many parts as images at one position: a time that differs from slice to slice, or the
-    number of the image, tells nothing apart.
+    number of the image, does not separate volumes.
     """
     repeats = most_at_one_position(frames, tolerances)
     if repeats == 1:
@@ -272,18 +272,14 @@ def _told_apart(frames: list[Frame], tolerances: Tolerances) -> list[list[Frame]
     return [frames]
 
 
-def _echoes(groups: Sequence[Sequence[Frame]]) -> dict[tuple[float, str], int]:
-    """Number the echoes of groups of one geometry from 1, by echo time, or by echo number where times are equal."""
-    return {echo: number for number, echo in enumerate(sorted({_echo(group) for group in groups}), start=1)}
-
-
 def _echo(frames: Sequence[Frame]) -> tuple[float, str]:
+    """Return the echo time, infinite where it is not stated, and the echo number: the order of echoes."""
     time = _agreed(frames, "EchoTime")
     return float(time) if _is_number(time) else float("inf"), _agreed(frames, "EchoNumbers")
 
 
 def _aspects(frames: Sequence[Frame], echoes: Mapping[tuple[float, str], int]) -> dict[str, str]:
-    """Return what a site may choose by; "" where the frames do not agree or do not say."""
+    """Return the aspects of a candidate; "" where its frames do not agree or do not state one."""
     aspects = {aspect: _agreed(frames, keyword) for aspect, keyword in KEYWORDS.items()}
     normal = np.abs(axes_of(frames[0].orientation)[2])
     stated = _echo(frames) != (float("inf"), "")
@@ -295,6 +291,7 @@ def _aspects(frames: Sequence[Frame], echoes: Mapping[tuple[float, str], int]) -
 
 
 def _agreed(frames: Sequence[Frame], keyword: str) -> str:
+    """Return the value of an attribute on which all frames agree, or ""."""
     values = {_value(frame, keyword) for frame in frames}
     value = values.pop() if len(values) == 1 else ""
     return f"{float(value):.6g}" if _is_number(value) else value

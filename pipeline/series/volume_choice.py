@@ -1,15 +1,15 @@
-"""Which volume of a series is meant: the site's `Choice`, and the default rule that takes one only when it is alone.
+"""The choice of the one volume of a series: the site's `Choice`, or the only volume that there is.
 
-candidates    the frames, sorted into what may be one volume each (`pipeline.series.volume_candidates`); less
+candidates    the frames, sorted into groups that may be one volume each (`pipeline.series.volume_candidates`), without
               localizers
 choice        keeps the candidates that the site asked for; by default all of them
 one           exactly one must be left. Images of another orientation, matrix or pixel spacing that are fewer than
-              `Tolerances.min_slices` and cannot be a slice of it are set aside; anything else is refused by name
+              `Tolerances.min_slices` and cannot be a slice of it are set aside; other images are refused by name
 
-Calculated images: pixels that are no MR signal, by what Image Type and its companions call them (PS3.3 C.8.13.3).
-
-A reformat (MPR, RESAMPLED), a sum or a mean of MR images still shows MR signal at true places and is taken. A map of a
-quantity, a difference, a ratio or a projection does not, whatever regular stack it makes.
+Calculated images are refused: Image Type, Volume Based Calculation Technique and Volumetric Properties (PS3.3
+C.8.16.1, C.8.16.2) show whether pixels hold MR signal. A reformat (MPR, RESAMPLED), a sum or a mean of MR images
+has MR signal at true places and is taken. A map of a quantity, a difference, a ratio or a projection has not, even
+where its frames make a regular stack.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pipeline.errors import Unsuitable
 from pipeline.series.frame import Frame
 from pipeline.series.instance import text
 from pipeline.series.stack import Stack, Tolerances, missing_slices, stack_of
-from pipeline.series.volume_candidates import Candidate, candidates, described, same_geometry, sorted_out
+from pipeline.series.volume_candidates import Candidate, candidates, described, same_geometry, without_localizers
 
 NOT_STATED: Final = "NONE"
-"""Stands for an aspect that a volume's headers do not state."""
+"""The value of an aspect that a volume's headers do not state."""
 
 WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "component": ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY"),
@@ -34,21 +34,21 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "orientation": ("AXIAL", "CORONAL", "SAGITTAL"),
     "contrast_agent": ("YES", "NO"),
 }
-"""The aspects that have a few words each."""
+"""The aspects whose values are a few words, and these words."""
 
 TEXTS: Final = ("image_type", "label", "stack")
-"""The aspects that are compared as text; all that are neither here nor in `WORDS` are numbers."""
+"""The aspects that are compared as text; those that are neither here nor in `WORDS` are numbers."""
 
 Wanted = tuple[str, ...]
-"""Values of one aspect in order of preference; none: whatever there is."""
+"""Values of one aspect in order of preference; none where any value will do."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a site wants of a series that holds several volumes; nothing at all: a volume that is the only one.
+    """The volume that a site wants of a series with several; without any aspect, the only volume of the series.
 
-    The aspects are asked one after the other, as they stand here. Of the values of one, the first that any volume has
-    is taken. An aspect that no volume states is passed over. `image_type` is one value of ImageType.
+    The aspects are applied one after the other, in this order. Of the values of one, the first that any volume has is
+    taken. An aspect that no volume states is skipped. `image_type` is one value of ImageType.
     """
 
     orientation: Wanted = ()
@@ -71,24 +71,26 @@ class Choice:
 
     @classmethod
     def of(cls, mapping: Mapping[str, object]) -> Choice:
-        """Return the choice that a mapping of plain values means, such as {"echo": 1, "dixon": ["IN_PHASE", "WATER"]}.
+        """Return the choice of a mapping of plain values, such as {"echo": 1, "dixon": ["IN_PHASE", "WATER"]}.
 
-        Raises ValueError with what is wrong.
+        Raises:
+            ValueError: an aspect or a value is unknown; the sentence names it.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for aspect in mapping:
             if aspect not in known:
                 raise ValueError(f"{aspect!r} is nothing to choose a volume by; known are {', '.join(known)}")
-        return cls(**{aspect: _values(aspect, given) for aspect, given in mapping.items()})
+        listed = {aspect: given if isinstance(given, list | tuple) else [given] for aspect, given in mapping.items()}
+        return cls(**{aspect: tuple(_value(aspect, one) for one in values) for aspect, values in listed.items()})
 
     @property
     def wanted(self) -> dict[str, Wanted]:
-        """Aspect -> values in order of preference, of the aspects that are asked."""
+        """Aspect -> values in order of preference, of the aspects that the site set."""
         return {aspect: values for aspect, values in vars(self).items() if values}
 
     @property
     def mapping(self) -> dict[str, list[str]]:
-        """The plain values that `of` takes again."""
+        """The plain values of which `of` makes the same choice."""
         return {aspect: list(values) for aspect, values in self.wanted.items()}
 
     def __str__(self) -> str:
@@ -102,7 +104,13 @@ UNAMBIGUOUS: Final = Choice()
 
 @dataclass(frozen=True)
 class SetAside:
-    """Images of the series that are no part of the chosen volume: how many, what they are, why they are left out."""
+    """Images of the series that are no part of the chosen volume.
+
+    Attributes:
+        count: how many.
+        what: description of them.
+        why: reason why they are left out.
+    """
 
     count: int
     what: str
@@ -115,13 +123,13 @@ class Chosen:
 
     Attributes:
         stack: its frames on their grid.
-        words: what tells it from the others, "" when it is alone.
-        set_aside: everything else.
+        volume_description: the aspects in which it differs from the others, in words; "" when it is alone.
+        set_aside: the images that are no part of it.
         complete: no other volume of the same geometry has another number of slices.
     """
 
     stack: Stack
-    words: str
+    volume_description: str
     set_aside: tuple[SetAside, ...]
     complete: bool
 
@@ -131,24 +139,36 @@ def choose(
 ) -> Chosen:
     """Return the one volume that `choice` leaves of `frames`.
 
-    Raises Unsuitable LOCALIZER, SEVERAL_VOLUMES, NO_SUCH_VOLUME, NOT_MAGNITUDE, DERIVED_IMAGE, INCOMPLETE, or what
-    `pipeline.series.stack.stack_of` finds.
+    Raises:
+        Unsuitable: LOCALIZER, SEVERAL_VOLUMES, NO_SUCH_VOLUME, NOT_MAGNITUDE, DERIVED_IMAGE, INCOMPLETE, or a code of
+            `pipeline.series.stack.stack_of`.
     """
-    images, localizers = sorted_out(frames)
+    images, localizers = without_localizers(frames)
     found = candidates(images, tolerances)
     one, strays = _only(_matching(found, choice), choice, tolerances)
     _no_slice_set_aside(one, strays, localizers, tolerances)
-    _holds_mr_signal(one, choice)
+    word, component = calculated(one.frames[0]), one.aspects["component"]
+    if word:
+        raise Unsuitable.of("DERIVED_IMAGE", image_type=one.frames[0].kind["ImageType"], word=word)
+    if component in ("PHASE", "REAL", "IMAGINARY") and not choice.component:
+        raise Unsuitable.of("NOT_MAGNITUDE", component=component.lower())
     stack = stack_of(one.frames, frame_of_reference_uid, tolerances)
     others = [other for other in found if other is not one and other not in strays]
-    _reaches_as_far(one, others, tolerances)
-    parallel = {len(other.frames) for other in (one, *others) if other.geometry == one.geometry}
-    words = described([one, *others])[0] if others else ""
-    return Chosen(stack, words, _set_aside(one, others, strays, localizers), len(parallel) == 1)
+    parallel = [other for other in others if other.geometry == one.geometry]
+    for other in parallel:
+        if missing_slices(one.frames, other.frames, tolerances):
+            evidence = f"another volume of the series has {len(other.frames)}"
+            raise Unsuitable.of("INCOMPLETE", found=f"{len(one.frames)} slices", evidence=evidence)
+    description, *descriptions = described([one, *others])
+    aside = [SetAside(len(other.frames), what, "not chosen") for other, what in zip(others, descriptions, strict=True)]
+    aside += [SetAside(len(stray.frames), stray.geometry_words, "of another geometry") for stray in strays]
+    aside += [SetAside(len(localizers), "localizer", "ImageType says so")] * bool(localizers)
+    complete = all(len(other.frames) == len(one.frames) for other in parallel)
+    return Chosen(stack, description if others else "", tuple(aside), complete)
 
 
 def _matching(found: Sequence[Candidate], choice: Choice) -> list[Candidate]:
-    """Return the candidates that the choice leaves."""
+    """Return the candidates that the choice leaves. Raises Unsuitable NO_SUCH_VOLUME where it leaves none."""
     kept = list(found)
     for aspect, values in choice.wanted.items():
         if not any(one.states(aspect) for one in found):
@@ -161,7 +181,7 @@ def _matching(found: Sequence[Candidate], choice: Choice) -> list[Candidate]:
 
 
 def _only(kept: Sequence[Candidate], choice: Choice, tolerances: Tolerances) -> tuple[Candidate, list[Candidate]]:
-    """Return the only volume of `kept`, and the strays beside it: few images of another geometry."""
+    """Return the only volume of `kept`, and the strays beside it, which are few images of another geometry."""
     if len(kept) == 1:
         return kept[0], []
     large = [one for one in kept if len(one.frames) >= tolerances.min_slices]
@@ -178,43 +198,17 @@ def _only(kept: Sequence[Candidate], choice: Choice, tolerances: Tolerances) -> 
 def _no_slice_set_aside(
     one: Candidate, strays: Sequence[Candidate], localizers: Sequence[Frame], tolerances: Tolerances
 ) -> None:
-    """Refuse to set an image aside that may be a slice of the volume: in a gap of it, or next to its end."""
+    """Check that no image is set aside that may be a slice of the volume: in a gap of it, or next to its end.
+
+    Raises:
+        Unsuitable: LOCALIZER, or the difference to the other slices.
+    """
     slices = missing_slices(one.frames, [frame for other in strays for frame in other.frames], tolerances)
     if slices:
-        stack_of([*one.frames, *slices], None, tolerances)  # they differ, and it says in what
+        stack_of([*one.frames, *slices], None, tolerances)  # raises the error with the difference
     for frame in localizers:
         if same_geometry(frame, one.frames[0]) and missing_slices(one.frames, [frame], tolerances):
             raise Unsuitable.of("LOCALIZER", image_type=frame.kind["ImageType"])
-
-
-def _holds_mr_signal(one: Candidate, choice: Choice) -> None:
-    """Refuse a map, and what is no magnitude where that was not asked for."""
-    word = calculated(one.frames[0])
-    if word:
-        raise Unsuitable.of("DERIVED_IMAGE", image_type=one.frames[0].kind["ImageType"], word=word)
-    component = one.aspects["component"]
-    if component in ("PHASE", "REAL", "IMAGINARY") and not choice.component:
-        raise Unsuitable.of("NOT_MAGNITUDE", component=component.lower())
-
-
-def _reaches_as_far(one: Candidate, others: Sequence[Candidate], tolerances: Tolerances) -> None:
-    """Refuse a volume that ends before another one on the same grid."""
-    for other in others:
-        if other.geometry == one.geometry and missing_slices(one.frames, other.frames, tolerances):
-            evidence = f"another volume of the series has {len(other.frames)}"
-            raise Unsuitable.of("INCOMPLETE", found=f"{len(one.frames)} slices", evidence=evidence)
-
-
-def _set_aside(
-    one: Candidate, others: Sequence[Candidate], strays: Sequence[Candidate], localizers: Sequence[Frame]
-) -> tuple[SetAside, ...]:
-    """Say what is no part of the volume."""
-    words = described([one, *others])[1:]
-    aside = [SetAside(len(other.frames), what, "not chosen") for other, what in zip(others, words, strict=True)]
-    aside += [SetAside(len(stray.frames), stray.geometry_words, "of another geometry") for stray in strays]
-    if localizers:
-        aside.append(SetAside(len(localizers), "localizer", "ImageType says so"))
-    return tuple(aside)
 
 
 def _counted(found: Sequence[Candidate]) -> str:
@@ -225,11 +219,6 @@ def _listed(found: Sequence[Candidate]) -> str:
     """Return "echo 1 magnitude (TE 4.92 ms, 53 slices), ...", the first eight by name."""
     words = described(found)
     return ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
-
-
-def _values(aspect: str, given: object) -> Wanted:
-    """Return the values of one aspect as text, in order of preference."""
-    return tuple(_value(aspect, one) for one in (given if isinstance(given, list | tuple) else [given]))
 
 
 def _value(aspect: str, given: object) -> str:
@@ -269,13 +258,13 @@ PROJECTIONS: Final = frozenset(
         *("VRT", "CURVED_MPR", "SCREEN SAVE", "SCREENSHOT", "SCREEN CAPTURE"),
     }
 )
-"""Values that name a picture whose pixels are no voxels: also of Volume Based Calculation Technique (0008,9207)."""
+"""Values that name a picture whose pixels are no voxels, also in Volume Based Calculation Technique (0008,9207)."""
 DERIVED_PIXEL_CONTRAST: Final = frozenset({"T1", "T2", "T2_STAR", "PROTON_DENSITY", "PERFUSION"})
-"""Fourth value of a multi-frame Image Type: there they are maps, as the third they are ordinary contrasts."""
+"""Fourth values of a multi-frame Image Type that are maps there (PS3.3 C.8.16.1.4); as third values they are not."""
 
 
 def calculated(frame: Frame) -> str:
-    """Return the word that says that a frame holds no MR signal, "" where none does."""
+    """Return the word in the header by which a frame has no MR signal, or ""."""
     values = frame.kind["ImageType"].upper().split("\\")[2:]
     words = [value for value in values if value in MAPS | PROJECTIONS]
     if frame.instance.is_multi_frame:

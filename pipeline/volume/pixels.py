@@ -1,4 +1,4 @@
-"""Stored pixel values of one instance, decoded, and their way to MR values.
+"""Pixels of one instance: decoded to stored values, and stored values turned into MR values.
 
 Decoders are chosen by name, so that a second installed plug-in never changes a result. pydicom keeps the BitsStored
 bits of uncompressed values and extends their sign: old scanners hide overlays in the others (PS3.5 8.1.1).
@@ -64,20 +64,31 @@ Stored = NDArray[Any]
 def stored_values(instance: Instance) -> Stored:
     """Return the stored values of an image, an integer array (frame, row, column), before any rescale.
 
-    Raises Unsuitable UNREADABLE when the file is cut short or damaged, and when its bits are laid out in a way that
-    no decoder here follows.
+    Raises:
+        Unsuitable: UNREADABLE, when the file is cut short or damaged, and when its bits are laid out in a way that no
+            decoder here follows (PS3.5 8.1.1).
     """
-    with intact(instance.sop_instance_uid, "its image attributes are damaged"):
+    name, syntax = instance.sop_instance_uid, instance.transfer_syntax_uid
+    with intact(name, "its image attributes are damaged"):
         frames = int(instance.header.get("NumberOfFrames") or 1)
         expected = (frames, int(instance.header.Rows), int(instance.header.Columns))
         bits = [int(instance.header.get(keyword)) for keyword in ("BitsAllocated", "BitsStored", "HighBit")]
     if bits[0] not in BITS_ALLOCATED or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
         detail = "its BitsAllocated, BitsStored and HighBit are {}, {} and {}".format(*bits)
-        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
-    values = _decoded(instance, _whole(instance))
+        raise Unsuitable.of("UNREADABLE", name=name, detail=detail)
+    with intact(name, "it is damaged"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the number of pixels, of which pydicom would warn, is checked below
+        data_set, _ = read_file(instance.path, pixels=True)
+    if "PixelData" not in data_set:
+        raise Unsuitable.of("UNREADABLE", name=name, detail="its pixel data are missing or cut short")
+    if syntax not in LOSSLESS_TRANSFER_SYNTAXES and syntax not in LOSSY_TRANSFER_SYNTAXES:
+        raise Unsuitable.of("UNREADABLE", name=name, detail=f"its transfer syntax is {syntax.name}")
+    with intact(name, "its pixel data are cut short or cannot be decoded"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values, _ = get_decoder(syntax).as_array(data_set, raw=True, decoding_plugin=DECODERS.get(syntax, ""))
     if values.size != math.prod(expected):
         detail = f"{values.size} pixels where {math.prod(expected)} are expected"
-        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
+        raise Unsuitable.of("UNREADABLE", name=name, detail=detail)
     return values.reshape(expected)
 
 
@@ -85,61 +96,31 @@ def mr_values(stored: Stored, frame: Frame) -> NDArray[np.float32]:
     """Return the MR values of one frame's stored values (row, column): Modality LUT or rescale, then padding to 0.
 
     The Modality LUT Sequence wins over slope and intercept, which the standard does not allow beside it (PS3.3
-    C.11.1). Real World Value Mappings and private scalings are not used. Padding (PS3.3 C.7.5.1.1.2) is no signal.
+    C.11.1). Real World Value Mappings (PS3.3 C.7.6.16.2.11) and private scalings are not used. PixelPaddingValue, and
+    what lies between it and PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2), is no signal.
+
+    Raises:
+        Unsuitable: BAD_RESCALE for a damaged Modality LUT, UNREADABLE for other damaged attributes.
     """
     header = frame.instance.header
     with intact(frame.name, "its image attributes are damaged"):
         if header.get("ModalityLUTSequence"):
-            values = _through_lut(stored, frame)
+            try:
+                values = np.asarray(apply_modality_lut(stored, header), np.float64)
+            except (OSError, *DAMAGE) as error:
+                detail = f"its Modality LUT is damaged ({type(error).__name__})"
+                raise Unsuitable.of("BAD_RESCALE", name=frame.name, detail=detail) from error
         else:
             values = stored * np.float64(frame.slope) + np.float64(frame.intercept)
-        values[_padding(stored, header)] = 0
+        first, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+        if first is not None:
+            bounds = [padding_value(int(value), header) for value in (first, first if limit is None else limit)]
+            values[(stored >= min(bounds)) & (stored <= max(bounds))] = 0
     return values.astype(np.float32)
 
 
-def _whole(instance: Instance) -> pydicom.Dataset:
-    """Read the file with its pixels."""
-    with intact(instance.sop_instance_uid, "it is damaged"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a warning would say is checked here: the number of pixels
-        data_set, _ = read_file(instance.path, pixels=True)
-    if "PixelData" not in data_set:
-        detail = "its pixel data are missing or cut short"
-        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
-    return data_set
-
-
-def _decoded(instance: Instance, data_set: pydicom.Dataset) -> Stored:
-    syntax = instance.transfer_syntax_uid
-    if syntax not in LOSSLESS_TRANSFER_SYNTAXES and syntax not in LOSSY_TRANSFER_SYNTAXES:
-        detail = f"its transfer syntax is {syntax.name}"
-        raise Unsuitable.of("UNREADABLE", name=instance.sop_instance_uid, detail=detail)
-    detail = "its pixel data are cut short or cannot be decoded"
-    with intact(instance.sop_instance_uid, detail), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        values, _ = get_decoder(syntax).as_array(data_set, raw=True, decoding_plugin=DECODERS.get(syntax, ""))
-    return values
-
-
-def _through_lut(stored: Stored, frame: Frame) -> NDArray[np.float64]:
-    try:
-        return np.asarray(apply_modality_lut(stored, frame.instance.header), np.float64)
-    except (OSError, *DAMAGE) as error:
-        detail = f"its Modality LUT is damaged ({type(error).__name__})"
-        raise Unsuitable.of("BAD_RESCALE", name=frame.name, detail=detail) from error
-
-
-def _padding(stored: Stored, header: pydicom.Dataset) -> NDArray[np.bool_]:
-    """Return where `stored` is PixelPaddingValue, or between it and PixelPaddingRangeLimit."""
-    value = header.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, np.bool_)
-    limit = header.get("PixelPaddingRangeLimit")
-    bounds = [_signed(int(v), header) for v in (value, value if limit is None else limit)]
-    return (stored >= min(bounds)) & (stored <= max(bounds))
-
-
-def _signed(value: int, header: pydicom.Dataset) -> int:
-    """Return a padding value as its 16 bits mean it under PixelRepresentation, whatever VR it was written with."""
+def padding_value(value: int, header: pydicom.Dataset) -> int:
+    """Return a padding value as its bits mean it under PixelRepresentation, whatever VR it was written with."""
     bits = int(header.BitsAllocated)
     if int(header.PixelRepresentation) == 1 and value >= 1 << (bits - 1):
         return value - (1 << bits)

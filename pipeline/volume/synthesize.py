@@ -1,6 +1,9 @@
-"""MR volume -> HU volume: to the model's grid, through the model, and back by one resampling.
+"""MR volume to HU volume, one way: to the model's grid, through the model, to the grid of the CT.
 
-MR -> the model's grid: where its voxels lie, and the MR on them. LPS, mm, voxel centres.
+    model_grid -> resample -> predict -> output_geometry -> resample -> Synthesis
+
+Each resampling is found once, as a `Resampling`: it moves every volume of that step and knows whether values are copied
+or interpolated, which the CT states (`Sampling`). Grids are LPS, mm, voxel centres; arrays are (slice, row, column).
 """
 
 from __future__ import annotations
@@ -20,25 +23,29 @@ from models.inference.weights import Model
 from pipeline.ct.provenance import Sampling
 from pipeline.series.series import Series
 from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid, axial_geometry, output_geometry
-from pipeline.volume.volume import is_copied, read_nifti, resample, write_nifti
+from pipeline.volume.resampling import Resampling
+from pipeline.volume.volume import read_nifti, write_nifti
 
-COPIED: Final = "none"
-LINEAR: Final = "linear"
+SPACING_TOLERANCE: Final = 0.02
+"""An MR whose axial spacing differs by at most this fraction from the model's is taken as it is, without resampling."""
+SD_TO_FWHM: Final = 2.3548
+"""Full width at half maximum of a Gaussian in standard deviations: 2 sqrt(2 ln 2)."""
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a model makes of an MR.
+    """The result of a model for an MR.
 
     Attributes:
-        hu: float32 HU on the asked grid; air outside the body and outside the MR's field of view.
+        hu: float32 HU on the grid of the CT; air outside the body and outside the MR's field of view.
         body: 1 in the MR's outline, 0 elsewhere, uint8, on the model's grid.
         mr: float32 MR on the model's grid, in the scanner's unit.
         on_model_grid: HU on the model's grid.
-        sampling: how it came about.
+        sampling: how the HU were computed.
         sd: float32 SD in HU of the error to be expected, on the grid of `hu`, 0 outside the body; None where the model
-            cannot say.
-        novelty: how strange the MR is to the model, about 1 for one as in its training; None where it cannot say.
+            does not state it.
+        novelty: how unlike its training data the MR is to the model, about 1 for an MR like those; None where the model
+            does not state it.
     """
 
     hu: Volume
@@ -51,57 +58,56 @@ class Synthesis:
 
 
 def seed_of(source: Series, card: ModelCard) -> int:
-    """The seed of a series: the same instances and the same weights always start from the same noise."""
+    """Return the seed of a series: the same instances and the same weights always start from the same noise."""
     uids = sorted(instance.sop_instance_uid for instance in source.instances)
     return int.from_bytes(hashlib.sha256("\n".join([card.digest, *uids]).encode()).digest()[:4], "big") >> 1
 
 
 def synthesize(
-    mr: Volume, model: Model, seed: int, asked: OutputGrid = WHOLE_FIELD, onto: VolumeGeometry | None = None
+    mr: Volume, model: Model, seed: int, output: OutputGrid = WHOLE_FIELD, onto: VolumeGeometry | None = None
 ) -> Synthesis:
-    """Synthetic CT of an MR volume. HU are resampled once, from the model's grid, or not at all.
+    """Compute the synthetic CT of an MR volume. HU are resampled once, from the model's grid, or not at all.
 
     Args:
         mr: float32 MR values in any orientation, LPS mm.
-        model: what turns it into HU.
+        model: the network with its weights and its card.
         seed: of the first sample.
-        asked: what the site asks of the result's grid.
-        onto: the very grid of the result, instead of `asked`.
+        output: the settings of the site for the grid of the CT.
+        onto: the exact grid of the result, instead of `output`.
 
     Raises:
         Unsuitable: GRID_TOO_LARGE.
     """
     grid = model_grid(mr, model.card.spacing_mm)
-    seen = on_model_grid(mr, grid)
+    to_model = Resampling.between(mr.get_geometry(), grid)
+    seen = to_model.apply(widened(mr, grid), fill=0.0)
     prediction = model.predict(np.ascontiguousarray(seen.array), seed)
-    there = grid.with_array(prediction.hu)
     body = grid.with_array(prediction.body.astype(np.uint8))
-    output = onto or output_geometry(mr, asked, body)
-    hu = resample(there, output, fill=AIR_HU)
-    sd = None if prediction.sd is None else resample(grid.with_array(prediction.sd), output, fill=0.0)
-    sampling = _sampling(mr, grid, output, model.card, seed, asked)
-    return Synthesis(hu, body, seen, there, sampling, sd, prediction.novelty)
-
-
-def _sampling(
-    mr: Volume, grid: VolumeGeometry, output: VolumeGeometry, card: ModelCard, seed: int, asked: OutputGrid
-) -> Sampling:
-    """How the HU came about, in words and numbers."""
+    to_ct = Resampling.between(grid, onto or output_geometry(mr, output, body))
+    there = grid.with_array(prediction.hu)
     slice_mm, row_mm, column_mm = (float(step) for step in grid.spacing)
-    return Sampling(
-        seed,
-        card.sampling["steps"],
-        card.sampling["samples"],
-        to_model=COPIED if is_copied(mr.get_geometry(), grid) else LINEAR,
-        to_ct=COPIED if is_copied(grid, output) else LINEAR,
-        model_spacing_mm=(slice_mm, row_mm, column_mm),
-        field=asked.words(),
-        orientation=asked.orientation,
+    return Synthesis(
+        hu=to_ct.apply(there, fill=AIR_HU),
+        body=body,
+        mr=seen,
+        on_model_grid=there,
+        sampling=Sampling(
+            seed,
+            model.card.sampling["steps"],
+            model.card.sampling["samples"],
+            to_model="linear" if to_model.copy is None else "none",
+            to_ct="linear" if to_ct.copy is None else "none",
+            model_spacing_mm=(slice_mm, row_mm, column_mm),
+            field=output.field_description,
+            orientation=output.orientation,
+        ),
+        sd=None if prediction.sd is None else to_ct.apply(grid.with_array(prediction.sd), fill=0.0),
+        novelty=prediction.novelty,
     )
 
 
 def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) -> None:
-    """MR NIfTI -> float32 HU NIfTI on the MR's own grid, whatever its orientation.
+    """Make of an MR NIfTI a float32 HU NIfTI on the MR's own grid, whatever its orientation.
 
     Raises:
         Unsuitable: UNREADABLE, when the MR is no three-dimensional NIfTI image.
@@ -111,15 +117,10 @@ def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) ->
     write_nifti(synthesize(mr, model, seed, onto=mr.get_geometry()).hu, out_path)
 
 
-SPACING_TOLERANCE: Final = 0.02
-"""An MR whose axial spacing differs by at most this fraction from the model's is taken as it is, without resampling."""
-SD_TO_FWHM: Final = 2.3548
-
-
 def model_grid(mr: Volume, spacing_mm: tuple[float, float, float]) -> VolumeGeometry:
-    """The axial grid of the model: slices to superior, rows to posterior, columns to left, the whole field of view.
+    """Return the axial grid of the model: slices to superior, rows to posterior, columns to left, whole field of view.
 
-    The CT's own grid where its spacing is the model's within 2 %, so that nothing is resampled.
+    It is the CT's own grid where that grid's spacing is the model's within 2 %, so that nothing is resampled.
     """
     grid = axial_geometry(mr)
     wanted = np.array(spacing_mm)
@@ -134,13 +135,11 @@ def model_grid(mr: Volume, spacing_mm: tuple[float, float, float]) -> VolumeGeom
     return VolumeGeometry(affine, tuple(shape.tolist()), "PATIENT", frame_of_reference_uid=mr.frame_of_reference_uid)
 
 
-def on_model_grid(mr: Volume, grid: VolumeGeometry) -> Volume:
-    """The MR at the model's voxels, 0 where there is none; thinner voxels are averaged first, so that none is lost."""
-    return resample(_widened(mr, grid), grid, fill=0.0)
+def widened(mr: Volume, grid: VolumeGeometry) -> Volume:
+    """Return the MR smoothed along its axes to the resolution of the grid's nearest axes, where the MR is finer.
 
-
-def _widened(mr: Volume, grid: VolumeGeometry) -> Volume:
-    """The MR smoothed along its axes to the resolution of the grid's nearest axes; unchanged where it is as coarse."""
+    Thinner slices are so averaged by the resampling that follows, and none of them is lost.
+    """
     nearest = np.abs(mr.direction.T @ grid.direction).argmax(axis=1)
     wanted = np.array(grid.spacing)[nearest]
     own = np.array(mr.spacing)

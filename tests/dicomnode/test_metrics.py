@@ -15,7 +15,7 @@ from dicomnode.cases.overview import LedgerOverview, QueueLength
 from dicomnode.web import health
 
 DEFINED = sorted(metrics.REGISTRY.collect(), key=lambda family: family.name)
-NOTHING = health.Now(0.0, None, 0, 0)
+NOTHING = health.LiveValues(0.0, None, 0, 0)
 ALL = [metric for metric in vars(metrics).values() if isinstance(metric, Counter | Gauge | Histogram)]
 
 
@@ -64,7 +64,7 @@ def test_the_folder_can_be_read_while_a_role_makes_its_files(tmp_path: Path) -> 
     folder, allocate = Path({str(tmp_path)!r}), os.posix_fallocate
 
     def watched(*arguments):
-        health.exposition(folder, health.Now(0.0, None, 0, 0))
+        health.exposition(folder, health.LiveValues(0.0, None, 0, 0))
         allocate(*arguments)
         print("looked")
 
@@ -92,7 +92,7 @@ def test_the_last_tick_of_each_role_is_read_back(tmp_path: Path) -> None:
     assert ticks["receive"] > 1.7e9
 
 
-NOW = health.Now(
+NOW = health.LiveValues(
     at=5000.0,
     standing=LedgerOverview(
         jobs={("RECEIVED", True): 2, ("DELIVERED", False): 1},
@@ -146,6 +146,11 @@ def test_every_label_is_declared_with_what_it_can_hold(tmp_path: Path) -> None:
     exposed = text_string_to_metric_families(health.exposition(tmp_path, NOW).decode())
     used |= {label for family in exposed for sample in family.samples for label in sample.labels}
     assert used == set(metrics.LABEL_VALUES)
+
+
+def test_the_table_has_a_row_for_each_metric_and_no_other() -> None:
+    defined = {metric._name + ("_total" if isinstance(metric, Counter) else "") for metric in ALL}
+    assert defined == set(metrics.METRICS)
 
 
 def test_every_metric_has_a_label_so_that_none_has_a_value_before_the_process_knows_its_folder() -> None:

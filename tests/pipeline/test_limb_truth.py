@@ -16,8 +16,9 @@ from models.inference import baselines
 from models.inference.weights import load_model
 from models.measures.similarity import score
 from pipeline.series.series import only_series, read_series
+from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import seed_of, synthesize
-from pipeline.volume.volume import read_volume, resample
+from pipeline.volume.volume import read_volume
 
 
 def true_ct(folder: Path, like: Volume) -> Volume:

@@ -25,7 +25,7 @@ LAYERS = {
         "preflight volume",
         "gate report",
         "companions",
-        "convert monai_bundle dose_plans",
+        "conversion monai_bundle dose_plans",
         "phantom",
     ],
     "dicomnode": [
@@ -59,7 +59,7 @@ FORBIDDEN = {
 }
 """Package -> what no module of it imports."""
 
-CLOCK_IN = {"models.training.train", "pipeline.ct", "pipeline.dose_plans", "pipeline.convert"}
+CLOCK_IN = {"models.training.train", "pipeline.ct", "pipeline.dose_plans", "pipeline.conversion"}
 """Modules and folders that may ask the time although their package may not."""
 
 ONLY_IN = {
@@ -269,6 +269,20 @@ def test_a_library_is_called_only_where_it_is_at_home(library: str) -> None:
     users = {module.partition(".")[2] for module, tree in TREES.items() if library in map(top, imported(tree))}
     assert users
     assert {user for user in users if not any(f"{user}.".startswith(f"{home}.") for home in homes)} == set()
+
+
+def reaching_the_database(trees: Trees) -> set[str]:
+    """Modules that begin a connection or a transaction of a database engine themselves."""
+    calls = ((module, node.func) for module, tree in trees.items() for node in ast.walk(tree) if type(node) is ast.Call)
+    attributes = ((module, func) for module, func in calls if isinstance(func, ast.Attribute))
+    opening = ("begin", "connect", "raw_connection")
+    return {module for module, func in attributes if func.attr in opening and "engine" in ast.unparse(func.value)}
+
+
+def test_every_module_reaches_the_database_as_the_ledger_does() -> None:
+    homes = {"dicomnode.ledger.database", "dicomnode.ledger.migration"}
+    assert reaching_the_database(TREES) == homes
+    assert reaching_the_database(with_module("dicomnode.new", "self._engine.begin()")) == homes | {"dicomnode.new"}
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)

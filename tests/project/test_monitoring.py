@@ -25,7 +25,7 @@ DASHBOARD = DEPLOY / "compose" / "grafana" / "dashboards" / "sct-node.json"
 RULES = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
 CASES = {one["name"]: one["alert_rule_test"] for one in yaml.safe_load(PROVED.read_text())["tests"]}
 BY_PROMETHEUS = {"instance", "job"}
-NOW = health.Now(
+NOW = health.LiveValues(
     0.0,
     LedgerOverview({("RECEIVED", True): 1}, {"person": QueueLength(1, 0.0)}, {"planning": QueueLength(1, 0.0)}, 0.0),
     1,
@@ -167,7 +167,7 @@ import sys
 from pathlib import Path
 from dicomnode import metrics
 metrics.keep_in(Path(sys.argv[1]), sys.argv[2])
-metrics.begin(sys.argv[2], ["planning"])
+metrics.start_at_zero(sys.argv[2], ["planning"])
 """
     for role in ("serve", "receive", "synthesize", "deliver"):
         subprocess.run([sys.executable, "-c", program, str(tmp_path), role], check=True, timeout=60)
@@ -189,7 +189,7 @@ folder, role, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 destinations = ["planning", "archive", "second", "third"]
 units = ["[hnsf'U]", "%", "mm", "mL", "ms", ""]
 metrics.keep_in(folder, role)
-metrics.begin(role.rstrip("0123456789"), destinations)
+metrics.start_at_zero(role.rstrip("0123456789"), destinations)
 cases = Cases(folder)
 for case in range(count):
     verdicts = ["pass"] * 9 + ["review"]

@@ -50,7 +50,7 @@ def test_the_picture_of_states_is_drawn_from_the_table() -> None:
 
 
 def test_the_paragraph_that_a_newcomer_reads_first_is_the_code() -> None:
-    source = (PROJECT / "pipeline" / "convert.py").read_text()
+    source = (PROJECT / "pipeline" / "conversion.py").read_text()
     [found] = [node for node in ast.parse(source).body if getattr(node, "name", "") == "convert"]
     assert between("paragraph") == f"```python\n{ast.get_source_segment(source, found)}\n```\n"
 
@@ -139,7 +139,7 @@ def runbook_rows(section: str, code: str) -> dict[str, str]:
 def test_the_runbook_says_of_every_reason_code_what_to_do() -> None:
     assert list(reason_codes.REJECTED) == list(REASONS)
     assert runbook_rows("Why a series is rejected", "[A-Z_]+") == dict(reason_codes.REJECTED)
-    own = {code: f"{one.means} | {one.do}" for code, one in reason_codes.OWN.items()}
+    own = {code: f"{one.meaning} | {one.action}" for code, one in reason_codes.NODE_CODES.items()}
     assert runbook_rows("The node's own reason codes", "[A-Z_]+") == own
     assert runbook_rows("Why a CT is held before sending", "[a-z_ ]+") == {
         "rule": "the key that cures it",

@@ -27,7 +27,7 @@ from models.data.pairs import Pair, make_pair, read_nifti
 from models.data.patients import patients_of
 from models.inference.weights import Model, load_model
 from models.measures.plausibility import MEASURES, CaseImages, measured
-from pipeline.findings.findings import judged
+from pipeline.findings.findings import finding_for
 
 SOUND: Final = "none"
 SLICES: Final = 24
@@ -73,7 +73,9 @@ def row_of(
 ) -> Row:
     """Measure one case."""
     values = measured(images, [name for name in MEASURES if name in limits])
-    failed = tuple(name for name, value in values.items() if judged(name, value, "", limits[name]).verdict != "pass")
+    failed = tuple(
+        name for name, value in values.items() if finding_for(name, value, "", limits[name]).verdict != "pass"
+    )
     error = np.abs(images.hu[truth.body] - truth.hu[truth.body].astype(np.float32))
     return Row(patient, damage, float(error.mean()), values, failed)
 

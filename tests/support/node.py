@@ -29,7 +29,8 @@ from dicomnode.config.sections import Metrics, Node, Receive, Settle, Web
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.delivery.storage_scu import send
 from dicomnode.engine import executor
-from dicomnode.engine.queues import Queues, prepare, together
+from dicomnode.engine.contract import Queues, together
+from dicomnode.engine.queues import open_queues, prepare
 from dicomnode.errors import NodeError
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -38,7 +39,7 @@ from dicomnode.ledger.states import State
 from dicomnode.spool.spool import Spool
 from dicomnode.synthesis.attempt import options_of
 from models.inference.weights import load_model
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import axial_grid, thigh
 from pipeline.series.series import Series, read_instance
@@ -310,7 +311,7 @@ def bench(tmp_path: Path, ct_files: Path) -> Iterator[Callable[..., Bench]]:
         spool, ledger = Spool(config.node.data), Ledger(database_url(config))
         ledger.create()
         prepare(ledger)
-        queues = Queues(ledger)
+        queues = open_queues(ledger)
         ledger.arrived("1.2", "MR", 12, time.time())
         job, _ = ledger.received("1.2", ["1"], Plan("tiny", "a" * 64, "b" * 64), "test", lambda *_: None)
         spool.publish(job, lambda into: shutil.copytree(ct_files, into, dirs_exist_ok=True))

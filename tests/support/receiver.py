@@ -1,4 +1,4 @@
-"""A hospital's CA and a stranger's, receivers that trust the first, and what is sent to them."""
+"""Certificates of a hospital's CA and a stranger's, receivers that trust the first, and series to send to them."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ LIMITS = Receive(idle_timeout_s=10.0, request_timeout_s=5.0, disk_reserve_bytes=
 
 @dataclass(frozen=True)
 class Pki:
-    """Certificates of every kind, by what is right or wrong with them."""
+    """Certificates by what is right or wrong with them."""
 
     hospital: Authority
     stranger: Authority
@@ -36,13 +36,13 @@ class Pki:
     kinds: dict[str, Pair]
 
     def tls(self, **more: Any) -> Tls:
-        """TLS of a node that trusts the hospital."""
+        """Return the TLS settings of a node that trusts the hospital's CA."""
         named: dict[str, Any] = {"certificate": self.node.certificate, "key": self.node.key, "ca": self.hospital.ca}
         return Tls(**({"port": 0, "plain": False} | named | more))
 
 
 def eventually(true: Callable[[], bool], limit_s: float = 20.0) -> bool:
-    """Whether something becomes true in time."""
+    """Return whether a condition becomes true in time."""
     deadline = time.monotonic() + limit_s
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -68,33 +68,33 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @dataclass
 class Site:
-    """A receiver with its folder, and what its audit trail says."""
+    """A receiver with its folder and its audit trail."""
 
     receiver: Receiver
     data: Path
     spool: Spool = field(repr=False)
 
     def stored(self) -> list[Path]:
-        """Every instance on the disk."""
+        """Return every instance on the disk."""
         return sorted(self.data.glob("in/*/*.dcm"))
 
     def trail(self) -> list[dict[str, Any]]:
-        """Every audit record."""
+        """Return every audit record."""
         files = sorted(self.data.glob("audit/*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def alerts(self) -> list[str]:
-        """What every security alert says."""
+        """Return the text of every security alert."""
         events = [record["EventIdentification"] for record in self.trail()]
         return [one["EventOutcomeDescription"] for one in events if one["EventID"]["csd-code"] == "110113"]
 
     def alerted(self, words: str) -> bool:
-        """Whether an alert says so: it is written when the caller has its answer already."""
+        """Return whether an alert has this text; it is written after the caller has its answer, so wait a little."""
         return eventually(lambda: any(words in alert for alert in self.alerts()))
 
 
 def starting(folder: Path) -> Iterator[Callable[..., Site]]:
-    """Starts receivers, and stops them in the end."""
+    """Give a function that starts receivers, and stop them at the end."""
     begun: list[Receiver] = []
 
     def start(limits: Receive = LIMITS, audit: Audit = UNSET, services: tuple[Any, ...] = (), **more: Any) -> Site:
@@ -112,19 +112,19 @@ def starting(folder: Path) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def receiver_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Starts receivers for a test: `receiver_site(tls=..., admission=..., limits=...)`."""
+    """Give a function that starts receivers for a test: `receiver_site(tls=..., admission=..., limits=...)`."""
     yield from starting(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
-    """Starts receivers for all tests of a module."""
+    """Give a function that starts receivers for all tests of a module."""
     yield from starting(tmp_path_factory.mktemp("sites"))
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A small MR series, one file a slice."""
+    """Write a small MR series with one file for each slice."""
     affine = np.array([[0, 0, 4.0, -62], [0, 4.0, 0, -62], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(6, 32, 32), coordinate_system="PATIENT")
     return thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("images"))
@@ -132,7 +132,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def dcmtk(program: Callable[[str], str]) -> Callable[..., int]:
-    """Runs echoscu or storescu against the loopback interface; the exit status."""
+    """Give a function that runs echoscu or storescu on the loopback interface, and returns the exit status."""
 
     def run(name: str, port: int, *arguments: str | Path) -> int:
         command = [program(name), "-to", "5", "-ta", "5", *map(str, arguments[:-1] if arguments else [])]
@@ -146,7 +146,7 @@ def dcmtk(program: Callable[[str], str]) -> Callable[..., int]:
 
 
 def closable() -> list[evt.EventHandlerType]:
-    """Handlers of an association of ours: pynetdicom leaves a socket open that the other side has reset."""
+    """Return handlers that take over the socket: pynetdicom leaves one open that the other side has reset."""
 
     def opened(event: evt.Event) -> None:
         transport = event.assoc.dul.socket
@@ -157,5 +157,5 @@ def closable() -> list[evt.EventHandlerType]:
 
 
 def shown(pair: Pair, trusted: Path) -> list[str]:
-    """dcmtk's options for TLS with a certificate."""
+    """Return dcmtk's options for TLS with a certificate."""
     return ["+tls", str(pair.key), str(pair.certificate), "+cf", str(trusted)]

@@ -1,4 +1,4 @@
-"""Senders that say what they like: past pynetdicom's own checks, with data sets that nobody looked at."""
+"""Senders of arbitrary requests, which bypass pynetdicom's own checks."""
 
 import io
 import time
@@ -25,7 +25,7 @@ def associated(port: int, *contexts: tuple[str, str], calling: str = "ATTACKER")
 
 
 def answered(association: Association, context_id: int, announced: tuple[str, str], data_set: bytes) -> int | None:
-    """Send a C-STORE request made by hand, on any context; -> the status, None when the association is aborted."""
+    """Send a C-STORE request on any context, and return the status; None when the association is aborted."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID = announced[0]
@@ -41,7 +41,7 @@ def answered(association: Association, context_id: int, announced: tuple[str, st
 
 
 def encoded(data_set: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
-    """A data set as a peer may send it, checked by nobody."""
+    """Return a data set as a peer may send it, unchecked."""
     buffer = DicomBytesIO()
     buffer.is_implicit_VR, buffer.is_little_endian = syntax.is_implicit_VR, syntax.is_little_endian
     write_dataset(buffer, data_set)
@@ -49,7 +49,7 @@ def encoded(data_set: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
 
 
 def spoken(association: Association, context_id: int, announced: tuple[str, str], data_set: bytes) -> int | None:
-    """A C-STORE request over any context number, past pynetdicom's own checks; -> the status, None without answer."""
+    """Send a C-STORE request on any context number, and return the status; None without a response."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = announced

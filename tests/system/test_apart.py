@@ -18,8 +18,7 @@ import pytest
 
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Metrics, Node
-from dicomnode.engine import queues
-from dicomnode.engine.queues import back_off_s
+from dicomnode.engine.contract import back_off_s, together
 from dicomnode.ledger.rows import Plan
 from dicomnode.metrics import REGISTRY
 
@@ -34,7 +33,7 @@ def more(b: Bench, number: int, *destinations: str) -> str:
     made = b.spool.published(b.job)
     assert made is not None
     b.spool.publish(job, lambda into: shutil.copytree(made, into, dirs_exist_ok=True))
-    sending = queues.together(b.queues.deliver(job, name, 1) for name in destinations)
+    sending = together(b.queues.deliver(job, name, 1) for name in destinations)
     b.ledger.synthesized(job, "1.3", 12, destinations, None, sending)
     return job
 

@@ -106,13 +106,13 @@ class Site:
     def known(self) -> list[Any]:
         """The processes that said that they are alive."""
         with contextlib.suppress(Exception):
-            return Others(self.ledger, queues.Queues(self.ledger), DEAD_AFTER_S).known()
+            return Others(self.ledger, queues.open_queues(self.ledger), DEAD_AFTER_S).known()
         return []
 
     def begun_by(self) -> set[str]:
         """Machines that have begun an attempt and not ended it."""
         with contextlib.suppress(Exception):
-            return {one.split("/")[0] for one in queues.Queues(self.ledger).begun_by()}
+            return {one.split("/")[0] for one in queues.open_queues(self.ledger).begun_by()}
         return set()
 
 

@@ -16,7 +16,7 @@ from dicomnode.config.sections import Settle
 from dicomnode.ledger.states import State
 from dicomnode.synthesis.attempt import options_of
 from models.inference.weights import load_model
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.series.series import Series, read_instance
 
 Node = Callable[..., Any]

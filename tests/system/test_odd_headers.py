@@ -21,7 +21,7 @@ from dicomnode.reception.storage_scp import Receiver
 from dicomnode.spool.spool import Spool
 from dicomnode.synthesis.attempt import options_of
 from models.inference.weights import Model, load_model
-from pipeline.convert import Result, convert
+from pipeline.conversion import Result, convert
 from pipeline.errors import Unsuitable
 from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
 from pipeline.series.series import Series, read_instance

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicomnode.config.sections import Mail, Notify, Synthesize
-from dicomnode.engine.queues import RECOVERY_ATTEMPTS, Queues, prepare
+from dicomnode.engine.contract import RECOVERY_ATTEMPTS
+from dicomnode.engine.queues import open_queues, prepare
 from dicomnode.ledger.notices import Notices
 from dicomnode.ledger.states import State
 
@@ -49,7 +50,7 @@ def test_a_synthesis_that_hangs_is_ended_and_the_next_attempt_delivers_what_it_s
     running = node(model=str(model), synthesize=Synthesize(timeout_s=10.0))
     running.start()
     running.push(thigh_series)
-    running.until(lambda: "synthesis hangs, process ended" in running.log(), "the attempt is ended")
+    running.until(lambda: "synthesis_hangs" in running.log(), "the attempt is ended")
     weights.unlink()
     weights.write_bytes(content)
     row = running.job(State.SYNTHESIZED)
@@ -85,7 +86,7 @@ def test_a_series_that_kills_its_process_each_time_is_given_up_and_the_next_one_
     script.write_text(POISONED)
     running.ledger.create()
     prepare(running.ledger)
-    queues = Queues(running.ledger)
+    queues = open_queues(running.ledger)
     for job in ("poison", "harmless"):
         with running.ledger.engine.begin() as connection:
             queues.synthesize(job, 1)(connection)

@@ -1,14 +1,14 @@
-// Reads the page again by itself, and changes only what has changed: what is equal is not touched, so keyboard focus,
-// scroll, selection and what somebody opened or half wrote stay as they are.
+// Reloads the page by itself and changes only the parts that differ: keyboard focus, scroll, selection, opened details
+// and unfinished texts stay unchanged.
 //
-// Every element with the attribute data-live and an id is compared with the one of that id in the page as it is now.
-// Children with an id are matched by it, others by their order. The address gets auto=1: nobody acts, so a session ends
-// all the same. When the node does not answer, the page says since when it is old. It can be paused (WCAG 2.2.2).
+// Every element with the attribute data-live and an id is compared with the element of this id in the new page. Children
+// with an id are matched by it, others by their order. The address has auto=1: no person acts, so the session is not
+// prolonged. If the node does not answer, the page shows the time of its last load. A person can pause it (WCAG 2.2.2).
 "use strict";
 
 (() => {
   const EVERY_MS = 5000;
-  const PATIENCE_MS = 15000;
+  const TIMEOUT_MS = 15000;
   let readAt = new Date();
   let paused = false;
   let reading = false;
@@ -78,7 +78,7 @@
     for (const child of [...parent.children]) if (child.id && !ids.has(child.id)) remove(child);
   }
 
-  // Who works by keyboard goes on at the row after the one that has gone, or the one before.
+  // The keyboard focus of a removed row moves to the next row, or to the one before.
   function remove(node) {
     if (node.contains(document.activeElement)) {
       const beside = [node.nextElementSibling, node.previousElementSibling].map((one) => one?.querySelector("a, button"));
@@ -87,7 +87,7 @@
     node.remove();
   }
 
-  // Scroll: the row at the top of the window stays where it is, whatever came above it
+  // Scroll: the row at the top of the window stays in place when rows above it come or go
 
   function anchor() {
     if (window.scrollY === 0) return null;
@@ -100,7 +100,7 @@
     if (kept?.row.isConnected) window.scrollBy(0, kept.row.getBoundingClientRect().top - kept.top);
   }
 
-  // Words for those who do not see the change, and a mark for those who do
+  // A text for screen readers about the change, and a mark on changed rows
 
   const rows = () => new Map([...document.querySelectorAll("[data-live] tr[id]")].map((row) => [row.id, words(row)]));
 
@@ -121,10 +121,10 @@
     if (changed) say(`${changed} ${what}${changed === 1 ? "" : "s"} changed`);
   }
 
-  // What is said
+  // Messages
 
-  const said = document.createElement("span");
-  said.setAttribute("role", "status");
+  const status = document.createElement("span");
+  status.setAttribute("role", "status");
   const old = document.createElement("p");
   old.className = "old";
   old.setAttribute("role", "alert");
@@ -133,9 +133,9 @@
   button.id = "pause";
 
   const clock = (moment) => `${moment.toISOString().slice(11, 19)} UTC`;
-  const say = (text) => (said.textContent = text);
+  const say = (text) => (status.textContent = text);
 
-  function tell(problem, link) {
+  function showProblem(problem, link) {
     old.replaceChildren();
     if (!problem) return old.remove();
     old.append(`Not up to date: ${problem} Read last at ${clock(readAt)}.`);
@@ -147,21 +147,21 @@
     const link = document.createElement("a");
     link.href = location.href;
     link.textContent = "Sign in again";
-    tell("the session has ended.", link);
+    showProblem("the session has ended.", link);
   }
 
-  // Reading
+  // Loading
 
   async function read() {
     const address = new URL(location.href);
     address.searchParams.set("auto", "1");
-    const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (new URL(answer.url).pathname !== location.pathname) return ended();
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     show(new DOMParser().parseFromString(await answer.text(), "text/html"));
   }
 
-  // What nobody may see any more goes, unless somebody is writing.
+  // After the end of the session the page leaves the screen, unless a person has begun to write a reason.
   function ended() {
     const writing = [...document.querySelectorAll("textarea")].some((field) => field.value !== "");
     paused = true;
@@ -180,40 +180,40 @@
     mark(before);
     settle(kept);
     readAt = new Date();
-    tell("");
+    showProblem("");
     document.dispatchEvent(new Event("live"));
   }
 
-  async function turn() {
+  async function reload() {
     clearTimeout(timer);
     if (!paused && !document.hidden && !reading) {
       reading = true;
       try {
         await read();
       } catch (error) {
-        tell(error.message.startsWith("status") ? `the node answers with ${error.message}.` : "the node does not answer.");
+        showProblem(error.message.startsWith("status") ? `the node answers with ${error.message}.` : "the node does not answer.");
       }
       reading = false;
     }
-    timer = setTimeout(turn, EVERY_MS);
+    timer = setTimeout(reload, EVERY_MS);
   }
 
   function pause(wanted) {
     paused = wanted;
-    button.textContent = paused ? "Go on reading" : "Pause";
+    button.textContent = paused ? "Continue" : "Pause";
     button.setAttribute("aria-pressed", String(paused));
     say(paused ? `paused at ${clock(new Date())}` : "");
   }
 
-  function begin() {
+  function start() {
     if (!document.querySelector("[data-live][id]")) return;
     document.documentElement.classList.add("reads-itself");
     button.addEventListener("click", () => pause(!paused));
-    document.querySelector("footer").append(" ", button, " ", said);
+    document.querySelector("footer").append(" ", button, " ", status);
     pause(false);
-    timer = setTimeout(turn, EVERY_MS);
-    document.addEventListener("visibilitychange", turn);
+    timer = setTimeout(reload, EVERY_MS);
+    document.addEventListener("visibilitychange", reload);
   }
 
-  begin();
+  start();
 })();

@@ -1,32 +1,32 @@
-// The pictures of a case: MR, synthetic CT, both in one, and the uncertainty, in three planes. Drawn by NiiVue (WebGL 2);
-// where that cannot be had, a still picture is shown. Research, not for clinical use.
+// The viewer of a case: MR, synthetic CT, both fused, and the uncertainty, in three planes. NiiVue draws them (WebGL 2);
+// a browser without WebGL 2 shows a still picture. Research, not for clinical use.
 "use strict";
 
 (() => {
   const NAMES = { ct: "synthetic CT", mr: "MR", uncertainty: "uncertainty" };
-  const ORDER = ["ct", "mr", "uncertainty"];      // the first lends its grid to all, the others lie on top of it
-  const UNCERTAINTY_HU = [0, 150];                // shown dark, shown bright
+  const ORDER = ["ct", "mr", "uncertainty"];      // the first defines the grid; the others are drawn over it
+  const UNCERTAINTY_HU = [0, 150];                // shown dark, and shown bright
   const PLANES = ["sagittal", "coronal", "axial"]; // NiiVue's axes: right, anterior, superior
 
   const root = document.getElementById("viewer");
   if (!root) return;
   const part = (id) => document.getElementById(id);
-  const said = part("said");
+  const message = part("message");
   const base = `/jobs/${root.dataset.job}/`;
   const loaded = {};                              // name -> NiiVue's volume
   let nv = null;
   let view = "";
 
   function say(text) {
-    said.textContent = text;
+    message.textContent = text;
   }
 
-  /** A still picture in place of the viewer, and why. */
+  /** Show a still picture in place of the viewer, and the reason. */
   function still(why) {
     root.hidden = true;
     root.dataset.state = "still";
     say(why);
-    if (!document.querySelector("img.still") && there().includes("ct")) {
+    if (!document.querySelector("img.still") && available().includes("ct")) {
       const image = document.createElement("img");
       image.className = "still";
       image.alt = "Axial, coronal and sagittal planes through the middle: MR, synthetic CT, both";
@@ -35,12 +35,12 @@
     }
   }
 
-  /** The names of the volumes that the node has. */
-  function there() {
+  /** List the names of the volumes that the node has. */
+  function available() {
     return ORDER.filter((name) => part("volumes").dataset.have.split(" ").includes(name));
   }
 
-  async function begin() {
+  async function start() {
     const probe = document.createElement("canvas").getContext("webgl2");
     if (!probe || !window.niivue) {
       still("This browser has no WebGL 2, so there is a still picture only.");
@@ -58,9 +58,9 @@
       isColorbar: false, show3Dcrosshair: false, isForceMouseClickToVoxelCenters: true,
     };
     nv = new niivue.Niivue(options);
-    nv.onLocationChange = tell;
+    nv.onLocationChange = showLocation;
     await nv.attachToCanvas(part("canvas"));
-    part("canvas").addEventListener("webglcontextlost", () => still("The graphics of this browser gave up."));
+    part("canvas").addEventListener("webglcontextlost", () => still("The graphics of this browser failed."));
     nv.setSliceType(niivue.SLICE_TYPE.MULTIPLANAR);
     await load();
     new MutationObserver(load).observe(part("state"), { attributes: true, childList: true, subtree: true });
@@ -68,13 +68,13 @@
 
   let busy = false;
 
-  /** Load what is there and was not loaded yet, each at its own time; say what cannot be had. */
+  /** Load the volumes that are new, one after the other; report those that cannot be loaded. */
   async function load() {
     if (busy) return;
     busy = true;
     try {
-      for (const name of there().filter((one) => !(one in loaded))) await loadOne(name);
-      if (!said.dataset.failed) say("");
+      for (const name of available().filter((one) => !(one in loaded))) await loadOne(name);
+      if (!message.dataset.failed) say("");
       root.dataset.state = "ready";
     } finally {
       busy = false;
@@ -86,7 +86,7 @@
     const answer = await fetch(`${base}${name}.nii.gz`);
     if (!answer.ok || answer.redirected) {
       loaded[name] = null;
-      said.dataset.failed = name;
+      message.dataset.failed = name;
       say(`The ${NAMES[name]} cannot be shown. ${answer.redirected ? "Sign in again." : await answer.text()}`);
       return;
     }
@@ -95,18 +95,18 @@
     const volume = nv.volumes[nv.volumes.length - 1];
     loaded[name] = volume;
     for (const choice of root.querySelectorAll("[name=view]")) choice.disabled = !possible(choice.value);
-    if (name === "ct" && nv.volumes.length > 1) nv.setVolume(volume, 0);   // it came late: still the first
+    if (name === "ct" && nv.volumes.length > 1) nv.setVolume(volume, 0);   // it was loaded later, but must be the first
     if (nv.volumes[0] === volume) limits();
     choose(possible("fused") ? "fused" : name);
   }
 
-  /** Whether a view has all that it shows. */
+  /** Return whether all volumes of a view are loaded. */
   function possible(one) {
     const needs = { mr: ["mr"], ct: ["ct"], fused: ["mr", "ct"], uncertainty: ["ct", "uncertainty"] }[one];
     return needs.every((name) => loaded[name]);
   }
 
-  /** Show a view: which volumes, in which colours, how much of each. */
+  /** Show a view: its volumes, colours and opacities. */
   function choose(one) {
     view = one;
     root.querySelector(`[name=view][value=${one}]`).checked = true;
@@ -126,7 +126,7 @@
       if (!volume) continue;
       const [low, high] = windowOf(name, volume);
       volume.colormap = name === "uncertainty" ? "viridis" : name === "ct" && view === "fused" ? "copper" : "gray";
-      Object.assign(volume, { cal_min: low, cal_max: high });   // after the colours, which set a window of their own
+      Object.assign(volume, { cal_min: low, cal_max: high });   // after the colours, which set another window
       volume.opacity = opacities[name] ?? 0;
       volume.colorbarVisible = name === "uncertainty";
     }
@@ -136,15 +136,15 @@
     root.dataset.view = view;
   }
 
-  /** Which values are black and white. */
+  /** Return the values that are shown black and white. */
   function windowOf(name, volume) {
     if (name === "uncertainty") return UNCERTAINTY_HU;
     if (name === "ct") return [Number(part("low").value), Number(part("high").value)];
     const high = part("mr-window").value === "all" ? volume.global_max : volume.robust_max;
-    return [-high / 100, high];                   // the darkest colour of what lies on top is transparent: none has it
+    return [-high / 100, high];                   // NiiVue draws the darkest colour of an overlay transparent: no value has it
   }
 
-  /** The sliders' ends, and the crosshair in the middle of a voxel: one step is one slice of the first volume. */
+  /** Set the ends of the sliders and move the crosshair to the centre of a voxel; one step is one slice. */
   function limits() {
     PLANES.forEach((plane, axis) => {
       part(plane).max = nv.volumes[0].dimsRAS[axis + 1] - 1;
@@ -153,7 +153,7 @@
     PLANES.forEach((_, axis) => move(axis));
   }
 
-  /** The sliders where the crosshair is. */
+  /** Move the sliders to the crosshair. */
   function follow() {
     PLANES.forEach((plane, axis) => {
       const size = nv.volumes[0].dimsRAS[axis + 1];
@@ -161,7 +161,7 @@
     });
   }
 
-  /** The crosshair where a slider is. */
+  /** Move the crosshair to the slider of an axis. */
   function move(axis) {
     const size = nv.volumes[0].dimsRAS[axis + 1];
     nv.scene.crosshairPos[axis] = (Number(part(PLANES[axis]).value) + 0.5) / size;
@@ -169,8 +169,8 @@
     nv.createOnLocationChange();
   }
 
-  /** Say where the crosshair is and what is there. */
-  function tell(location) {
+  /** Show the position of the crosshair (LPS, mm) and the values of the volumes there. */
+  function showLocation(location) {
     const letters = [["L", "R"], ["P", "A"], ["I", "S"]];
     const place = [0, 1, 2].map((axis) => {
       const mm = location.mm[axis];
@@ -209,5 +209,5 @@
   });
   PLANES.forEach((plane, axis) => part(plane).addEventListener("input", () => move(axis)));
   preset();
-  begin().catch((error) => still(`The viewer failed: ${error.message}.`));
+  start().catch((error) => still(`The viewer failed: ${error.message}.`));
 })();

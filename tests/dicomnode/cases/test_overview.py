@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from dicomnode.cases import overview
-from dicomnode.cases.files import Known
+from dicomnode.cases.files import JobFactsCache
 from dicomnode.cases.wording import tally
 from dicomnode.ledger.database import connect
 from dicomnode.ledger.ledger import Ledger
@@ -50,7 +50,7 @@ def test_the_newest_come_first_and_no_more_than_asked_for(ledger: Filled) -> Non
 
 def test_answers_counted_by_the_database_are_those_counted_one_by_one(ledger: Filled) -> None:
     diary = ledger[0]
-    found = overview.ways(diary.engine, diary.jobs())
+    found = overview.delivery_statuses(diary.engine, diary.jobs())
     assert sorted(found) == sorted(ledger[1][name] for name in ("delivered", "held", "postponed"))
     for job, ways in found.items():
         assert [way.delivery for way in ways] == diary.deliveries(job)
@@ -65,13 +65,13 @@ def test_the_list_takes_as_many_questions_for_many_cases_as_for_few(
     filled(made)
     asked: list[str] = []
     sa.event.listen(made.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
-    known = Known(tmp_path)
-    few = len(case_list.lines(made, known, "")), len(asked)
+    known = JobFactsCache(tmp_path)
+    few = len(case_list.case_rows(made, known, "")), len(asked)
     asked.clear()
     for number in range(20):
         came(made, f"1.3.{number}")
     asked.clear()
-    many = len(case_list.lines(made, known, "")), len(asked)
+    many = len(case_list.case_rows(made, known, "")), len(asked)
     assert (few[0], many[0]) == (5, 25)
     assert few[1] == many[1]
     made.close()
@@ -85,10 +85,10 @@ def test_a_destination_that_lost_what_it_took_or_that_another_job_took_over_is_m
     with connect(str(made.engine.url)).begin() as connection:
         connection.execute(sa.text("UPDATE receipts SET commitment = 274 WHERE destination = 'archive'"))
         connection.execute(sa.text("UPDATE deliveries SET withdrawn_at = 1 WHERE job = :job"), {"job": jobs["held"]})
-    shown = {line.job.job: line for line in case_list.lines(made, Known(tmp_path), "")}
-    assert [one.kind for one in shown[jobs["delivered"]].arrows] == ["alarm", "done"]
-    assert "3 LOST THERE" in shown[jobs["delivered"]].arrows[0].words
-    assert {one.kind for one in shown[jobs["held"]].arrows} == {"withdrawn"}
+    shown = {line.job.job: line for line in case_list.case_rows(made, JobFactsCache(tmp_path), "")}
+    assert [one.kind for one in shown[jobs["delivered"]].destinations] == ["alarm", "done"]
+    assert "3 LOST THERE" in shown[jobs["delivered"]].destinations[0].words
+    assert {one.kind for one in shown[jobs["held"]].destinations} == {"withdrawn"}
     made.close()
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_of_a_case_is_left_out(tmp_path: Path, filled: Any) 
     for name, report in (("delivered", good), ("held", "[]"), ("postponed", "{")):
         (tmp_path / "out" / jobs[name]).mkdir(parents=True)
         (tmp_path / "out" / jobs[name] / "report.json").write_text(report)
-    known = Known(tmp_path)
+    known = JobFactsCache(tmp_path)
     read = {name: known.of(made.job(job)) for name, job in jobs.items()}
     assert (read["delivered"].origin.scanner, read["delivered"].doubtful) == ("Demo 3T", ("anatomy",))
     assert {(one.origin.scanner, one.findings) for name, one in read.items() if name != "delivered"} == {("", 0)}

@@ -324,7 +324,7 @@ def test_what_an_archive_lost_is_sent_once_more_and_proved_and_an_old_report_cou
     from dicomnode.engine import queues, review
 
     queues.prepare(s.ledger)
-    review.resend(s.ledger, queues.Queues(s.ledger), s.job, by="cli:jane", reason="lost there")
+    review.resend(s.ledger, queues.open_queues(s.ledger), s.job, by="cli:jane", reason="lost there")
     deliver(s, ct, attempt=2)
     assert {one.commitment for one in s.ledger.receipts(s.job)} == {None}
     there.owed, there.report_to = [there.asked[0]], hearing(s)

@@ -1,4 +1,4 @@
-"""Attempts to deliver without processes of the node: real ledger, spool and queues, a real destination."""
+"""Tests of attempts to deliver, with a real ledger, spool, queues and destination, without processes of the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from dicomnode.delivery.attempt import Offer
 from dicomnode.engine import review
-from dicomnode.engine.queues import delivery_id
+from dicomnode.engine.contract import delivery_id
 from dicomnode.errors import WrongState
 from dicomnode.ledger.rows import Plan
 from dicomnode.ledger.states import State

@@ -1,4 +1,4 @@
-"""Companions on their way: a real ledger, spool and queues, a real destination, dcmtk's and Orthanc's storage too."""
+"""Tests of the delivery of companions, with a real ledger, spool, queues and destination, with dcmtk and Orthanc."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dicomnode.synthesis.attempt import companions_of, options_of
 from models.inference.weights import load_model
 from pipeline.companions.kinds import COMPANIONS
 from pipeline.companions.write import Content, write_companions
-from pipeline.convert import convert
+from pipeline.conversion import convert
 from pipeline.report.viewer_volumes import ct_of
 from pipeline.series.series import Series, read_instance
 
@@ -43,7 +43,7 @@ EVERY = tuple(COMPANIONS)
 
 
 def furnished(bench: Bench) -> Bench:
-    """The bench, with the companions that a synthesis would have made."""
+    """Return a bench with the companions that a synthesis would have written."""
     folder = bench.spool.outbox / bench.job
     found = {"name": "bone_fraction", "value": 30.5, "limit": [1.0, 9.0], "unit": "%", "verdict": "review"}
     (folder / REPORT).write_text(json.dumps({"findings": [found]}))
@@ -82,7 +82,7 @@ def test_a_conversion_makes_what_the_jobs_destinations_ask_for_and_says_what_it_
 
 @pytest.fixture
 def wanting(planning: Any) -> Destination:
-    """The planning system, which wants every companion."""
+    """Return the planning system, which asks for every companion."""
     system: Destination = planning.destination
     return dataclasses.replace(system, companions=EVERY)
 
@@ -167,13 +167,14 @@ import sys
 from pathlib import Path
 from dicomnode.delivery.attempt import Deliveries
 from dicomnode.config.load import load
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.ledger.ledger import Ledger, database_url
 from dicomnode.spool.spool import Spool
 config = load(Path(sys.argv[1]))
 ledger = Ledger(database_url(config))
 [delivery] = ledger.deliveries(sys.argv[2])
-Deliveries(config, ledger, Queues(ledger), Spool(config.node.data)).attempt(sys.argv[2], "planning", delivery.attempt)
+deliveries = Deliveries(config, ledger, open_queues(ledger), Spool(config.node.data))
+deliveries.attempt(sys.argv[2], "planning", delivery.attempt)
 """
 
 

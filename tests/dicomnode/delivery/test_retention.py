@@ -1,4 +1,4 @@
-"""Retention: what goes, what stays, and that it is said; a kill in the middle and a late resend do no harm."""
+"""Tests of retention: what is deleted, kept and recorded; a kill in the middle and a late resend do no harm."""
 
 import datetime
 import json
@@ -32,7 +32,7 @@ UIDS = ["1.2.3.1", "1.2.3.2"]
 
 
 class Kept:
-    """A delivered job and its series, and the deletion that may come to them."""
+    """A delivered job, its series, and the sweep that may delete them."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         chosen = {"delivered_after_s": 60.0, **settings}
@@ -46,12 +46,12 @@ class Kept:
         )
 
     def receive(self, uids: list[str], content: bytes = b"pixels") -> None:
-        """Instances of the series lie in the spool."""
+        """Store instances of the series in the spool."""
         for uid in uids:
             self.spool.store(Incoming(SERIES, uid, "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1", "MR1", content))
 
     def deliver(self) -> str:
-        """A job made of the series is delivered to the one destination."""
+        """Make a job of the series, and deliver it to the one destination."""
         self.ledger.arrived(SERIES, "MR1", len(UIDS), time.time())
         job, _ = self.ledger.received(SERIES, UIDS, Plan("m", "d", "c"), "complete", nothing)
         self.spool.publish(job, lambda into: (into / "1.dcm").write_bytes(b"ct"))
@@ -62,17 +62,17 @@ class Kept:
         return job
 
     def there(self, job: str) -> tuple[int, bool]:
-        """How many received images are there, and whether the CT is."""
+        """Return how many received images are there, and whether the CT is."""
         return len(self.spool.series_files(SERIES)), self.spool.published(job) is not None
 
 
 def nothing(_connection: "sa.Connection", _job: str) -> None:
-    """No queue entry."""
+    """Write no queue entry."""
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Callable[..., Kept]:
-    """Makes a delivered job of two images in a folder."""
+    """Give a function that makes a delivered job of two images."""
 
     def make(**settings: object) -> Kept:
         made = Kept(tmp_path / "data", **settings)
@@ -83,7 +83,7 @@ def kept(tmp_path: Path) -> Callable[..., Kept]:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float = 3600.0) -> None:
-    """It is so much later now."""
+    """Move the clock forward."""
     now = time.time() + seconds
     monkeypatch.setattr("dicomnode.delivery.retention.time.time", lambda: now)
 

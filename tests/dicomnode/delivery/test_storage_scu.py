@@ -1,4 +1,4 @@
-"""The C-STORE SCU against destinations that we did not write, ones that refuse, and ones that are not there."""
+"""Tests of the Storage SCU with foreign destinations, ones that refuse, and ones that are not there."""
 
 import datetime
 import gc
@@ -42,13 +42,13 @@ def volume() -> thigh.Phantom:
 
 @pytest.fixture(scope="module")
 def mr_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A small MR series: of a class that our archive does not accept."""
+    """Write a small MR series, of a class that the archive does not accept."""
     return thigh.write_mr_series(volume().mr, tmp_path_factory.mktemp("mr"))
 
 
 @pytest.fixture(scope="module")
 def ct_files(mr_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eight data sets of class CT Image Storage."""
+    """Write eight files of class CT Image Storage."""
     folder = tmp_path_factory.mktemp("ct")
     paths = []
     for number, source in enumerate(mr_files):
@@ -65,17 +65,17 @@ def uids(paths: list[Path]) -> list[str]:
 
 
 def encoded(path: Path) -> bytes:
-    """The data set of a DICOM file as it is encoded there (PS3.10 7.1)."""
+    """Return the data set of a DICOM file as it is encoded there (PS3.10 7.1)."""
     content = path.read_bytes()
     return content[144 + int.from_bytes(content[140:144], "little") :]
 
 
 def unread(_receipt: Receipt) -> None:
-    """For tests that look at what `send` returns."""
+    """Ignore a receipt, where a test reads what `send` returns."""
 
 
 def refused_by(destination: Destination, paths: list[Path]) -> Undelivered:
-    """The error of a delivery that must fail."""
+    """Return the error of a delivery that must fail."""
     with pytest.raises(Undelivered) as caught:
         send(paths, destination, "SCTNODE", unread)
     assert destination.name in caught.value.sentence
@@ -87,7 +87,7 @@ def refused_by(destination: Destination, paths: list[Path]) -> Undelivered:
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections there; waits a moment when nothing does."""
+    """Return whether a port accepts connections; wait a moment when it does not."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
@@ -98,7 +98,7 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def storescp(program: str, folder: Path, port: int, *options: str) -> Iterator[Destination]:
-    """dcmtk's C-STORE SCP."""
+    """Start dcmtk's C-STORE SCP."""
     folder.mkdir(exist_ok=True)
     command = [program, "--output-directory", str(folder), *options, str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

@@ -1,4 +1,4 @@
-"""STOW-RS against Orthanc with a password, and against a server, also over TLS, that answers as it is told to."""
+"""Tests of STOW-RS with Orthanc and a password, and with a server, also over TLS, whose answers the test chooses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dicomnode.errors import ConfigError, Undelivered
 from dicomnode.receipt import Receipt
 from dicomnode.spool.instance_file import parcel
 from pipeline.companions.kinds import COMPANIONS
-from pipeline.companions.report_objects import write_told
+from pipeline.companions.report_objects import write_report_object
 from pipeline.companions.write import Content, write_companions
 from pipeline.ct.write import write_ct
 from pipeline.phantom import thigh
@@ -44,7 +44,7 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 @pytest.fixture(scope="module")
 def ct(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Five files of class CT Image Storage."""
+    """Write five files of class CT Image Storage."""
     affine = np.array([[0, 0, 8.0, -60], [0, 8.0, 0, -60], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(5, 16, 16), coordinate_system="PATIENT")
     paths = thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("ct"))
@@ -68,7 +68,7 @@ def refused_by(destination: Destination, paths: list[Path]) -> Undelivered:
 
 
 def unreached(destination: Destination) -> str:
-    """Why a destination does not answer; empty when it does."""
+    """Return why a destination does not answer; empty when it does."""
     try:
         attempt.reach(destination, "SCTNODE")
     except Undelivered as error:
@@ -78,13 +78,13 @@ def unreached(destination: Destination) -> str:
 
 @dataclass(frozen=True)
 class Archive:
-    """An Orthanc with its DICOMweb plugin, for `node` with a password."""
+    """Start Orthanc with its DICOMweb plugin, for the user `node` with a password."""
 
     destination: Destination
     url: str
 
     def instances(self) -> dict[str, bytes]:
-        """SOP Instance UID -> the file it holds."""
+        """Return the files that it holds, by SOP Instance UID."""
 
         def ask(path: str) -> bytes:
             secret = base64.b64encode(b"node:swordfish").decode()
@@ -151,7 +151,9 @@ def test_orthanc_gets_companions_of_every_kind_byte_for_byte(archive: Archive, t
     write_companions(COMPANIONS.keys(), Content(hu, hu > -300, np.ones_like(hu)), slices, tmp_path)
     for kind in COMPANIONS:
         if COMPANIONS[kind].decided:
-            write_told(kind, Case("ab" * 32, "SYNTHESIZED", {}, "1.2"), slices, tmp_path / kind, datetime.now(UTC))
+            write_report_object(
+                kind, Case("ab" * 32, "SYNTHESIZED", {}, "1.2"), slices, tmp_path / kind, datetime.now(UTC)
+            )
     files = {parcel(path).sop_instance_uid: path.read_bytes() for path in tmp_path.glob("*/*.dcm")}
     companions = [path for path in sorted(tmp_path.glob("*/*.dcm")) if path.parent.name != "mr"]
     assert len(companions) == len(COMPANIONS)
@@ -172,12 +174,12 @@ def test_a_wrong_password_and_none_are_undelivered(
     assert "the environment variable ABSENT holds nothing" in refused_by(absent, ct).sentence
 
 
-# A server that answers as it is told
+# A server whose answers the test chooses
 
 
 @dataclass
-class Told:
-    """What a server answers: status, headers, body; `asked` are the paths and Authorization headers it saw."""
+class ServiceAnswer:
+    """The answer of a server: status, headers, body; `asked` are the paths and Authorization headers that it saw."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -187,12 +189,12 @@ class Told:
 
 
 @pytest.fixture
-def service() -> Iterator[Callable[..., tuple[Told, Destination]]]:
-    """Starts a service that answers as it is told."""
+def service() -> Iterator[Callable[..., tuple[ServiceAnswer, Destination]]]:
+    """Give a function that starts a service whose answers the test chooses."""
     servers = []
 
-    def start(context: ssl.SSLContext | None = None, **told: Any) -> tuple[Told, Destination]:
-        answers = Told(**told)
+    def start(context: ssl.SSLContext | None = None, **given: Any) -> tuple[ServiceAnswer, Destination]:
+        answers = ServiceAnswer(**given)
 
         class Answering(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -222,7 +224,7 @@ def service() -> Iterator[Callable[..., tuple[Told, Destination]]]:
 
 
 def module(path: Path, **tags: list[int]) -> bytes:
-    """A Store Instances Response Module about one file: `failed` or `referenced` with a reason."""
+    """Return a Store Instances Response Module about one file: `failed` or `referenced` with a reason (PS3.18 I.1)."""
     uid = {"00081155": {"vr": "UI", "Value": [parcel(path).sop_instance_uid]}}
     key, reason = {"failed": ("00081198", "00081197"), "referenced": ("00081199", "00081196")}[next(iter(tags))]
     item = uid | {reason: {"vr": "US", "Value": next(iter(tags.values()))}}
@@ -243,7 +245,7 @@ JSON = {"Content-Type": "application/dicom+json; charset=utf-8"}
     ],
 )
 def test_what_a_service_says_of_an_instance_is_its_receipt(
-    service: Callable[..., tuple[Told, Destination]],
+    service: Callable[..., tuple[ServiceAnswer, Destination]],
     ct: list[Path],
     http: int,
     part: str,
@@ -260,7 +262,7 @@ def test_what_a_service_says_of_an_instance_is_its_receipt(
 
 
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("given", "sentence"),
     [
         ({"status": 202}, "answered 202, and did not say what became of the instance"),
         ({"status": 503}, "answered 503 Service Unavailable"),
@@ -271,16 +273,19 @@ def test_what_a_service_says_of_an_instance_is_its_receipt(
     ],
 )
 def test_an_answer_that_says_nothing_of_the_instance_is_undelivered(
-    service: Callable[..., tuple[Told, Destination]], ct: list[Path], told: dict[str, object], sentence: str
+    service: Callable[..., tuple[ServiceAnswer, Destination]], ct: list[Path], given: dict[str, object], sentence: str
 ) -> None:
-    there, destination = service(**told)
+    there, destination = service(**given)
     error = refused_by(destination, ct)
     assert sentence in error.sentence
     assert (error.receipts, len(there.asked)) == ((), 1)
 
 
 def test_a_success_without_details_is_taken_and_nothing_of_the_environment_is_shown(
-    service: Callable[..., tuple[Told, Destination]], ct: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Callable[..., tuple[ServiceAnswer, Destination]],
+    ct: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password mine\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
@@ -296,7 +301,7 @@ def test_a_success_without_details_is_taken_and_nothing_of_the_environment_is_sh
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_over_tls_a_service_must_show_the_right_certificate_and_so_must_the_node(
-    service: Callable[..., tuple[Told, Destination]], ct: list[Path], tmp_path: Path
+    service: Callable[..., tuple[ServiceAnswer, Destination]], ct: list[Path], tmp_path: Path
 ) -> None:
     hospital, stranger = Authority(tmp_path / "hospital"), Authority(tmp_path / "stranger")
     shown, own = hospital.sign("archive"), hospital.sign("node")

@@ -1,4 +1,4 @@
-"""TLS towards destinations: dcmtk's storescp and Orthanc with right, wrong, expired and missing certificates."""
+"""Tests of TLS towards destinations, dcmtk's storescp and Orthanc: right, wrong, expired and missing certificates."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ Find = Callable[[str], str]
 
 
 def towards(pki: Pki, port: int, *, shows: Pair | None = None, **more: object) -> Destination:
-    """A destination over TLS; the node shows it a certificate."""
+    """Return a destination over TLS, to which the node shows a certificate."""
     own = shows or pki.node
     settings = Tls(certificate=own.certificate, key=own.key, ca=pki.hospital.ca)
     whole = ClientTls(**more).completed(settings)  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def towards(pki: Pki, port: int, *, shows: Pair | None = None, **more: object) -
 
 @contextlib.contextmanager
 def storescp(program: str, folder: Path, port: int, *options: str) -> Iterator[Path]:
-    """dcmtk's C-STORE SCP; -> where it puts what it gets."""
+    """Start dcmtk's C-STORE SCP, and return the folder into which it writes."""
     folder.mkdir()
     with subprocess.Popen([program, "-od", str(folder), *options, str(port)], stderr=subprocess.DEVNULL) as process:
         try:
@@ -44,7 +44,7 @@ def storescp(program: str, folder: Path, port: int, *options: str) -> Iterator[P
 
 
 def wait_for(port: int) -> None:
-    """Wait until something listens."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -61,7 +61,7 @@ def secured(pki: Pki, pair: Pair) -> list[str]:
 
 
 def unread(_receipt: object) -> None:
-    """Nobody reads the receipts."""
+    """Ignore a receipt."""
 
 
 def test_storescp_with_the_right_certificate_gets_every_image(
@@ -140,7 +140,7 @@ def test_what_a_destination_names_not_it_has_from_the_node(pki: Pki) -> None:
 
 @contextlib.contextmanager
 def orthanc(program: str, folder: Path, pki: Pki, pair: Pair, ports: tuple[int, int], node_port: int) -> Iterator[str]:
-    """An Orthanc that speaks TLS and asks for certificates; -> its REST address."""
+    """Start Orthanc with TLS and client certificates, and return its REST address."""
     folder.mkdir()
     configuration = {
         "Name": "secured",
@@ -174,7 +174,7 @@ def orthanc(program: str, folder: Path, pki: Pki, pair: Pair, ports: tuple[int, 
 
 
 def asked(url: str, body: bytes) -> int:
-    """POST; the HTTP status."""
+    """Make a POST request, and return the HTTP status."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=30) as answer:
             return int(answer.status)

@@ -1,4 +1,4 @@
-"""Who may call: decisions as values, and associations that are rejected with the right reason."""
+"""Tests of admission: decisions as values, and associations that are rejected with the right reason (PS3.8 9.3.4)."""
 
 import subprocess
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from dicomnode.cli.conformance import statement
 from dicomnode.commitment.scp import may_ask_about
 from dicomnode.config.load import Config, load
 from dicomnode.config.peers import EVERYONE, Admission, Caller
-from dicomnode.dimse.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, judged, within
+from dicomnode.dimse.admission import ALERTS_REMEMBERED, ANYONE, Alerts, Call, Refusal, admit, within
 from dicomnode.errors import ConfigError
 from tests.support.receiver import Pki, Site, closable
 
@@ -47,21 +47,21 @@ RIGHT = frozenset({"mr1.hospital"})
     ],
 )
 def test_an_entry_admits_its_ae_from_its_addresses_with_its_certificate(call: Call, expected: Caller | str) -> None:
-    found = judged(CLOSED, (), call)
+    found = admit(CLOSED, (), call)
     assert (found.reason if isinstance(found, Refusal) else found) == expected
 
 
 def test_without_entries_everyone_may_call_who_has_a_title() -> None:
-    assert judged(EVERYONE, (), Call("ANYONE", "ANY", "203.0.113.1")) is ANYONE
-    assert judged(EVERYONE, ("SCTNODE",), Call("X", " SCTNODE", "203.0.113.1")) is ANYONE
-    assert judged(EVERYONE, ("SCTNODE",), Call("X", "OTHER", "203.0.113.1")) == Refusal("called_ae", (1, 1, 7))
-    assert judged(EVERYONE, (), Call("X\x1b[31m", "ANY", "203.0.113.1")) == Refusal("calling_ae", (1, 1, 3))
+    assert admit(EVERYONE, (), Call("ANYONE", "ANY", "203.0.113.1")) is ANYONE
+    assert admit(EVERYONE, ("SCTNODE",), Call("X", " SCTNODE", "203.0.113.1")) is ANYONE
+    assert admit(EVERYONE, ("SCTNODE",), Call("X", "OTHER", "203.0.113.1")) == Refusal("called_ae", (1, 1, 7))
+    assert admit(EVERYONE, (), Call("X\x1b[31m", "ANY", "203.0.113.1")) == Refusal("calling_ae", (1, 1, 3))
 
 
 def test_a_title_in_a_pattern_is_no_set_of_characters() -> None:
     admission = Admission(callers=(Caller("MR[12]"),))
-    assert isinstance(judged(admission, (), Call("MR1", "ANY", "192.0.2.1")), Refusal)
-    assert judged(admission, (), Call("MR[12]", "ANY", "192.0.2.1")) is admission.callers[0]
+    assert isinstance(admit(admission, (), Call("MR1", "ANY", "192.0.2.1")), Refusal)
+    assert admit(admission, (), Call("MR[12]", "ANY", "192.0.2.1")) is admission.callers[0]
 
 
 @given(st.ip_addresses(v=4))
@@ -94,14 +94,14 @@ def test_an_alert_is_given_once_and_its_repetitions_are_counted(monkeypatch: pyt
     assert alerts.due("tls", "192.0.2.1") == 3
     for number in range(2 * ALERTS_REMEMBERED):
         alerts.due("tls", str(number))
-    assert len(alerts._said) == ALERTS_REMEMBERED
+    assert len(alerts._given) == ALERTS_REMEMBERED
 
 
 # Associations
 
 
 def called(here: Site, calling: str, *classes: str, called_ae: str = "SCTNODE") -> Association:
-    """An association that is asked for."""
+    """Request an association, and return it."""
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
     for one in classes or (VERIFICATION,):
@@ -110,7 +110,7 @@ def called(here: Site, calling: str, *classes: str, called_ae: str = "SCTNODE") 
 
 
 def rejection(association: Association) -> tuple[int | None, ...]:
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    """Return result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
     assert association.is_rejected
     answer = association.acceptor.primitive
     assert answer is not None
@@ -161,7 +161,7 @@ def test_an_ae_gets_the_services_it_has_a_right_to_and_no_others(receiver_site: 
 
 
 class Committing:
-    """A service of which only the negotiation is looked at."""
+    """A service of which only the negotiation is tested."""
 
     sop_class = COMMITMENT
 

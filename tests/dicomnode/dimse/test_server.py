@@ -1,4 +1,4 @@
-"""The limits of reception: what is too long, too large, too slow or too much is stopped, and nobody else notices."""
+"""Tests of the limits of reception: what exceeds a limit is stopped, and no other peer notices."""
 
 import io
 import socket
@@ -14,7 +14,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicomnode.config.sections import Node, Receive
-from dicomnode.dimse.messages import DataSet, ReceiveBuffer
+from dicomnode.dimse.messages import LimitedDataSet, ReceiveBuffer
 from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.dimse.upper_layer import ElapsedTimer
 from dicomnode.reception.storage_scp import Receiver
@@ -25,7 +25,7 @@ LIMITS = Receive(idle_timeout_s=2.0, request_timeout_s=1.0, disk_reserve_bytes=0
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
-    """Starts receivers with limits."""
+    """Give a function that starts receivers with limits."""
     started: list[Receiver] = []
 
     def listen(limits: Receive) -> Receiver:
@@ -40,7 +40,7 @@ def listening(tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
 
 
 def associated(receiver: Receiver, title: str = "SENDER") -> Association:
-    """An association for MR images and C-ECHO."""
+    """Request an association for MR images and C-ECHO."""
     ae = AE(title)
     ae.dimse_timeout = ae.acse_timeout = ae.network_timeout = 10
     ae.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
@@ -54,14 +54,14 @@ def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
 
 
 def image(instance: str, pixel_bytes: int) -> bytes:
-    """A data set with so many bytes of pixel data."""
+    """Return a data set with so many bytes of pixel data."""
     uids = ((8, 0x16, MRImageStorage.encode() + b"\0"), (8, 0x18, instance.encode()), (0x20, 0xE, b"1.2.34"))
     head = b"".join(element(group, number, b"UI", value) for group, number, value in uids)
     return head + element(0x7FE0, 0x10, b"OW", bytes(pixel_bytes))
 
 
 def stored(association: Association, data_set: bytes, instance: str = "1.2.34.56") -> int | None:
-    """The status of a C-STORE of these bytes."""
+    """Send these bytes by C-STORE, and return the status."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = MRImageStorage, UID(instance)
@@ -77,7 +77,7 @@ def stored(association: Association, data_set: bytes, instance: str = "1.2.34.56
 
 
 def closed_within(connection: socket.socket, limit_s: float) -> bool:
-    """Whether the node closes the connection in that time."""
+    """Return whether the node closes the connection in that time."""
     connection.settimeout(limit_s)
     try:
         while connection.recv(4096):
@@ -117,18 +117,18 @@ def test_what_is_too_much_at_once_is_refused_for_the_moment(listening: Callable[
 
 
 def test_a_data_set_gives_back_its_room_however_it_ends() -> None:
-    room = ReceiveBuffer(100)
-    kept = DataSet(80, room)
+    memory = ReceiveBuffer(100)
+    kept = LimitedDataSet(80, memory)
     kept.write(bytes(60))
-    assert not room.take(41)
+    assert not memory.take(41)
     kept.write(bytes(60))
     assert kept.getvalue() == b""
-    assert room.take(100)
-    room.give_back(100)
-    left = DataSet(80, room)
+    assert memory.take(100)
+    memory.give_back(100)
+    left = LimitedDataSet(80, memory)
     left.write(bytes(60))
     del left
-    assert room.take(100)
+    assert memory.take(100)
 
 
 @pytest.mark.parametrize("length", [1_048_577, 2**31, 2**32 - 1])

@@ -1,4 +1,4 @@
-"""TLS of the node's port: dcmtk, openssl and bare sockets with right, wrong, expired and missing certificates."""
+"""Tests of the node's TLS port with dcmtk, openssl and bare sockets: right, wrong, expired and missing certificates."""
 
 import dataclasses
 import os
@@ -29,7 +29,7 @@ Run = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def secured(sites: Start, pki: Pki) -> Site:
-    """A receiver with TLS alone, mutual."""
+    """Start a receiver with mutual TLS only."""
     return sites(tls=pki.tls())
 
 
@@ -102,7 +102,7 @@ def test_without_a_plain_port_there_is_only_tls(secured: Site, pki: Pki, dcmtk: 
 
 
 def client(pki: Pki, pair: Pair | None) -> ssl.SSLContext:
-    """A client that would accept anything the server does."""
+    """Return a client context that accepts every server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(pki.hospital.ca)
@@ -112,7 +112,7 @@ def client(pki: Pki, pair: Pair | None) -> ssl.SSLContext:
 
 
 def talked(here: Site, context: ssl.SSLContext) -> str | None:
-    """Agree on TLS, and wait for the server's verdict on our certificate; -> the version. Raises SSLError."""
+    """Make a handshake, wait until the server has judged our certificate, and return the version. Raises SSLError."""
     plain = socket.create_connection(("127.0.0.1", here.receiver.tls_port), timeout=5)
     with context.wrap_socket(plain) as secured:
         secured.settimeout(0.3)
@@ -203,7 +203,7 @@ def test_a_probe_that_connects_and_goes_again_is_no_alert(secured: Site) -> None
 
 
 def drip(slow: socket.socket) -> None:
-    """Send a byte now and then, which prolongs no handshake."""
+    """Send a byte now and then, which must not prolong the handshake."""
     for _ in range(100):
         slow.send(b"\x16")
         time.sleep(0.1)
@@ -240,7 +240,7 @@ def test_new_files_that_are_no_good_leave_the_old_ones_in_use(receiver_site: Sta
 
 
 def replace(own: Pair, new: Pair) -> None:
-    """Put other files in the place of a pair, as `mv` does."""
+    """Replace the files of a pair, as `mv` does."""
     for target, source in ((own.key, new.key), (own.certificate, new.certificate)):
         fresh = target.with_suffix(".new")
         shutil.copyfile(source, fresh)
@@ -248,7 +248,7 @@ def replace(own: Pair, new: Pair) -> None:
 
 
 def serial(here: Site, pki: Pki) -> bytes:
-    """The certificate that a new call is shown."""
+    """Return the certificate that a new call receives."""
     plain = socket.create_connection(("127.0.0.1", here.receiver.tls_port), timeout=5)
     with client(pki, pki.kinds["right"]).wrap_socket(plain) as secured:
         return secured.getpeercert(binary_form=True) or b""

@@ -1,4 +1,4 @@
-"""The reactor of an association: it rests while its peer is silent, and is quick when it is not."""
+"""Tests of the reactor: it rests while its peer is silent, and answers at once when it is not."""
 
 import time
 from collections.abc import Iterator

@@ -16,18 +16,10 @@ from dicomnode.config.sections import Node, Receive
 from dicomnode.config.sections import Settle as SettleSettings
 from dicomnode.delivery.storage_scu import send
 from dicomnode.engine import hosts
+from dicomnode.engine.contract import delivery_id, synthesis_id, together
 from dicomnode.engine.executor import metrics_folder, name_of
 from dicomnode.engine.hosts import KnownHosts
-from dicomnode.engine.queues import (
-    Queues,
-    delivery_id,
-    prepare,
-    stop,
-    synthesis_id,
-    together,
-    work_deliver,
-    work_synthesize,
-)
+from dicomnode.engine.queues import open_queues, prepare, stop, work_deliver, work_synthesize
 from dicomnode.errors import StillAlive, UnknownHost
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import JobRow, Plan
@@ -79,7 +71,7 @@ def aged(ledger: Ledger, executor: str, silent_s: float) -> None:
 
 
 def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -> None:
-    queues, seen, hanging = Queues(ledger), [], threading.Event()
+    queues, seen, hanging = open_queues(ledger), [], threading.Event()
     with ledger.engine.begin() as connection:
         queues.deliver("job", "planning", 1)(connection)
     work_deliver(ledger, "a/deliver/0", lambda *_: wait(hanging))
@@ -102,7 +94,7 @@ def test_what_a_dead_process_had_begun_is_done_by_another_once(ledger: Ledger) -
 
 def test_a_process_whose_own_connection_was_away_says_of_nobody_that_it_is_dead(ledger: Ledger) -> None:
     aged(ledger, "a/deliver/0", 60)
-    other = KnownHosts(ledger, Queues(ledger), LIMIT_S, "b/deliver/0")
+    other = KnownHosts(ledger, open_queues(ledger), LIMIT_S, "b/deliver/0")
     for _ in range(3):
         other.tick()
         time.sleep(1.2 * LIMIT_S)
@@ -110,7 +102,7 @@ def test_a_process_whose_own_connection_was_away_says_of_nobody_that_it_is_dead(
 
 
 def test_a_person_takes_over_from_a_machine_that_is_silent_and_from_no_other(ledger: Ledger) -> None:
-    known = KnownHosts(ledger, Queues(ledger), LIMIT_S)
+    known = KnownHosts(ledger, open_queues(ledger), LIMIT_S)
     with pytest.raises(UnknownHost, match=r"no machine 'a' works on this database.*known: none"):
         known.take_over("a")
     aged(ledger, "a/deliver/0", 0)
@@ -124,14 +116,14 @@ def test_receivers_tell_each_other_what_arrives_and_only_one_looks_at_a_series(l
     a, b = (SharedReceivers(ledger.engine, f"{name}/receive/0", 30.0) for name in ("a", "b"))
     now = time.monotonic()
     arrival = Arrival("1.2", frozenset({"1"}), "MR", now - 5, now - 1, 2, 3, True, 0.5, now - 1, now - 4)
-    assert a.exchange({"1.2": arrival}).told_at == float("inf")
+    assert a.exchange({"1.2": arrival}).exchanged_at == float("inf")
     told = b.exchange({})
     (seen,) = told.arrivals["1.2"]
     assert (seen.calling_ae, seen.open_associations, seen.associations, seen.interrupted) == ("MR", 2, 3, True)
     times = ((seen.first_at, 5), (seen.last_at, 1), (seen.awaited_since or 0, 1), (seen.begun_at or 0, 4))
     assert all(abs(at - (now - ago)) < 0.1 for at, ago in times)
-    assert now <= told.told_at <= time.monotonic()
-    with a.turn("1.2") as first, b.turn("1.2") as second, b.turn("1.3") as another:
+    assert now <= told.exchanged_at <= time.monotonic()
+    with a.claim("1.2") as first, b.claim("1.2") as second, b.claim("1.3") as another:
         assert (first, second, another) == (True, False, True)
     a.exchange({})
     assert b.exchange({}).arrivals == {}
@@ -154,7 +146,7 @@ def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
         receiver = Receiver(config.node, config.receive, spool)
         receiver.start()
         others = SharedReceivers(ledger.engine, f"{name}/receive/0", LIMIT_S)
-        intakes.append((receiver, Intake(config, ledger, Queues(ledger), spool, receiver, others)))
+        intakes.append((receiver, Intake(config, ledger, open_queues(ledger), spool, receiver, others)))
     (a, dead), (b, other) = intakes
     other.tick()
     send(series, Destination("a", "SCTNODE", "127.0.0.1", a.port), "SCANNER", lambda _: None)
@@ -168,7 +160,7 @@ def test_what_a_dead_receiver_left_is_adopted_by_another_and_becomes_one_job(
     until(ticked)
     b.stop(0)
     assert [len(one.sop_instance_uids) for one in ledger.jobs()] == [6]
-    assert [one.executor for one in KnownHosts(ledger, Queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
+    assert [one.executor for one in KnownHosts(ledger, open_queues(ledger), LIMIT_S).known()] == ["b/receive/0"]
 
 
 def test_the_commands_list_machines_and_take_over(
@@ -187,7 +179,7 @@ def test_the_commands_list_machines_and_take_over(
 
 
 def test_what_ended_long_ago_is_deleted_from_the_engines_records_and_what_waits_is_not(ledger: Ledger) -> None:
-    queues = Queues(ledger)
+    queues = open_queues(ledger)
     with ledger.engine.begin() as connection:
         together(queues.synthesize(f"job{n}", 1) for n in range(3))(connection)
         queues.deliver("job0", "planning", 1)(connection)

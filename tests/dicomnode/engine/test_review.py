@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dicomnode.engine import review
-from dicomnode.engine.queues import delivery_id, synthesis_id
+from dicomnode.engine.contract import delivery_id, synthesis_id
 from dicomnode.errors import UnknownJob, WrongState
 from dicomnode.ledger.rows import DeliveryRow, JobRow, Plan
 from dicomnode.ledger.states import State

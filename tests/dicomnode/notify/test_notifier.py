@@ -1,4 +1,4 @@
-"""People are told what happened: by a real mail server and a real webhook, and no patient data unless wanted.
+"""Tests of notices, with a real mail server and a real webhook; patient data only where they are wanted.
 
 The mail server is aiosmtpd; what is posted is verified by the library of Standard Webhooks.
 """
@@ -51,13 +51,13 @@ PASSWORD = "correct horse battery"
 
 @dataclass
 class Letters:
-    """What a mail server took."""
+    """The messages that a mail server accepted."""
 
     taken: list[EmailMessage] = field(default_factory=list)
     refuse: bool = False
 
     async def handle_DATA(self, _server: SMTP, _session: Any, envelope: Envelope) -> str:  # noqa: N802, aiosmtpd's name
-        """Take a message, or not."""
+        """Accept a message, or refuse it."""
         if self.refuse:
             return "451 try again later"
         letter = email.message_from_bytes(envelope.original_content or b"", policy=email.policy.default)
@@ -68,7 +68,7 @@ class Letters:
 
 @contextlib.contextmanager
 def mail_server(port: int, letters: Letters, **options: Any) -> Iterator[Letters]:
-    """A mail server on this machine."""
+    """Start a mail server on this machine."""
     server = Controller(letters, hostname="127.0.0.1", port=port, **options)
     server.start()
     try:
@@ -79,7 +79,7 @@ def mail_server(port: int, letters: Letters, **options: Any) -> Iterator[Letters
 
 @dataclass
 class Posted:
-    """What a webhook was sent; it answers `status`."""
+    """The requests that a webhook received; it answers `status`."""
 
     status: int = 200
     requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Posted:
 
 @contextlib.contextmanager
 def webhook(port: int, posted: Posted) -> Iterator[Posted]:
-    """A webhook on this machine."""
+    """Start a webhook on this machine."""
 
     class Takes(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -98,7 +98,7 @@ def webhook(port: int, posted: Posted) -> Iterator[Posted]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing is printed."""
+            """Print nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Takes)
     thread = threading.Thread(target=server.serve_forever)
@@ -113,7 +113,7 @@ def webhook(port: int, posted: Posted) -> Iterator[Posted]:
 
 @dataclass
 class Desk:
-    """A ledger and what tells people of it."""
+    """A ledger and the notifier that reads it."""
 
     config: Config
     ledger: Ledger
@@ -122,19 +122,19 @@ class Desk:
         return Notifier(self.config, self.ledger, Spool(self.config.node.data))
 
     def job(self, series: str = "1.2.3", uids: tuple[str, ...] = ("1.2.3.1",)) -> str:
-        """A job, RECEIVED."""
+        """Open a job in state RECEIVED."""
         self.ledger.arrived(series, "MR1", len(uids), time.time())
         return self.ledger.received(series, uids, Plan("tiny", "a" * 64, "b" * 64), "test", lambda *_: None)[0]
 
     def held(self, series: str = "1.2.3", code: str = "BONE_FRACTION", uids: tuple[str, ...] = ("1.2.3.1",)) -> str:
-        """A job whose CT is made, and held."""
+        """Open a job whose CT is made, and hold it."""
         job = self.job(series, uids)
         hold = (code, f"{code.lower()} is 42 %, expected 2 to 20")
         self.ledger.synthesized(job, f"{series}.9", 3, ["planning"], hold, lambda *_: None)
         return job
 
     def until(self, true: Callable[[], Any], limit_s: float = 20.0) -> None:
-        """Tick until it holds."""
+        """Tick until a condition holds."""
         notifier, deadline = self.notifier(), time.monotonic() + limit_s
         while not true():
             assert time.monotonic() < deadline, Notices(self.ledger.engine).last(9)
@@ -142,7 +142,7 @@ class Desk:
             time.sleep(0.05)
 
     def settled(self) -> bool:
-        """Whether there are notices, and every one has ended."""
+        """Return whether there are notices, and every one has ended."""
         with transaction(self.ledger.engine) as connection:
             counted = connection.exec_driver_sql("SELECT count(*), count(ended_at) FROM notices").one()
         return bool(counted[0] == counted[1] > 0)
@@ -150,7 +150,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    """Makes a desk for settings of `notify`."""
+    """Give a function that makes a desk for settings of `notify`."""
     made: list[Desk] = []
 
     def make(**settings: Any) -> Desk:
@@ -342,13 +342,13 @@ while True:
 
 @dataclass
 class Deadly(Letters):
-    """A mail server that has its client killed between the message and the answer, some times."""
+    """A mail server that kills its client between the message and the answer, some times."""
 
     kills: int = 2
     client: subprocess.Popen[bytes] | None = None
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Envelope) -> str:  # noqa: N802, aiosmtpd's name
-        """Take a message; the client does not live to hear of it."""
+        """Accept a message; the client is killed before it receives the answer."""
         if self.kills > 0 and self.client is not None:
             self.kills -= 1
             os.kill(self.client.pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ from dicomnode.cli.main import main
 from dicomnode.config.load import Config, dump
 from dicomnode.config.sections import Constancy, Node, Output, Synthesize
 from dicomnode.engine import queues
-from dicomnode.engine.queues import Queues
+from dicomnode.engine.queues import open_queues
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.tables import notices
@@ -189,7 +189,7 @@ class Worker:
     conversions: Conversions
 
     def daily(self) -> Daily:
-        return Daily(self.config, self.ledger, WORKER, self.conversions.aside)
+        return Daily(self.config, self.ledger, WORKER, self.conversions.run_exclusively)
 
     def runs(self) -> list[constancy_runs.ConstancyRow]:
         return constancy_runs.history(self.ledger.engine)
@@ -220,7 +220,7 @@ def worker(accepted: Config) -> Iterator[Callable[[Constancy], Worker]]:
         ledger = Ledger(database_url(config))
         ledger.create()
         queues.prepare(ledger)
-        made.append(Worker(config, ledger, Conversions(config, ledger, Queues(ledger), Spool(config.node.data))))
+        made.append(Worker(config, ledger, Conversions(config, ledger, open_queues(ledger), Spool(config.node.data))))
         return made[-1]
 
     yield make

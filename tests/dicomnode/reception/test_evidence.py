@@ -1,4 +1,4 @@
-"""What the files of an arriving series show, and what a storage commitment request adds to it."""
+"""Tests of the evidence in the files of an arriving series and in storage commitment requests (PS3.4 J.3.2)."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,13 +16,13 @@ SLICES = 8
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """An MR series of the phantom, in the order of its slices."""
+    """Return an MR series of the phantom, in the order of its slices."""
     grid = axial_grid((SLICES, 32, 32), (6.0, 6.0, 6.0))
     return write_mr_series(thigh(grid).mr, tmp_path_factory.mktemp("thigh"))
 
 
 def evidence(*requests: Collection[str], came: Collection[str] = ()) -> Evidence:
-    """Evidence with these storage commitment requests, when `came` is what has come."""
+    """Return evidence with these storage commitment requests, where the instances `came` have come."""
 
     def naming(uids: Collection[str]) -> list[frozenset[str]]:
         return [frozenset(listed) for listed in requests if not set(listed).isdisjoint(uids)]

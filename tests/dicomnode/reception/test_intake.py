@@ -1,4 +1,4 @@
-"""From dcmtk's senders to jobs: a real receiver, spool, ledger and queues; only the tick is the test's own."""
+"""Tests from dcmtk's senders to jobs: receiver, spool, ledger and queues are real, the test calls the tick."""
 
 import hashlib
 import subprocess
@@ -16,7 +16,8 @@ from dicomnode import metrics
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Node, Receive, Settle
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues, prepare, synthesis_id
+from dicomnode.engine.contract import Queues, synthesis_id
+from dicomnode.engine.queues import open_queues, prepare
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -45,7 +46,7 @@ class Site:
     storescu: str
 
     def send(self, *paths: Path, ae_title: str = "SCANNER") -> None:
-        """One association that brings the files in this order; every one is answered with Success."""
+        """Send the files in this order over one association; each is answered with Success."""
         peer = ["-aet", ae_title, "-aec", "SCTNODE", "127.0.0.1", str(self.receiver.port)]
         done = subprocess.run([self.storescu, *peer, *map(str, paths)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -58,7 +59,7 @@ class Site:
             time.sleep(TICK_S)
 
     def settled(self, jobs: int = 1, limit_s: float = 40.0) -> JobRow:
-        """The newest job once there are so many and nothing is arriving any more."""
+        """Return the newest job once there are so many, and no series is arriving any more."""
         until = time.monotonic() + limit_s
         while time.monotonic() < until:
             self.intake.tick()
@@ -68,17 +69,17 @@ class Site:
         pytest.fail(f"not {jobs} jobs within {limit_s} s, but {self.ledger.jobs()}")
 
     def reason(self, job: JobRow) -> str:
-        """By which evidence its series was complete."""
+        """Return the evidence by which the job's series was complete."""
         return self.ledger.events(job.job)[0].words.partition(":")[0]
 
     def waited_s(self, job: JobRow) -> float:
-        """From the last instance of its series to the job."""
+        """Return the seconds from the last instance of the job's series to the job."""
         source = self.ledger.series(job.series_instance_uid)
         assert source is not None
         return (job.created_at - source.last_at).total_seconds()
 
     def again(self) -> None:
-        """The process dies at this point, and another takes over."""
+        """Let the process die at this point, and another take over."""
         self.receiver.stop(0.0)
         self.receiver = Receiver(self.config.node, self.config.receive, self.spool)
         self.receiver.start()
@@ -100,7 +101,7 @@ def site(
     spool, ledger = Spool(config.node.data), Ledger(database_url(config))
     ledger.create()
     prepare(ledger)
-    queues, receiver = Queues(ledger), Receiver(config.node, config.receive, spool)
+    queues, receiver = open_queues(ledger), Receiver(config.node, config.receive, spool)
     receiver.start()
     intake = Intake(config, ledger, queues, spool, receiver)
     made = Site(config, ledger, queues, spool, receiver, intake, program("storescu"))
@@ -110,12 +111,12 @@ def site(
 
 
 def shuffled(paths: Sequence[Path]) -> list[Path]:
-    """The same files in an order that is no order of slices, and always the same one."""
+    """Return the files in a fixed order that is not the order of slices."""
     return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
 
 
 def changed(path: Path, into: Path, **values: object) -> Path:
-    """The file again, with other values of some attributes."""
+    """Write the file again with other values of some attributes."""
     header = pydicom.dcmread(path)
     for keyword, value in values.items():
         setattr(header, keyword, value)
@@ -200,7 +201,7 @@ def test_a_stack_with_a_gap_waits_for_the_quiet_time(site: Site, thigh_series: l
 
 
 def late_series() -> float:
-    """How often the alarm of late instances was counted."""
+    """Return how often the alarm of late instances was counted."""
     samples = [sample for family in metrics.LATE_SERIES.collect() for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name.endswith("_total"))
 

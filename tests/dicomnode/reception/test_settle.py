@@ -1,4 +1,4 @@
-"""When is a series complete?"""
+"""Tests of the decision that a series is complete."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnode.reception.settle import LINGER_S, PAUSE_FACTOR, Patience, Stack, Verdict, settled, together
+from dicomnode.reception.settle import LINGER_S, PAUSE_FACTOR, Patience, Stack, Verdict, merge, settled
 from dicomnode.spool.spool import Arrival
 
 NOW = 1000.0
@@ -28,7 +28,7 @@ def arrival(
     pause_s: float = 0.0,
     awaited_s: float | None = None,
 ) -> Arrival:
-    """A series whose last instance came `still_s` ago, and from an open association `awaited_s` ago."""
+    """Return a series whose last instance came `still_s` ago, over an open association `awaited_s` ago."""
     since = None if awaited_s is None else NOW - awaited_s
     return Arrival(
         "1.2", frozenset({"1"}), "MR", 0.0, NOW - still_s, open_associations, associations, interrupted, pause_s, since
@@ -158,29 +158,29 @@ def test_more_evidence_never_delays(one: Arrival, patience: Patience) -> None:
 
 
 def at(first_s: float, last_s: float, **more: Any) -> Arrival:
-    """What one receiver saw of a series between two moments, from one association that has been released."""
+    """Return what one receiver saw of a series between two moments, over one association that was released."""
     plain = {"open_associations": 0, "associations": 1, "begun_at": first_s}
     return Arrival("1.2", frozenset(), "MR", first_s, last_s, **(plain | more))
 
 
 def test_an_association_that_is_open_at_one_receiver_is_open_for_all() -> None:
-    seen = together(at(0, 5), [at(1, 4, open_associations=1, awaited_since=4.0)])
+    seen = merge(at(0, 5), [at(1, 4, open_associations=1, awaited_since=4.0)])
     assert (seen.open_associations, seen.associations, seen.awaited_since) == (1, 2, 4.0)
     assert not settled(seen, "whole", 10.0, PATIENCE).settled
-    assert settled(together(at(0, 5), [at(1, 4)]), "whole", 10.0, PATIENCE) == Verdict(True, "complete")
+    assert settled(merge(at(0, 5), [at(1, 4)]), "whole", 10.0, PATIENCE) == Verdict(True, "complete")
 
 
 def test_what_was_lost_at_one_receiver_is_made_good_by_a_later_association_at_another() -> None:
     lost = at(0, 5, interrupted=True)
-    assert together(lost, [at(6, 8)]).interrupted is False
-    assert together(lost, [at(1, 4)]).interrupted is True
-    assert together(at(6, 8), [lost]).interrupted is False
+    assert merge(lost, [at(6, 8)]).interrupted is False
+    assert merge(lost, [at(1, 4)]).interrupted is True
+    assert merge(at(6, 8), [lost]).interrupted is False
 
 
 def test_silence_between_two_receivers_is_a_pause_and_associations_that_overlap_are_one_piece() -> None:
-    assert together(at(0, 5), [at(9, 12)]).pause_s == 4
-    assert together(at(0, 5), [at(3, 12), at(7, 9)]).pause_s == 0
-    assert together(at(0, 5), [at(5.5, 6, pause_s=2.0)]).pause_s == 2
+    assert merge(at(0, 5), [at(9, 12)]).pause_s == 4
+    assert merge(at(0, 5), [at(3, 12), at(7, 9)]).pause_s == 0
+    assert merge(at(0, 5), [at(5.5, 6, pause_s=2.0)]).pause_s == 2
 
 
 @given(st.lists(arrivals, min_size=1, max_size=4), st.randoms())
@@ -188,7 +188,7 @@ def test_what_receivers_know_together_does_not_depend_on_who_asks(seen: list[Arr
     own, *others = seen
     shuffled = list(seen)
     random.shuffle(shuffled)
-    one, other = together(own, others), together(shuffled[0], shuffled[1:])
+    one, other = merge(own, others), merge(shuffled[0], shuffled[1:])
     assert dataclasses.replace(one, calling_ae="") == dataclasses.replace(other, calling_ae="")
     assert one.last_at == max(arrival.last_at for arrival in seen)
-    assert together(own, []) == own
+    assert merge(own, []) == own

@@ -1,4 +1,4 @@
-"""The C-STORE SCP against senders that we did not write, bad senders, a full disk and SIGKILL."""
+"""Tests of the Storage SCP with foreign senders, bad senders, a full disk and SIGKILL."""
 
 import gc
 import io
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 def listening(data: Path, limits: Receive, port: int = 0) -> Receiver:
-    """A started receiver on the loopback interface."""
+    """Start a receiver on the loopback interface."""
     receiver = Receiver(Node(port=port, data=data), limits, Spool(data, limits.disk_reserve_bytes))
     receiver.start()
     return receiver
@@ -75,20 +75,20 @@ def receiver(spool: Spool) -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A small MR series, one file a slice."""
+    """Write a small MR series with one file for each slice."""
     affine = np.array([[0, 0, 4.0, -62], [0, 4.0, 0, -62], [5.0, 0, 0, 0], [0, 0, 0, 1]])
     geometry = VolumeGeometry(affine=affine, spatial_shape=(24, 32, 32), coordinate_system="PATIENT")
     return thigh.write_mr_series(thigh.thigh(geometry).mr, tmp_path_factory.mktemp("series"))
 
 
 def encoded(path: Path) -> bytes:
-    """The data set of a DICOM file as it is encoded there (PS3.10 7.1)."""
+    """Return the data set of a DICOM file as it is encoded there (PS3.10 7.1)."""
     content = path.read_bytes()
     return content[144 + int.from_bytes(content[140:144], "little") :]
 
 
 def associated(receiver: Receiver, *contexts: tuple[str, str], called: str = "SCTNODE") -> Association:
-    """An association from a sender of ours."""
+    """Request an association, and return it."""
     ae = AE("SENDER")
     ae.dimse_timeout = ae.acse_timeout = ae.network_timeout = 20
     for sop_class, syntax in contexts or ((MRImageStorage, ExplicitVRLittleEndian),):
@@ -98,7 +98,7 @@ def associated(receiver: Receiver, *contexts: tuple[str, str], called: str = "SC
 
 
 def closable(event: evt.Event) -> None:
-    """pynetdicom leaves a socket open that the other side has reset."""
+    """Take over the socket: pynetdicom leaves one open that the other side has reset."""
     transport = event.assoc.dul.socket
     assert transport is not None
     assert transport.socket is not None
@@ -106,7 +106,7 @@ def closable(event: evt.Event) -> None:
 
 
 def send_bytes(association: Association, data_set: bytes, instance: str, sop_class: str = MRImageStorage) -> C_STORE:
-    """Send a data set as these bytes, in the only accepted context; the answer."""
+    """Send a data set as these bytes in the only accepted context, and return the response."""
     request = C_STORE()
     request.MessageID = 1
     request.Priority = 2
@@ -126,7 +126,7 @@ def send_bytes(association: Association, data_set: bytes, instance: str, sop_cla
 
 
 def said(answer: C_STORE) -> tuple[int | None, str | None]:
-    """Status and Error Comment of an answer."""
+    """Return status and Error Comment of a response."""
     return answer.Status, answer.ErrorComment
 
 
@@ -137,7 +137,7 @@ def send_file(association: Association, path: Path) -> C_STORE:
 
 
 def eventually(true: Callable[[], bool], limit_s: float = 10.0) -> bool:
-    """Whether something becomes true in time."""
+    """Return whether a condition becomes true in time."""
     deadline = time.monotonic() + limit_s
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -145,7 +145,7 @@ def eventually(true: Callable[[], bool], limit_s: float = 10.0) -> bool:
 
 
 def only(arrivals: dict[str, Arrival]) -> Arrival:
-    """The only series that has come."""
+    """Return the only series that has come."""
     (arrival,) = arrivals.values()
     return arrival
 
@@ -244,7 +244,7 @@ def test_other_classes_and_lossy_syntaxes_are_refused_when_the_association_is_ne
 
 
 def rewritten(path: Path, **values: str | None) -> bytes:
-    """The data set of a file with other values, or without an element (None), in explicit VR little endian."""
+    """Return the data set of a file with other values, or without an element (None), in explicit VR little endian."""
     data_set = pydicom.dcmread(path)
     for keyword, value in values.items():
         if value is None:
@@ -514,7 +514,7 @@ def test_nothing_is_kept_of_associations_that_have_ended(receiver: Receiver, ser
 
 
 class _Ended:
-    """An association that has ended, by a release or otherwise."""
+    """Return an association that has ended, by a release or otherwise."""
 
     is_established = False
     alive = False
@@ -539,7 +539,7 @@ def test_arrivals_count_every_association_that_brought_something() -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
+    """Mount a file system of 1 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "sct-node-test", str(disk)]
@@ -582,7 +582,7 @@ time.sleep(300)
 
 
 class _Elsewhere(Receiver):
-    """A receiver in another process: only its port is known here."""
+    """A receiver in another process, of which only the port is known here."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -18,7 +18,8 @@ from dicomnode.config.peers import Destination
 from dicomnode.config.rules import OTHERWISE, decision, settings_of
 from dicomnode.config.sections import Node, Output, Quality
 from dicomnode.engine import review
-from dicomnode.engine.queues import Queues, delivery_id, prepare, synthesis_id
+from dicomnode.engine.contract import Queues, delivery_id, synthesis_id
+from dicomnode.engine.queues import open_queues, prepare
 from dicomnode.errors import WrongState
 from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
@@ -94,7 +95,7 @@ def bench(tmp_path: Path, tiny_model: Path) -> Iterator[Callable[..., Bench]]:
         ledger = Ledger(database_url(config))
         ledger.create()
         prepare(ledger)
-        queues = Queues(ledger)
+        queues = open_queues(ledger)
         made.append(Bench(config, ledger, queues, spool, Conversions(config, ledger, queues, spool)))
         return made[-1]
 
@@ -123,7 +124,7 @@ def test_a_crash_between_folder_and_fact_is_made_good_without_computing_again(
 ) -> None:
     b = bench()
     job = b.job(thigh_series)
-    made = b.conversions._made(b.ledger.job(job))
+    made = b.conversions.published(b.ledger.job(job))
     assert b.ledger.job(job).state is State.RECEIVED
     before = {path: path.stat().st_mtime_ns for path in b.folder(job).iterdir()}
     (Path(b.config.model) / "tiny.safetensors").unlink()
@@ -272,11 +273,11 @@ def test_the_last_models_stay_loaded_and_the_one_not_used_for_longest_goes(
     b = bench()
     names = [str(shutil.copytree(tiny_model, tmp_path / f"model-{n}")) for n in range(MODELS_KEPT + 1)]
     digest = find(names[0]).digest
-    models = [b.conversions._loaded(name, digest) for name in names[:MODELS_KEPT]]
-    assert b.conversions._loaded(names[0], digest) is models[0]
-    b.conversions._loaded(names[-1], digest)
-    assert b.conversions._loaded(names[0], digest) is models[0]
-    assert b.conversions._loaded(names[1], digest) is not models[1]
+    models = [b.conversions.loaded(name, digest) for name in names[:MODELS_KEPT]]
+    assert b.conversions.loaded(names[0], digest) is models[0]
+    b.conversions.loaded(names[-1], digest)
+    assert b.conversions.loaded(names[0], digest) is models[0]
+    assert b.conversions.loaded(names[1], digest) is not models[1]
 
 
 def test_an_attempt_that_is_not_due_does_nothing(bench: Callable[..., Bench], thigh_series: list[Path]) -> None:
@@ -322,7 +323,7 @@ def test_a_job_superseded_while_it_is_computed_leaves_nothing(
     row = b.ledger.job(b.job(thigh_series[:8]))
     larger = b.job(thigh_series)
     with pytest.raises(WrongState, match="superseded while it was computed"):
-        b.conversions._attempt(row)
+        b.conversions.attempt_at(row)
     assert b.spool.published(row.job) is None
     assert b.ledger.job(row.job).reason_code == "SUPERSEDED"
     b.conversions.attempt(row.job, 1)
@@ -338,7 +339,7 @@ def test_a_job_held_while_it_is_computed_goes_on_with_what_was_computed(
     held = Conflicts(b.ledger.engine).found(row.series_instance_uid, row.sop_instance_uids, [f"{uid}~0123456789ab"])
     assert held.held == row.job
     with pytest.raises(WrongState):
-        b.conversions._attempt(row)
+        b.conversions.attempt_at(row)
     before = {path: path.stat().st_mtime_ns for path in b.folder(row.job).iterdir()}
     review.release(b.ledger, b.queues, row.job, by="me", reason="the first is right", use="first")
     assert b.attempt(row.job).state is State.SYNTHESIZED

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from dicomnode.ledger.tables import histograms, jobs, metadata, series
 from dicomnode.synthesis import drift
-from pipeline.convert import Result
+from pipeline.conversion import Result
 from pipeline.findings.findings import Finding, histogram
 from pipeline.gate import ALWAYS_HELD, Hold
 

@@ -30,7 +30,7 @@ def counted(folder: Path, reports: list[dict[str, Any]]) -> dict[str, list[tuple
     )
     command = [sys.executable, "-c", program]
     subprocess.run(command, input=json.dumps(reports), text=True, check=True, timeout=60)
-    text = health.exposition(folder, health.Now(0.0, None, 0, 0)).decode()
+    text = health.exposition(folder, health.LiveValues(0.0, None, 0, 0)).decode()
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -168,7 +168,7 @@ def test_over_tls_cookies_are_bound_to_it_and_a_changed_certificate_is_taken_up(
     monkeypatch: Any,
     running: Any,
 ) -> None:
-    monkeypatch.setattr(listener, "LOOK_S", 0)
+    monkeypatch.setattr(listener, "RELOAD_S", 0)
     pem, key = certificate(tmp_path, "first", program("openssl"))
     config = replace(house.config, web=Web(certificate=pem, key=key))
     port = free_port()

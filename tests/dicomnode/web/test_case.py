@@ -237,10 +237,10 @@ def test_the_histogram_shows_every_bin_that_is_filled_at_its_hu(seen: Case) -> N
     assert drawn is not None
     assert drawn.voxels == int((seen.phantom.labels.array > 0).sum())
     assert len(drawn.bars) == sum(bool(count) for count in said["counts"])
-    assert max(height for _, _, height in drawn.bars) == case.HIGH
+    assert max(height for _, _, height in drawn.bars) == case.CHART_HEIGHT
     ends = [(x, x + width) for x, width, _ in drawn.bars]
     assert ends[0][0] == 0
-    assert ends[-1][1] == pytest.approx(case.WIDE, abs=0.2)
+    assert ends[-1][1] == pytest.approx(case.CHART_WIDTH, abs=0.2)
     [zero] = [x for x, hu in drawn.ticks if hu == 0]
     muscle = ends[-2]
     assert 55 <= (muscle[0] - zero) / (muscle[1] - muscle[0]) * said["step_hu"] + said["step_hu"] < 75
@@ -384,7 +384,7 @@ def assert_a_ct_that_comes_late_is_shown(seen: Case, browser: Any) -> None:
     finally:
         away.rename(made)
     waited(browser, "!document.querySelector('[name=view][value=uncertainty]').disabled")
-    waited(browser, "document.getElementById('said').textContent === ''")
+    waited(browser, "document.getElementById('message').textContent === ''")
     assert attribute(browser, "view") == "fused"
     waited(browser, "document.getElementById('findings').innerText.includes('81.25')")
 
@@ -432,7 +432,7 @@ def test_a_browser_without_webgl_shows_a_still_picture_and_says_why(seen: Case, 
     browser.open(tmp_path / "profile", 1280, dark=False)
     opened(browser, seen)
     assert attribute(browser, "state") == "still"
-    assert "no WebGL 2" in browser.run("return document.getElementById('said').textContent")
+    assert "no WebGL 2" in browser.run("return document.getElementById('message').textContent")
     until = time.monotonic() + 60
     while not browser.run(
         "const i = document.querySelector('img.still'); return i && i.complete && i.naturalWidth > 500"

@@ -28,7 +28,7 @@ def ids(text: str) -> set[str]:
 def test_every_finding_and_every_reason_code_that_a_job_may_carry_is_explained(
     site: Any, ask: Ask, project: Path
 ) -> None:
-    sources = "\n".join(path.read_text() for path in sorted((project / "dicomnode").glob("*.py")))
+    sources = "\n".join(path.read_text() for path in sorted((project / "dicomnode").rglob("*.py")))
     given = {*GIVEN.findall(sources), SUPERSEDED, IGNORED_BY_RULE, *attempt.HELD_AT_ONCE.values()}
     assert {"PROCESS_DIED", "REJECTED_BY_PERSON", "DELIVERY_FAILED"} <= given
     assert sorted({*REASONS, *given, *MEANINGS} - ids(ask(f"{site.url}/help").text)) == []
@@ -49,4 +49,4 @@ def test_a_reason_s_sentence_stands_there_with_its_numbers_left_open(site: Any, 
 
 
 def test_words_in_backticks_are_code_and_nothing_else_is_markup() -> None:
-    assert rendering.ticks("see `a<b` & <i>c</i>") == "see <code>a&lt;b</code> &amp; &lt;i&gt;c&lt;/i&gt;"
+    assert rendering.with_code("see `a<b` & <i>c</i>") == "see <code>a&lt;b</code> &amp; &lt;i&gt;c&lt;/i&gt;"

@@ -19,7 +19,7 @@ from dicomnode.ledger.ledger import Ledger
 from dicomnode.quality import constancy_runs
 from dicomnode.quality.constancy_runs import Outcome
 from dicomnode.security.users import Role, Users
-from dicomnode.web import app, server, system
+from dicomnode.web import app, health, server, system
 
 PASSWORD = "correct horse battery"
 Ask = Callable[..., Any]
@@ -78,7 +78,7 @@ def test_it_says_what_waits_who_works_and_whether_the_weights_are_those_of_the_c
     assert re.search(r'id="queue-synthesize".*?data-label="Waiting">1<', text, re.S)
     assert re.search(r'id="queue-person".*?data-label="Waiting">1<', text, re.S)
     assert "limb-t1-ldm" in text
-    assert "those of the card" in text
+    assert "as in the card" in text
     assert "GiB are free" in text
     assert "TPS at 127.0.0.1:104" in text
     assert not any(job[:12] in text for job in site.jobs.values()), "it says nothing of any case"
@@ -97,8 +97,8 @@ def test_a_model_whose_weights_are_not_those_of_its_card_is_named(tmp_path: Path
 def test_a_process_that_was_not_heard_from_for_long_counts_as_silent(tmp_path: Path) -> None:
     config = Config(node=Node(data=tmp_path))
     ledger = Ledger(database_url(config))
-    assert system.workers(config, ledger, time.time()) == []
-    assert [system.Worker("web", silent_s).gone for silent_s in (1.0, 31.0)] == [False, True]
+    assert health.processes(config, ledger, time.time()) == []
+    assert [health.NodeProcess("web", "web", silent_s).gone for silent_s in (1.0, 31.0)] == [False, True]
     ledger.close()
 
 

@@ -72,6 +72,20 @@ def test_a_warp_of_no_strength_cuts_the_same_patch() -> None:
             torch.testing.assert_close(getattr(warped, name), getattr(plain, name), atol=1e-4, rtol=0)
 
 
+def test_what_is_unknown_of_a_ct_is_moved_with_it_and_one_voxel_wider_where_it_is_interpolated() -> None:
+    known = np.ones((8, 40, 36), bool)
+    known[:, 22:] = False
+    pair = dataclasses.replace(ball(), known=known)
+    mirrored = augmentation.deform(pair, augmentation.Deformation(True, False, 0.0, (1.0, 1.0, 1.0)))
+    assert mirrored.known is not None
+    assert np.array_equal(mirrored.known, known[:, ::-1])
+    patch = augmentation.warped_patch(pair, (1, 6, 8), SIZE, Warp((0, 0, 0), (1, 1, 1), (0.0, 0.5, 0.0) * KNOTS**3))
+    assert (patch.weight[0, 0, :, 15:] == 0).all()  # rows 21.5 and on
+    assert (patch.weight[0, 0, :, :15] > 0).all()
+    whole = augmentation.warped_patch(ball(), (1, 6, 8), SIZE, Warp((0, 0, 0), (1, 1, 1), (0.0, 0.5, 0.0) * KNOTS**3))
+    assert torch.equal(whole.weight[0, 0, :, :15], patch.weight[0, 0, :, :15])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_warp_moves_mr_ct_and_body_alike(seed: int) -> None:
     pair = ball()

@@ -32,7 +32,7 @@ from models.training.uncertainty import (
     held_out,
     sample_of,
 )
-from pipeline.convert import ConversionOptions, convert
+from pipeline.conversion import ConversionOptions, convert
 from pipeline.phantom.thigh import thigh, write_mr_series
 from pipeline.series.series import only_series, read_series
 from pipeline.volume.synthesize import synthesize

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monai.networks.nets.autoencoderkl import AutoencoderKL
 
 from models.inference.weights import average
-from models.networks.autoencoder import Autoencoder, kernel_for
+from models.networks.autoencoder import Autoencoder, in_blocks, kernel_for, out_of_blocks
 from models.networks.latent_diffusion import LatentDiffusion, pad_to_multiple
 from models.networks.losses import kl_divergence
 
@@ -67,6 +67,28 @@ def test_the_latent_halves_the_axes_of_its_strides_and_decoding_restores_the_siz
     assert network.decode(mean).shape == (1, 1, 6, 8, 12)
 
 
+def test_a_block_s_voxels_become_channels_of_one_and_return_to_their_places() -> None:
+    image = torch.arange(2 * 3 * 4 * 6.0).view(1, 2, 3, 4, 6)
+    folded = in_blocks(image, (1, 2, 3))
+    assert folded.shape == (1, 12, 3, 2, 2)
+    assert folded[0, 6:, 2, 1, 0].tolist() == image[0, 1, 2, 2:4, :3].flatten().tolist()
+    assert torch.equal(out_of_blocks(folded, (1, 2, 3)), image)
+
+
+def test_a_latent_of_blocks_has_a_quarter_of_the_voxels_numbers_and_the_mr_reaches_the_decoder_beside_it() -> None:
+    torch.manual_seed(0)
+    autoencoder = {"latent": 4, "channels": [4, 6], "strides": [[1, 2, 2]], "groups": 0, "block": [1, 2, 2]}
+    network = LatentDiffusion(**TINY | {"autoencoder": autoencoder, "detail": True})
+    mr = torch.rand(1, 1, 4, 16, 24)
+    z, seen = network.encode(mr), network.look(mr)
+    assert z.shape == (1, 4, 4, 4, 6)
+    assert 4 * z.numel() == mr.numel()
+    assert seen.latent is not None
+    assert seen.latent.shape == (1, 4, 4, 4, 6)
+    assert network.decode(z, seen).shape == mr.shape
+    assert network.synthesize(mr[0, 0, :3, :13, :22], seed=1).shape == (3, 13, 22)
+
+
 def test_the_kl_divergence_of_a_standard_normal_is_zero_and_grows_with_distance() -> None:
     zeros = torch.zeros(1, 2, 3, 3, 3)
     assert kl_divergence(zeros, zeros).item() == pytest.approx(0.0, abs=1e-7)
@@ -108,7 +130,7 @@ def test_the_mean_and_sd_of_samples_are_those_of_single_samples_of_mirrored_mr()
     )
     mean, sd = average(network, mr, 7, 2, samples=5)
     np.testing.assert_allclose(mean.numpy(), singles.mean(axis=0), atol=1e-2)
-    np.testing.assert_allclose(sd.numpy(), singles.std(axis=0), atol=1e-2)
+    np.testing.assert_allclose(sd.numpy(), singles.std(axis=0, ddof=1), atol=1e-2)
 
 
 def test_without_groups_a_tile_sees_what_the_whole_volume_sees() -> None:

@@ -25,6 +25,7 @@ CHOICES = [
     *(("concat", said, schedule) for schedule, said in SPOKEN),
     ("bridge", "clean", "rectified"),
     ("bridge", "velocity", "rectified"),
+    ("bridge", "v", "rectified"),
     *(("paper", said, schedule) for schedule, said in SPOKEN if said != "clean"),
 ]
 MONAI: dict[str, Any] = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0195}
@@ -79,6 +80,21 @@ def test_the_clean_latent_and_each_prediction_follow_from_each_prediction(t: flo
                 again = perfect(path, other, z, times, found)
                 wanted = schedules.said_of(other, clean, noise, levels)
                 torch.testing.assert_close(again, wanted, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("t", [0.02, 0.3, 0.999, 1.0])
+def test_v_on_the_rectified_path_is_the_preconditioning_of_edm(t: float) -> None:
+    """Karras et al. 2022, table 1: c_skip and c_out at sigma = t / (1 - t), for data of SD 1."""
+    (clean, noise), time = latents(5), torch.tensor([t], dtype=torch.float64)
+    path = schedules.SCHEDULES["rectified"]
+    z, levels = path.path(clean, noise, time), path.levels(time)
+    said = schedules.said_of("v", clean, noise, levels)
+    scale = (t**2 + (1 - t) ** 2) ** 0.5
+    skip, out = (1 - t) / scale**2, t / scale
+    torch.testing.assert_close(
+        schedules.clean_of("v", z, said, levels), skip * z - out * said / scale, atol=1e-12, rtol=0
+    )
+    torch.testing.assert_close(schedules.clean_of("v", z, said, levels), clean, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50, 1000])
@@ -161,22 +177,71 @@ def test_whatever_is_chosen_the_seed_decides_the_ct_and_the_mr_does_but_as_print
     assert blind == (conditioning == "paper")
 
 
-@pytest.mark.parametrize(("conditioning", "prediction", "schedule"), CHOICES)
-def test_a_network_that_knows_the_clean_latent_has_no_loss(
-    conditioning: str, prediction: str, schedule: str, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = Stage(steps=1, batch=2, learning_rate=0.1, pure_noise=0.0)
+def lesson_of(project: Path, places: int, pure_noise: float) -> TrainingStage:
+    """Of the denoiser, in batches of two."""
+    stage = Stage(steps=1, batch=2, learning_rate=0.1, pure_noise=pure_noise, places=places)
     recipe = read_recipe(project / "config/train/limb-t1-ldm.yaml")
     recipe = dataclasses.replace(recipe, stages={"denoiser": stage}, precision="float32")
-    lesson = TrainingStage(recipe, "denoiser", 1, [], (1, 2, 2), torch.device("cpu"), torch.nn.ModuleDict())
+    return TrainingStage(recipe, "denoiser", 1, [], (1, 2, 2), torch.device("cpu"), torch.nn.ModuleDict())
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize(("conditioning", "prediction", "schedule"), CHOICES)
+def test_a_network_that_knows_the_clean_latent_has_no_loss(
+    conditioning: str, prediction: str, schedule: str, places: int, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson = lesson_of(project, places, pure_noise=0.0)
     network, clean = networks_of(conditioning, prediction, schedule), torch.randn(2, 2, 4, 4, 4)
     patch = Patch(*torch.rand(3, 2, 1, 4, 8, 8))
     blank = latent_diffusion.guess(network, lesson, patch, clean, 0)
-    monkeypatch.setattr(network, "say", lambda z, t, _: perfect(network.schedule, prediction, z, t, clean))
+    known = clean.repeat(places, 1, 1, 1, 1)
+    monkeypatch.setattr(network, "say", lambda z, t, _: perfect(network.schedule, prediction, z, t, known))
     knowing = latent_diffusion.guess(network, lesson, patch, clean, 0)
     assert blank.error > 0.1
     assert knowing.error < 1e-6
     torch.testing.assert_close(knowing.clean, clean, atol=1e-3, rtol=0)
+
+
+def test_the_mr_is_encoded_once_and_of_several_places_the_first_is_pure_noise_and_is_what_is_decoded(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, clean = networks_of("concat", "v", "rectified"), torch.randn(2, 2, 4, 4, 4)
+    patch, times, looks = Patch(*torch.rand(3, 2, 1, 4, 8, 8)), [], []
+    say, look = network.say, network.look
+
+    def heard(z: torch.Tensor, t: torch.Tensor, condition: latent_diffusion.MrCondition) -> torch.Tensor:
+        times.extend(t.tolist())
+        return say(z, t, condition)
+
+    def seen(mr: torch.Tensor) -> latent_diffusion.MrCondition:
+        looks.append(mr.shape)
+        return look(mr)
+
+    monkeypatch.setattr(network, "say", heard)
+    monkeypatch.setattr(network, "look", seen)
+    made = latent_diffusion.guess(network, lesson_of(project, 3, pure_noise=1.0), patch, clean, 0)
+    assert looks == [patch.mr.shape]
+    assert times[:2] == [1.0, 1.0]
+    assert len(set(times[2:])) == 4
+    assert 0 < min(times[2:]) < max(times[2:]) < 1
+    alone = latent_diffusion.guess(network, lesson_of(project, 3, pure_noise=1.0), patch, 0 * clean, 0)
+    assert torch.equal(alone.clean, made.clean)  # pure noise tells nothing of the latent
+    assert made.clean.shape == clean.shape
+
+
+def test_the_latent_of_misregistered_skin_counts_by_the_square_of_its_weight(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, clean = networks_of("concat", "clean", "rectified"), torch.randn(2, 2, 4, 4, 4)
+    weight = torch.ones(2, 1, 4, 8, 8)
+    weight[..., 4:] = 0.2
+    wrong = torch.zeros_like(clean)
+    wrong[..., 2:] = 3.0
+    monkeypatch.setattr(network, "say", lambda *_: clean + wrong)
+    mr, ct = torch.rand(2, 2, 1, 4, 8, 8)
+    patch = Patch(mr, ct, weight)
+    found = latent_diffusion.guess(network, lesson_of(project, 1, pure_noise=0.0), patch, clean, 0)
+    assert found.error.item() == pytest.approx(9 * 0.04 / 1.04)
 
 
 def test_an_architecture_that_says_nothing_of_it_is_computed_as_before_there_was_a_choice() -> None:
@@ -208,7 +273,7 @@ def test_an_architecture_that_says_nothing_of_it_is_computed_as_before_there_was
     [
         (("cross", "clean", "rectified"), "conditioning: must be one of concat, bridge, paper, found 'cross'"),
         (("concat", "clean", "cosine"), "schedule: must be one of rectified, ddpm, ddim, found 'cosine'"),
-        (("concat", "epsilon", "rectified"), "prediction: must be one of clean, velocity by schedule rectified"),
+        (("concat", "epsilon", "rectified"), "prediction: must be one of clean, velocity, v by schedule rectified"),
         (("concat", "velocity", "ddpm"), "prediction: must be one of clean, v, epsilon by schedule ddpm"),
         (("bridge", "clean", "ddim"), "schedule: must be rectified in a bridge"),
     ],

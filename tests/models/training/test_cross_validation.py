@@ -75,7 +75,7 @@ def paths_here(paths: list[Path], limbs: Path) -> list[Path]:
     """The recipes, of the patients A, B and C."""
     here = [limbs / path.name for path in paths]
     for path, mine in zip(paths, here, strict=True):
-        mine.write_text(path.read_text().replace("pairs: pairs/train", "pairs: pairs"))
+        mine.write_text(re.sub("pairs: pairs2?/train", "pairs: pairs", path.read_text()))
     return here
 
 

@@ -14,13 +14,14 @@ import torch
 import yaml
 
 from models.data import pairs
+from models.data.patients import read_cohort
 from models.data.recipe import BadRecipe, Stage, read_recipe
 from models.inference.card import read_card
 from models.inference.verify import problems_of
 from models.inference.weights import load_model
-from models.networks import translator
+from models.networks import losses, translator
 from models.networks.batches import TrainingStage
-from models.networks.latent_diffusion import LatentDiffusion
+from models.networks.latent_diffusion import LatentDiffusion, encode_whole
 from models.networks.registry import METHODS
 from models.networks.translator import OptimiserStep, Translator
 from models.training import checkpoint, train
@@ -101,7 +102,7 @@ def test_a_recipe_with_doubt_ends_with_a_model_that_says_it_and_what_it_was_wort
     recipe_path: Path, tmp_path: Path
 ) -> None:
     values = yaml.safe_load(recipe_path.read_text())
-    recipe_path.write_text(yaml.safe_dump(values | {"uncertainty": {"steps": 3, "hidden": 4}}))
+    recipe_path.write_text(yaml.safe_dump(values | {"uncertainty": {"steps": 30, "hidden": 4}}))
     card = train.main(recipe_path, device="cpu")
     model = load_model(str(tmp_path / "run/model"), "cpu")
     assert model.uncertainty is not None
@@ -110,6 +111,46 @@ def test_a_recipe_with_doubt_ends_with_a_model_that_says_it_and_what_it_was_wort
     assert [one["name"] for one in told["training"] + told["kept_back"]] == ["A", "B", "C"]
     assert list(told["curve"]["expected"]) == sorted(told["curve"]["expected"])
     assert (tmp_path / "run/uncertainty.png").read_bytes().startswith(b"\x89PNG")
+
+
+def lesson_of(recipe_path: Path, stage: str, *changes: str) -> tuple[LatentDiffusion, TrainingStage]:
+    """Networks of a small LDM and one of its stages, of whole patients."""
+    recipe = read_recipe(recipe_path, recipe_path.parent, changes)
+    networks = checkpoint.Training.begin(recipe, torch.device("cpu")).networks
+    assert isinstance(networks, LatentDiffusion)
+    patients = [[pair] for pair in read_cohort(recipe)[0]]
+    number = LatentDiffusion.stages.index(stage)
+    return networks, TrainingStage(
+        recipe, stage, number, patients, networks.stride, torch.device("cpu"), torch.nn.ModuleDict()
+    )
+
+
+def test_a_latent_has_mean_0_and_sd_1_in_the_bodies_however_much_air_is_about_them(recipe_path: Path) -> None:
+    networks, lesson = lesson_of(recipe_path, "autoencoder")
+    networks.close(lesson)
+    inside, everywhere = [], []
+    for (pair,) in lesson.patients:
+        latent = encode_whole(networks, lesson, pair)[0]
+        everywhere.append(latent.flatten(1))
+        inside.append(latent[:, torch.from_numpy(pair.body[:, ::2, ::2] & pair.body[:, 1::2, 1::2])])
+    body, field = torch.cat(inside, dim=1), torch.cat(everywhere, dim=1)
+    assert body.mean(dim=1).abs().max() < 0.1
+    assert (body.std(dim=1) - 1).abs().max() < 0.1
+    assert field.std(dim=1).max() > 1.5  # where bodies and air are one population
+
+
+@pytest.mark.parametrize(("share", "given"), [(0.0, []), (0.25, [3, 7]), (1.0, list(range(8)))])
+def test_the_decoder_is_given_the_true_latent_in_a_share_of_the_joint_stage_s_steps(
+    recipe_path: Path, share: float, given: list[int]
+) -> None:
+    networks, lesson = lesson_of(recipe_path, "joint", f"stages.joint.autoencoding={share}")
+    (turn,) = networks.turns(lesson)
+    found = [turn.losses(step, 0.0) for step in range(8)]
+    assert [step for step, parts in enumerate(found) if "autoencoder" in parts] == given
+    for step in given:
+        patch = lesson.batch(step)
+        decoded = networks.decode(networks.encode(patch.ct))
+        torch.testing.assert_close(found[step]["autoencoder"], lesson.l1(decoded, patch, 0.0))
 
 
 def test_an_interrupted_training_goes_on_and_ends_where_an_uninterrupted_one_ends(
@@ -323,6 +364,29 @@ def test_the_couch_beyond_the_body_becomes_air() -> None:
     assert (pair.hu[:, 50:] == -1000).all()
     assert (pair.hu[:, 10:30, 10:50] == 40).all()
     assert pair.body[:, 10:30, 10:50].all()
+
+
+def test_where_no_ct_lies_there_is_no_body_no_air_and_no_weight_in_any_loss() -> None:
+    hu = np.full((4, 60, 60), -1000, np.int16)
+    hu[:, 10:30, 10:50] = 40
+    mr = np.where(hu == 40, 900, 0).astype(np.int16)
+    hu[:, 10:16] = pairs.UNKNOWN_HU
+    hu[:, 20:24, 20:30] = pairs.UNKNOWN_HU  # enclosed, as a hole of the CT's body would be
+    pair = pairs.make_pair("A", mr, hu, (3.0, 1.0, 1.0), (-1024, 3071))
+    assert pair.known is not None
+    assert np.array_equal(~pair.known, hu == pairs.UNKNOWN_HU)
+    assert np.array_equal(pair.body[:, :30, 10:50], (hu == 40)[:, :30, 10:50])
+    assert pair.hu.min() >= -1024
+    patch = pairs.cut_patch(pair, (0, 0, 0), (4, 60, 64))
+    assert (patch.weight[..., 10:16, :60] == 0).all()
+    assert (patch.weight[..., 10:16, 60:] > 0).all()  # beyond the image lies air, which is known
+    wrong = torch.where(patch.weight == 0, 3.0, patch.ct)
+    assert losses.masked_l1(wrong, patch, bone_weight=1.0) == 0
+
+
+def test_of_a_ct_that_is_everywhere_nothing_is_unknown() -> None:
+    hu = np.full((4, 20, 20), 40, np.int16)
+    assert pairs.make_pair("A", hu, hu, (3.0, 1.0, 1.0), (-1024, 3071)).known is None
 
 
 def test_a_patch_beyond_the_image_is_air_of_little_weight() -> None:

@@ -21,7 +21,7 @@ from skimage.draw import polygon2mask
 
 from models.data.body import Mask, fill_slices
 from pipeline.companions.kinds import COMPANIONS, MADE_WITH_THE_CT, CompanionKind
-from pipeline.companions.report_objects import write_told
+from pipeline.companions.report_objects import write_report_object
 from pipeline.companions.rtstruct import MOST_POINTS, outlines
 from pipeline.companions.write import Content, write_companions
 from pipeline.ct.write import write_ct
@@ -302,7 +302,7 @@ def told(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     into = tmp_path_factory.mktemp("told")
     kinds: tuple[CompanionKind, ...] = ("sr", "pdf")
     for kind in kinds:
-        write_told(kind, CASE, made.ct, into, NOW)
+        write_report_object(kind, CASE, made.ct, into, NOW)
     return into
 
 
@@ -352,5 +352,5 @@ def test_the_encapsulated_report_is_the_report_and_says_so(made: Made, told: Pat
 def test_a_case_without_findings_has_a_report_of_findings_all_the_same(
     made: Made, tmp_path: Path, program: Callable[[str], str]
 ) -> None:
-    write_told("sr", Case("cd" * 32, "SYNTHESIZED", {}, "1.2"), made.ct, tmp_path, NOW)
+    write_report_object("sr", Case("cd" * 32, "SYNTHESIZED", {}, "1.2"), made.ct, tmp_path, NOW)
     assert not [line for line in told_by(program("dciodvfy"), str(tmp_path / "sr.dcm")) if line.startswith("Error")]

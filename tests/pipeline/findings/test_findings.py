@@ -14,14 +14,14 @@ import pytest
 from models.data.body import outline, voids
 from models.inference.card import find, installed
 from models.measures.plausibility import MEASURES, CaseImages, Scan, limits_of, measured
-from pipeline.findings.findings import MEANINGS, Finding, inspect, judged
+from pipeline.findings.findings import MEANINGS, Finding, finding_for, inspect
 from pipeline.findings.header_findings import header_findings
 from pipeline.gate import ALWAYS_HELD, Gate, Hold, Implausible, also, hold_of, refuse
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh, write_mr_series
 from pipeline.preflight.check import Complaint
 from pipeline.series.series import read_series
-from pipeline.volume.synthesize import model_grid, on_model_grid
-from pipeline.volume.volume import resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.synthesize import model_grid, widened
 
 SPACING_MM = (3.0, 1.0, 1.0)
 
@@ -145,10 +145,11 @@ def test_limits_are_the_range_of_the_known_patients_made_wider() -> None:
 
 def test_a_value_passes_within_its_limits_is_reviewed_beyond_and_rejected_far_beyond() -> None:
     limits = {"low": 100.0, "high": 200.0, "reject_low": 1.0}
-    verdicts = [judged("body_volume", value, "mL", limits).verdict for value in (150.0, 250.0, 50.0, 0.5)]
+    verdicts = [finding_for("body_volume", value, "mL", limits).verdict for value in (150.0, 250.0, 50.0, 0.5)]
     assert verdicts == ["pass", "review", "review", "reject"]
     assert (
-        str(judged("bone_fraction", 99.5, "%", {"low": 1, "high": 30})) == "bone_fraction is 99.5 %, expected 1 to 30"
+        str(finding_for("bone_fraction", 99.5, "%", {"low": 1, "high": 30}))
+        == "bone_fraction is 99.5 %, expected 1 to 30"
     )
 
 
@@ -170,7 +171,7 @@ def test_every_finding_is_explained_and_every_limit_of_a_card_is_of_one() -> Non
 
 
 def test_a_report_with_findings_that_cannot_be_measured_is_json() -> None:
-    finding = judged("ghosting", float("nan"), "%", {"low": 0.0, "high": 2.0})
+    finding = finding_for("ghosting", float("nan"), "%", {"low": 0.0, "high": 2.0})
     assert (finding.value, finding.verdict) == ("not measurable", "pass")
     assert json.dumps(vars(finding), allow_nan=False)
 
@@ -265,7 +266,7 @@ def test_an_oblique_acquisition_is_judged_in_its_own_planes() -> None:
     about_x = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
     mr = thigh(oblique_grid((30, 180, 180), (4.0, 1.0, 1.0), about_x)).mr
     grid = model_grid(mr, (4.0, 1.0, 1.0))
-    seen = on_model_grid(mr, grid).array
+    seen = resample(widened(mr, grid), grid, fill=0.0).array
     body = grid.with_array(outline(seen).astype(np.uint8))
     own = resample(body, mr.get_geometry(), fill=0, interpolation="nearest").array > 0
     images = CaseImages(seen, seen, body.array > 0, (4.0, 1.0, 1.0), acquired=Scan(mr.array, own, (4.0, 1.0, 1.0)))

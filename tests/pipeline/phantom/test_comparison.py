@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.phantom.comparison import inside, picture, tissue_likeness, truth
 from pipeline.phantom.thigh import TISSUES, axial_grid, oblique_grid, thigh
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.volume import resample
+from pipeline.volume.resampling import resample
 
 TILT = np.deg2rad(15)
 ROTATION = np.array([[1, 0, 0], [0, np.cos(TILT), -np.sin(TILT)], [0, np.sin(TILT), np.cos(TILT)]])

@@ -13,14 +13,14 @@ def read(tmp_path: Path, text: str) -> tuple[ProfileRule, ...]:
     path = tmp_path / "own.yaml"
     path.write_text(text)
     load_profile.cache_clear()
-    return load_profile(str(path)).asked
+    return load_profile(str(path)).rules
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_profile_says_for_whom_it_is_and_gives_evidence_for_every_rule(name: str) -> None:
     profile = load_profile(name)
     assert profile.purpose
-    assert all(len(asked.evidence) >= len("PS3.5 6.2.") for asked in profile.asked)
+    assert all(len(asked.evidence) >= len("PS3.5 6.2.") for asked in profile.rules)
 
 
 def test_a_site_s_own_file_chooses_rules_and_limits(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_site_s_own_file_chooses_rules_and_limits(tmp_path: Path) -> None:
 
 def test_a_profile_may_be_like_another_change_a_limit_and_leave_a_rule_out(tmp_path: Path) -> None:
     asked = read(tmp_path, f"for: us\nlike: short-series\nwithout: [length]\nrules: {SLICES}")
-    expected = {one.rule for one in load_profile("short-series").asked} - {"length"}
+    expected = {one.rule for one in load_profile("short-series").rules} - {"length"}
     assert {one.rule for one in asked} == expected
     assert next(one for one in asked if one.rule == "slice_count").parameters == {"most": 10}
 

@@ -166,7 +166,7 @@ BREAKS: list[tuple[str, Callable[[Dataset], object]]] = [
 def asking(rule: str) -> str:
     """The first shipped profile, generic before the others, that asks a rule."""
     names = ["generic", *shipped()]
-    return next(name for name in names if rule in [asked.rule for asked in load_profile(name).asked])
+    return next(name for name in names if rule in [asked.rule for asked in load_profile(name).rules])
 
 
 @pytest.mark.parametrize("profile", [name for name in shipped() if name != "original-only"])
@@ -188,13 +188,13 @@ def test_a_broken_series_is_named_by_its_rule_and_file(
 @pytest.mark.parametrize("profile", shipped())
 def test_every_rule_of_a_profile_has_a_file_that_breaks_it(profile: str, good: Path, tmp_path: Path) -> None:
     changes = dict(reversed(BREAKS))
-    for asked in load_profile(profile).asked:
+    for asked in load_profile(profile).rules:
         folder = damaged(good, tmp_path / asked.rule, changes[asked.rule])
         assert asked.rule in {breach.rule for breach in checked(folder, profile)}
 
 
 def test_every_rule_is_asked_by_a_shipped_profile_and_every_one_is_explained() -> None:
-    asked = {one.rule for name in shipped() for one in load_profile(name).asked}
+    asked = {one.rule for name in shipped() for one in load_profile(name).rules}
     assert asked == set(RULES) == set(OF_A_FILE) | set(OF_A_SERIES)
     assert all(rule.__doc__ for rule in (*FILE_RULES, *SERIES_RULES))
 

@@ -16,7 +16,7 @@ from pipeline.findings.meanings import MEANINGS
 from pipeline.phantom.thigh import axial_grid, oblique_grid, thigh
 from pipeline.report.case_report import Case, Happened, Sent, pdf_of, verdict_of
 from pipeline.report.figures import CaseVolumes, hu_histogram, planes, png, views
-from pipeline.report.pdf import written
+from pipeline.report.pdf import printable
 from pipeline.volume.ct_grid import axial_geometry
 
 TILT = np.deg2rad(15)
@@ -88,7 +88,7 @@ def test_what_people_and_headers_say_is_no_markup() -> None:
     text = "\n".join(pages(dataclasses.replace(CASE, events=[LOOKED])))
     assert "an implant: known <b>Ωμέγα</b>" in text
     assert "second line" not in text
-    assert written("a\u202eb\x07c") == "abc"
+    assert printable("a\u202eb\x07c") == "abc"
 
 
 @pytest.mark.parametrize(

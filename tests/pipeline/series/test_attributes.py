@@ -11,7 +11,7 @@ import pytest
 from pipeline.findings.findings import histogram
 from pipeline.phantom.mr_series import PHANTOM_SUBJECT
 from pipeline.phantom.thigh import axial_grid, thigh, write_mr_series
-from pipeline.series.attributes import origin_of, tells
+from pipeline.series.attributes import origin_of, reveals
 from pipeline.series.series import read_series
 
 
@@ -41,7 +41,7 @@ def test_a_protocol_that_names_the_patient_is_left_empty(tmp_path: Path) -> None
     ],
 )
 def test_a_label_tells_of_a_patient_when_it_holds_a_word_of_the_name(label: str, secret: str, told: bool) -> None:
-    assert tells(label, secret) is told
+    assert reveals(label, secret) is told
 
 
 def test_the_histogram_counts_every_voxel_once() -> None:

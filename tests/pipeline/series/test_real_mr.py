@@ -14,7 +14,8 @@ from pipeline.errors import Unsuitable
 from pipeline.series.series import Series, only_series, read_instance, read_series, stack_complete
 from pipeline.volume.ct_grid import axial_geometry
 from pipeline.volume.pixels import stored_values
-from pipeline.volume.volume import read_volume, resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.volume import read_volume
 
 Find = Callable[[str], Path]
 """From the name of an item to its file or folder."""

@@ -21,7 +21,8 @@ from pipeline.errors import Unsuitable
 from pipeline.series.series import Series, only_series, read_instance, read_series, select
 from pipeline.series.volume_choice import Choice
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.volume import read_stack, read_volume, resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.volume import read_stack, read_volume
 from tests.support.provenance import PROVENANCE
 
 Find = Callable[[str], Path]
@@ -145,7 +146,7 @@ def test_a_choice_takes_the_volume_that_a_person_would_pick(
     volume = read_stack(found.stack)
     slices = enhanced_slices if len(source.instances) == 1 else classic_slices
     expected = by_hand(slices(source, of_volume), volume.direction[:, 0])
-    assert found.words == words
+    assert found.volume_description == words
     assert volume.array.shape == expected.shape
     assert np.array_equal(volume.array, expected)
     frames = sum(one.count for one in found.set_aside) + len(found.stack.frames)

@@ -32,7 +32,8 @@ from pipeline.series.series import Instance, Series, only_series, read_instance,
 from pipeline.series.stack import TOLERANCES, Tolerances
 from pipeline.series.volume_choice import Choice
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.volume import read_stack, read_volume, resample
+from pipeline.volume.resampling import resample
+from pipeline.volume.volume import read_stack, read_volume
 from tests.support.provenance import PROVENANCE
 
 Array = NDArray[np.float64]
@@ -378,5 +379,5 @@ def test_the_volumes_of_a_converted_series_are_told_apart_as_before(tmp_path: Pa
     for wanted in product((1, 2), ("MAGNITUDE", "PHASE")):
         choice = Choice.of({"echo": wanted[0], "component": wanted[1]})
         one, other = select(classic, choice), select(enhanced, choice)
-        assert one.words == other.words != ""
+        assert one.volume_description == other.volume_description != ""
         assert np.array_equal(read_stack(one.stack).array, read_stack(other.stack).array)

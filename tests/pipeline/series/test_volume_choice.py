@@ -103,7 +103,7 @@ CORONAL = (1, 0, 0, 0, 0, -1)
 def test_the_only_volume_is_taken_without_words(folder: Path) -> None:
     found = selected(folder)
     assert is_whole(found)
-    assert (found.words, found.set_aside) == ("", ())
+    assert (found.volume_description, found.set_aside) == ("", ())
 
 
 def test_localizers_of_three_planes_are_set_aside_whatever_their_image_type(folder: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_second_volume_is_refused_unless_the_site_chose(
     assert refusal(folder).code == "SEVERAL_VOLUMES"
     found = select(only_series(read_series(folder)), Choice.of(wanted))
     assert is_whole(found)
-    assert words in found.words
+    assert words in found.volume_description
     assert [(one.count, one.why) for one in found.set_aside] == [(12, "not chosen")]
 
 
@@ -369,7 +369,7 @@ def test_the_order_of_arrival_does_not_change_the_choice(folder: Path) -> None:
     backwards = dataclasses.replace(series, instances=series.instances[::-1])
     one, other = (select(each, Choice.of({"echo": 2})) for each in (series, backwards))
     assert [i.sop_instance_uid for i in one.series.instances] == [i.sop_instance_uid for i in other.series.instances]
-    assert (one.words, one.set_aside) == (other.words, other.set_aside)
+    assert (one.volume_description, one.set_aside) == (other.volume_description, other.set_aside)
 
 
 # --- the choice as a value -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from models.inference.weights import load_model
-from pipeline.convert import ConversionOptions, convert
+from pipeline.conversion import ConversionOptions, convert
 from pipeline.ct.write import write_ct
 from pipeline.errors import Unsuitable
 from pipeline.phantom.mr_series import Subject
@@ -24,8 +24,9 @@ from pipeline.preflight.check import preflight
 from pipeline.preflight.profile import load_profile
 from pipeline.series.series import Series, only_series, read_series
 from pipeline.volume.ct_grid import MOST_VOXELS, OutputGrid, axial_geometry, output_geometry
+from pipeline.volume.resampling import Resampling, resample
 from pipeline.volume.synthesize import model_grid, synthesize
-from pipeline.volume.volume import is_copied, read_volume, resample
+from pipeline.volume.volume import read_volume
 from tests.support.provenance import PROVENANCE
 
 Array = NDArray[np.float64]
@@ -184,7 +185,7 @@ def test_the_bodys_box_is_cut_out_of_the_whole_field_voxel_by_voxel(field: Volum
     whole = output_geometry(mr, OutputGrid(asked.spacing_mm, asked.orientation))
     box = output_geometry(mr, asked, body_of(mr))
     assert np.all(np.array(box.spatial_shape) <= whole.spatial_shape)
-    assert is_copied(whole, box)
+    assert Resampling.between(whole, box).copy
     assert np.all(ramp(whole, (1, 1, 1)).array.max() >= resample(ramp(whole, (1, 1, 1)), box, fill=-1e6).array)
     assert resample(ramp(whole, (1, 1, 1)), box, fill=-1e6).array.min() > -1e6
 
@@ -259,7 +260,7 @@ def test_the_field_changes_no_hu(tmp_path: Path) -> None:
     limb = load_model("limb-t1-ldm", "cpu")
     mr = thigh(axial_grid((8, 200, 200), (3.27, 0.977, 0.977))).mr
     whole = synthesize(mr, limb, seed=3)
-    body = synthesize(mr, limb, seed=3, asked=OutputGrid(field="body"))
+    body = synthesize(mr, limb, seed=3, output=OutputGrid(field="body"))
     assert body.sampling.to_ct == whole.sampling.to_ct == "none"
     assert body.hu.array.size < whole.hu.array.size
     assert np.array_equal(resample(whole.hu, body.hu.get_geometry(), fill=0.0).array, body.hu.array)

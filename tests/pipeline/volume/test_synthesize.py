@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from scipy import ndimage
 
+from models.data.intensity import AIR_HU
 from models.inference.card import ModelCard
 from models.inference.weights import Model, load_model
-from pipeline.convert import ConversionOptions, convert
+from pipeline.conversion import ConversionOptions, convert
 from pipeline.errors import Unsuitable
 from pipeline.findings.findings import anatomy
 from pipeline.phantom.thigh import Subject, axial_grid, femur_centre_mm, oblique_grid, thigh, write_mr_series
 from pipeline.series.series import only_series, read_series
 from pipeline.series.volume_choice import Choice
-from pipeline.volume.synthesize import model_grid, on_model_grid, predict_nifti, seed_of, synthesize
+from pipeline.volume.ct_grid import OutputGrid, output_geometry
+from pipeline.volume.resampling import Resampling, resample
+from pipeline.volume.synthesize import model_grid, predict_nifti, seed_of, synthesize, widened
 
 SPACING_MM = (3.27, 0.977, 0.977)
 SHAPE = (16, 176, 176)
@@ -52,10 +55,30 @@ def turn(axis: int, degrees: float) -> NDArray[np.float64]:
 def test_an_mr_of_the_models_spacing_is_not_resampled(limb: Model, mr: Volume) -> None:
     grid = model_grid(mr, limb.card.spacing_mm)
     np.testing.assert_array_equal(grid.affine, mr.affine)
-    np.testing.assert_array_equal(on_model_grid(mr, grid).array, mr.array)
+    assert widened(mr, grid) is mr
     made = synthesize(mr, limb, seed=1)
     assert (made.sampling.to_model, made.sampling.to_ct) == ("none", "none")
     np.testing.assert_array_equal(made.hu.array, made.on_model_grid.array)
+
+
+@pytest.mark.parametrize("output", [OutputGrid(), OutputGrid(orientation="source", field="body")], ids=["mr", "body"])
+@pytest.mark.parametrize("degrees", [0, 12])
+def test_hu_are_what_the_model_predicts_resampled_once_to_the_byte(
+    limb: Model, degrees: float, output: OutputGrid
+) -> None:
+    mr = thigh(oblique_grid((12, 60, 64), (3.2, 1.9, 1.9), turn(0, degrees), (5.0, -4.0, 10.0))).mr
+    made = synthesize(mr, limb, seed=4, output=output)
+    grid = model_grid(mr, limb.card.spacing_mm)
+    assert made.mr.array.tobytes() == resample(widened(mr, grid), grid, fill=0.0).array.tobytes()
+    predicted = limb.predict(made.mr.array, 4)
+    assert made.on_model_grid.array.tobytes() == predicted.hu.tobytes()
+    ct_grid = output_geometry(mr, output, made.body)
+    assert made.hu.array.tobytes() == resample(grid.with_array(predicted.hu), ct_grid, fill=AIR_HU).array.tobytes()
+    assert made.sd is not None
+    assert predicted.sd is not None
+    assert made.sd.array.tobytes() == resample(grid.with_array(predicted.sd), ct_grid, fill=0.0).array.tobytes()
+    copied = Resampling.between(grid, ct_grid).copy is not None
+    assert (made.sampling.to_ct == "none") == copied == bool(np.isin(made.hu.array, made.on_model_grid.array).all())
 
 
 @pytest.mark.parametrize("degrees", [0, 7, 30, 90])
@@ -76,13 +99,16 @@ def test_thin_slices_are_averaged_so_that_none_is_lost() -> None:
     stripes = np.zeros(field.spatial_shape, np.float32)
     stripes[::2] = 100
     mr = field.with_array(stripes)
-    there = on_model_grid(mr, model_grid(mr, (3.0, 1.0, 1.0))).array
+    grid = model_grid(mr, (3.0, 1.0, 1.0))
+    there = resample(widened(mr, grid), grid, fill=0.0).array
     np.testing.assert_allclose(there[1:-1], 50, atol=2)
 
 
 def test_an_even_image_stays_even_on_the_models_grid() -> None:
     mr = axial_grid((40, 30, 30), (1.0, 0.5, 0.5)).with_array(np.full((40, 30, 30), 7.0, np.float32))
-    np.testing.assert_allclose(on_model_grid(mr, model_grid(mr, SPACING_MM)).array[1:-1, 1:-1, 1:-1], 7.0, rtol=1e-5)
+    grid = model_grid(mr, SPACING_MM)
+    there = resample(widened(mr, grid), grid, fill=0.0).array
+    np.testing.assert_allclose(there[1:-1, 1:-1, 1:-1], 7.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -21,7 +22,8 @@ from pipeline.phantom import thigh
 from pipeline.phantom.thigh import CORTICAL_BONE, VESSEL, Subject
 from pipeline.series.series import Series, only_series, read_instance, read_series
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.volume import read_volume, resample
+from pipeline.volume.resampling import Resampling, resample
+from pipeline.volume.volume import read_volume
 
 Array = NDArray[np.float64]
 Triple = tuple[float, float, float]
@@ -448,3 +450,15 @@ def test_a_sagittal_series_with_thick_slices_becomes_square_axial_pixels() -> No
     assert grid.spatial_shape[:2] == (256, 256)
     assert grid.position[2] == pytest.approx(-255 * 1.015625)
     assert grid.spatial_shape[2] * 1.015625 >= 35 * 4.8
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_copied_voxels_are_those_that_another_program_finds_at_their_places(order: tuple[int, int, int]) -> None:
+    """SimpleITK's nearest neighbour is exact where voxels coincide, and knows nothing of our flips and crops."""
+    turned = MR.get_geometry().permute_spatial_axes(list(order)).flip_spatial([0, 2])
+    part: Any = (slice(1, None), slice(2, -1), slice(None, -3))
+    target = turned[part]
+    way = Resampling.between(MR.get_geometry(), target)
+    assert way.copy is not None
+    interpolated = Resampling(target, None).apply(MR, fill=-1024.0, interpolation="nearest")
+    assert way.apply(MR, fill=-1024.0).array.tobytes() == interpolated.array.tobytes()

@@ -1,10 +1,14 @@
-"""The whole pipeline: an MR series becomes a CT series in a folder, and a report says how."""
+"""The whole pipeline: convert an MR series to a CT series in a folder, with a report of how it was made.
+
+The file is not named after its function `convert`, so that `pipeline.convert` is the function: a module of that name
+would take its place as soon as anything imported it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -32,32 +36,33 @@ from pipeline.series.series import Selection, Series, select
 from pipeline.series.stack import TOLERANCES, Tolerances
 from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid
+from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import Synthesis, seed_of, synthesize
-from pipeline.volume.volume import UNCERTAINTY, read_stack, resample, write_nifti
+from pipeline.volume.volume import UNCERTAINTY, read_stack, write_nifti
 
 COS_45: Final = 0.7071
-"""Slices whose normal is nearer to the long axis of the patient are axial."""
+"""Slices are axial when their normal is nearer than 45 degrees to the patient's long axis: |cosine| above this."""
 
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """What a site decides about every conversion.
+    """The settings of a site for every conversion.
 
     Attributes:
         accept_lossy: whether a series that was compressed with loss is converted, with a warning, or refused.
         anatomy_check: `hold` a series that names a body part for which the model claims no meaning, or `warn`.
-        gate: what becomes of a case whose findings ask for a review.
+        gate: whether a case whose findings ask for a review is held or sent (`pipeline.gate`).
         limits: of findings, where the site sets others than the model's card.
         device: where the model runs (already loaded there); for the report.
-        grid: what is asked of the CT's grid.
-        labels: what the CT writer is told.
+        grid: orientation, spacing and field of view of the CT.
+        labels: names and texts for the CT's headers.
         configuration_digest: SHA-256 of the configuration that changes the result.
         choice: which volume is meant where a series holds several.
         tolerances: how far the series may stray from one regular stack.
-        profiles: what the destinations ask, by their names; the generic profile where there is none.
+        profiles: rules of the destinations, by their names; the generic profile where there is none.
         replaces: SeriesInstanceUID of a CT series, made of fewer or other instances and sent already, that this one
-            takes the place of; None for none.
-        companions: what is made beside the CT, because a destination asks for it.
+            replaces; None for none.
+        companions: the objects to make beside the CT, because a destination wants them.
     """
 
     accept_lossy: bool = False
@@ -85,7 +90,7 @@ class Result:
         findings: all checks.
         complaints: rules of the destinations' profiles that the files break.
         hold: why a person should look before the CT is sent, or None.
-        report: what was made, from what, how; plain values for JSON, without patient data.
+        report: source, CT, model, sampling, findings and durations as plain values for JSON, without patient data.
     """
 
     ct: tuple[Path, ...]
@@ -104,6 +109,15 @@ class Result:
 def convert(series: Series, model: Model, into: Path, options: ConversionOptions) -> Result:
     """Make the synthetic CT of an MR series and write it into a folder.
 
+    Args:
+        series: the MR series; `options.choice` takes one volume of it where it holds several.
+        model: the network with its weights and its card.
+        into: an existing folder, for the CT, `uncertainty.nii.gz` where the model states it, and the companions.
+        options: the settings of the site.
+
+    Returns:
+        The files, the findings, and the reason for a hold, if any.
+
     Raises:
         Unsuitable: the series is not one regular volume, or lacks what a CT needs.
         Implausible: a finding rejects the case.
@@ -113,35 +127,36 @@ def convert(series: Series, model: Model, into: Path, options: ConversionOptions
     with clock("read"):
         chosen = select(series, options.choice, options.tolerances)
         check_source(chosen.series)
-        lost = loss_warnings(chosen.series, options.accept_lossy)
+        loss = loss_warnings(chosen.series, options.accept_lossy)
         mr = read_stack(chosen.stack)
     with clock("synthesize"):
         made = synthesize(mr, model, seed_of(chosen.series, model.card), options.grid)
-        findings = look_at(chosen.series, mr, made, limits_of(model.card, options.limits), model)
+        findings = assess(chosen.series, mr, made, limits_of(model.card, options.limits), model)
     refuse(findings)
-    warned = warnings_of(findings, options)
-    warnings = (*lost, *warned)
+    overridden = overridden_findings(findings, options)
     provenance = Provenance(
         card=model.card,
         sampling=made.sampling,
         findings=findings,
         configuration_digest=options.configuration_digest,
-        warnings=warnings,
+        warnings=(*loss, *overridden),
         software_version=version("sct-node"),
         replaces=options.replaces,
-        volume=chosen.words,
+        volume=chosen.volume_description,
     )
     with clock("write"):
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
         if made.sd is not None:
             write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
         companions = companions_beside(files, made, options.companions, into)
-    told = complaints(files, options.profiles)
-    hold = hold_of(options.gate, findings, bool(warned), told, model.card)
+    broken = complaints(files, options.profiles)
+    hold = hold_of(options.gate, findings, bool(overridden), broken, model.card)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
-    report = report_of(chosen, mr, made, provenance, clock.seconds) | preflight_of(told, options.profiles)
-    report |= {"companions": companions}
-    return Result(tuple(files), uid, findings, tuple(told), hold, report)
+    profiles = {destination: profile.name for destination, profile in options.profiles.items()}
+    report = report_of(chosen, mr, made, provenance, clock.seconds)
+    report["preflight"] = {"profiles": profiles, "complaints": [dataclasses.asdict(one) for one in broken]}
+    report["companions"] = companions
+    return Result(tuple(files), uid, findings, tuple(broken), hold, report)
 
 
 @dataclass(frozen=True)
@@ -152,60 +167,53 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time a stage."""
+        """Measure the time of a stage; a stage that raises leaves none."""
         began = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - began, 3)
 
 
-def look_at(series: Series, mr: Volume, made: Synthesis, limits: Limits, model: Model) -> tuple[Finding, ...]:
-    """Every finding: of the headers, of the MR and of the HU on the model's grid."""
+def assess(series: Series, mr: Volume, made: Synthesis, limits: Limits, model: Model) -> tuple[Finding, ...]:
+    """Return every finding: of the headers, of the MR on its own grid, and of the HU on the model's grid."""
     slice_mm, row_mm, column_mm = (float(step) for step in made.mr.spacing)
-    sd = None if made.sd is None else resample(made.sd, made.mr.get_geometry(), fill=0.0).array
+    acquired_slice_mm, acquired_row_mm, acquired_column_mm = (float(step) for step in mr.spacing)
+    body = resample(made.body, mr.get_geometry(), fill=0, interpolation="nearest")
     images = CaseImages(
         mr=made.mr.array,
         hu=made.on_model_grid.array,
         body=made.body.array > 0,
         spacing_mm=(slice_mm, row_mm, column_mm),
-        sd=sd,
+        sd=None if made.sd is None else resample(made.sd, made.mr.get_geometry(), fill=0.0).array,
         novelty=made.novelty,
         mr_quantiles=model.card.mr_quantiles,
-        acquired=_acquired(mr, made),
+        acquired=Scan(
+            mr.array,
+            body.array > 0,
+            (acquired_slice_mm, acquired_row_mm, acquired_column_mm),
+            axial=abs(float(mr.direction[2, 0])) > COS_45,
+        ),
     )
     headers = header_findings(series, mr.get_geometry(), limits)
     return (anatomy(series.anatomy, model.card), *headers, *inspect(images, limits))
 
 
-def _acquired(mr: Volume, made: Synthesis) -> Scan:
-    """The MR on its own grid, and there the outline."""
-    slice_mm, row_mm, column_mm = (float(step) for step in mr.spacing)
-    body = resample(made.body, mr.get_geometry(), fill=0, interpolation="nearest")
-    axial = abs(float(mr.direction[2, 0])) > COS_45
-    return Scan(mr.array, body.array > 0, (slice_mm, row_mm, column_mm), axial)
+def overridden_findings(findings: tuple[Finding, ...], options: ConversionOptions) -> tuple[str, ...]:
+    """Return the findings that ask for a review but do not hold the case, as warnings for the CT and the report.
 
-
-def warnings_of(findings: tuple[Finding, ...], options: ConversionOptions) -> tuple[str, ...]:
-    """Sentences for the CT and the report, where the site lets a case pass that a finding wants reviewed.
-
-    So it does where the gate never holds; and with series of another anatomy, if it asks for a warning only: the limits
-    of the other findings hold for the model's own anatomy; elsewhere they are told, not enforced.
+    The settings of the site override them in two cases: the gate never holds; or the series names another anatomy and
+    the site wants a warning only. Then the limits of all findings, which are those of the model's own anatomy, are
+    reported and not enforced.
     """
     elsewhere = options.anatomy_check == "warn" and findings[0].verdict != "pass"
     if not elsewhere and options.gate != "never_hold":
         return ()
-    return tuple(f"{finding}" for finding in findings if finding.verdict != "pass")
-
-
-def preflight_of(told: Sequence[Complaint], profiles: Mapping[str, Profile]) -> dict[str, Any]:
-    """For the report: which profile was asked for which destination, and what was wrong."""
-    asked = {destination: profile.name for destination, profile in profiles.items()}
-    return {"preflight": {"profiles": asked, "complaints": [dataclasses.asdict(one) for one in told]}}
+    return tuple(str(finding) for finding in findings if finding.verdict != "pass")
 
 
 def report_of(
     chosen: Selection, mr: Volume, made: Synthesis, provenance: Provenance, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Plain values for `report.json`; UIDs, but neither name nor ID of the patient."""
+    """Return plain values for `report.json`; UIDs are in it, but neither name nor ID of the patient."""
     card = provenance.card
     return {
         **dataclasses.asdict(origin_of(chosen.series)),
@@ -213,7 +221,7 @@ def report_of(
         "source": {
             "series_instance_uid": chosen.series.series_instance_uid,
             "instances": len(chosen.series.instances),
-            "volume": chosen.words or "the only volume",
+            "volume": chosen.volume_description or "the only volume",
             "set_aside": [dataclasses.asdict(one) for one in chosen.set_aside],
             "shape": list(mr.spatial_shape),
             "spacing_mm": [round(float(step), 6) for step in mr.spacing],

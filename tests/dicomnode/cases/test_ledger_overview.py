@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.cases.overview import QueueLength, standing
+from dicomnode.cases.overview import QueueLength, ledger_overview
 from dicomnode.commitment.proofs import Proofs
 from dicomnode.config.load import Config
 from dicomnode.config.sections import Kind, Node
@@ -44,7 +44,7 @@ def synthesized(ledger: Ledger, series: str, hold: tuple[str, str] | None = None
 
 
 def test_of_an_empty_ledger_nothing_waits(ledger: Ledger) -> None:
-    now = standing(ledger.engine)
+    now = ledger_overview(ledger.engine)
     assert (now.jobs, now.destinations, now.last_instance_at) == ({}, {}, None)
     assert now.queues == dict.fromkeys(("settle", "synthesize", "person", "deliver", "proof", "notice"), NOBODY)
 
@@ -58,7 +58,7 @@ def test_each_queue_is_counted_with_its_oldest(ledger: Ledger) -> None:
     synthesized(ledger, "1.2.5", ("ANATOMY", "x"), "planning")
     synthesized(ledger, "1.2.6", None, "planning", "archive")
     synthesized(ledger, "1.2.7", None, "planning")
-    now = standing(ledger.engine)
+    now = ledger_overview(ledger.engine)
     assert now.jobs == {
         ("RECEIVED", False): 1,
         ("RECEIVED", True): 1,
@@ -82,13 +82,13 @@ def test_what_a_destination_has_and_what_was_told_wait_no_more(ledger: Ledger) -
         put(connection, Kind.CONSTANCY, "CONSTANCY_FAILED", "x")
     notices = Notices(ledger.engine)
     notices.divide(set(Kind), ["mail"], 0.0)
-    assert {name: line.length for name, line in standing(ledger.engine).queues.items() if line.length} == {
+    assert {name: line.length for name, line in ledger_overview(ledger.engine).queues.items() if line.length} == {
         "proof": 2,
         "notice": 1,
     }
     notices.sent(notices.due("mail"))
     for row in Proofs(ledger.engine).open():
         Proofs(ledger.engine).ended(row, "x")
-    after = standing(ledger.engine)
+    after = ledger_overview(ledger.engine)
     assert set(after.queues.values()) == {NOBODY}
     assert (after.jobs, after.destinations) == ({("DELIVERED", False): 1}, {})
