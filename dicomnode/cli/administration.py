@@ -196,7 +196,7 @@ def notify(given: argparse.Namespace) -> int:
 
 
 def user(given: argparse.Namespace) -> int:
-    """Add, remove or list the users of the web page; return the exit status."""
+    """Add, remove or list the users of the web page (passwords: Argon2id, RFC 9106); return the exit status."""
     from dicomnode.security import users
 
     config = load(given.config)
@@ -224,7 +224,7 @@ def user(given: argparse.Namespace) -> int:
 
 
 def first_line() -> str:
-    """Return the first line of standard input. Raises BadPassword when it is not UTF-8.
+    """Return the first line of standard input. Raises BadPassword when it is not UTF-8 (RFC 3629).
 
     It is read byte by byte: what follows it in a pipe, a file or a pasted block is left to the next program.
     """

@@ -38,7 +38,7 @@ from pipeline.preflight.rules import FILE_RULES, SERIES_RULES
 from pipeline.series.volume_candidates import CONTRAST, REPETITION
 
 SENT: Final = (CTImageStorage, *(one.sop_class_uid for one in COMPANIONS.values()))
-"""Storage classes of what is sent: the CT, and companions where a destination asks for them."""
+"""Storage SOP classes that are sent (PS3.4 B.5): CT, and companions where a destination asks for them."""
 
 OVERVIEW: Final = (
     (UID(VERIFICATION).name, "yes", "yes"),
@@ -73,7 +73,7 @@ STATUS_MEANINGS: Final = {
     0xC000: ("Error: cannot understand", "no Series or SOP Instance UID can be read; Error Comment says which"),
     0xC211: ("Error", "a fault of the node; send again later"),
 }
-"""C-STORE status -> its name in PS3.4 Table B.2-1, and when the node answers so."""
+"""C-STORE status -> its name (PS3.4 Table B.2-1), and when the node answers so."""
 
 DESTINATION_STATUSES: Final = (
     ("0x0000", "the instance is delivered"),
@@ -177,7 +177,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _hex(code: int) -> str:
-    """Write a status as the standard does (PS3.7 C)."""
+    """Write a status as the standard does (PS3.7 C.1)."""
     return f"0x{code:04X}"
 
 

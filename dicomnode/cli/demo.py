@@ -1,4 +1,4 @@
-"""The whole journey in one command: a scanner, the node and a planning system on this machine, and what came of it.
+"""The demo: a scanner's stand-in, the node and a planning system's stand-in on this machine, in one command.
 
 `demo` starts an embedded destination (`dicomnode.cli.demo_archive`) and the node (`sct-node serve`), each in processes
 of its own and on free ports of the loopback interface, makes the MR series of an analytic thigh (or takes the user's),
@@ -85,23 +85,25 @@ class ProgressLines:
 
     def wait(self, text: str, look: Callable[[], Found | None], limit_s: float) -> Found:
         """Call `look` until it finds something, and show `text` meanwhile. Raises DemoFailed after `limit_s`."""
-        began = said = time.monotonic()
+        began = printed = time.monotonic()
         self._alive(text)
         while (found := look()) is None:
             now = time.monotonic()
             if now - began > limit_s:
                 raise DemoFailed(f"gave up after {limit_s:.0f} s of: {text}")
-            if self._terminal or now - said > 10:
+            if self._terminal or now - printed > 10:
                 self._alive(text)
-                said = now
+                printed = now
             time.sleep(0.25)
         return found
 
     def _alive(self, text: str) -> None:
+        """Print a line that the next one replaces on a terminal."""
         print(f"\r{self._stamp()} {text} ...\033[K" if self._terminal else f"{self._stamp()} {text} ...", end="")
         print("" if self._terminal else "\n", end="", flush=True)
 
     def _stamp(self) -> str:
+        """Return the seconds since the start, as `[  12.3 s]`."""
         return f"[{time.monotonic() - self._start:6.1f} s]"
 
 
@@ -138,7 +140,7 @@ def run_journey(given: Path | None, folder: Path, progress: ProgressLines) -> Jo
         archive = stack.enter_context(_process("dicomnode.cli.demo_archive", arguments, log))
 
         def listening() -> int | None:
-            """The port on which the destination says that it listens, once it does."""
+            """Return the port on which the destination listens, once it does."""
             _alive(archive, log)
             lines = [line for line in log.read_text().splitlines() if line.startswith("listening on ")]
             return int(lines[0].rpartition(":")[2]) if lines else None
@@ -149,7 +151,7 @@ def run_journey(given: Path | None, folder: Path, progress: ProgressLines) -> Jo
         node = stack.enter_context(_process("dicomnode.cli.main", arguments, folder / "node.log"))
 
         def ready() -> bool | None:
-            """True once the node answers."""
+            """Return True once the node is ready."""
             _alive(node, folder / "node.log")
             return True if missing(config) is None else None
 
@@ -159,7 +161,7 @@ def run_journey(given: Path | None, folder: Path, progress: ProgressLines) -> Jo
 
 
 def phantom_series(into: Path) -> Series:
-    """Write the MR series of the analytic thigh: planes oblique by 12 and 8 degrees, files in no order."""
+    """Write the MR series of the thigh: planes oblique by 12 and 8 degrees (PS3.3 C.7.6.2), files in no order."""
     x, y = np.deg2rad(12), np.deg2rad(8)
     about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
@@ -220,7 +222,7 @@ def _alive(process: subprocess.Popen[bytes], log: Path) -> None:
 def push_and_wait(
     series: Series, config: Config, node: subprocess.Popen[bytes], folder: Path, progress: ProgressLines
 ) -> Journey:
-    """Push the series by C-STORE and wait until its CT is at the destination.
+    """Push the series by C-STORE (PS3.4 B.2) and wait until its CT is at the destination.
 
     Raises:
         DemoFailed: the node ended, or the series was rejected or held; the sentence is the job's own reason.
@@ -234,7 +236,7 @@ def push_and_wait(
     seen: set[str] = set()
 
     def ended() -> JobRow | None:
-        """The job once nothing more will happen by itself; meanwhile each new state is said once."""
+        """Return the job once nothing more will happen by itself; print each new state once."""
         _alive(node, folder / "node.log")
         try:
             job = ledger.job_of(series.series_instance_uid)

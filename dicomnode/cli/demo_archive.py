@@ -1,11 +1,11 @@
-"""A folder that speaks C-STORE: the embedded destination of `sct-node demo` and of the tests.
+"""A Storage SCP (PS3.4 B) that keeps objects in a folder: the destination of `sct-node demo` and of the tests.
 
     python -m dicomnode.cli.demo_archive FOLDER --port 0 --ae-title ARCHIVE
 
 prints `listening on 127.0.0.1:PORT` and keeps every CT object, or companion of one, that it gets as
 FOLDER/<SOPInstanceUID>.dcm, until SIGTERM.
-`--answers A700,B000` gives these statuses to the first requests (hexadecimal; a failed one is not kept), so that a test
-can see what a sender makes of them. It is no archive for patients' data.
+`--answers A700,B000` gives these statuses (PS3.4 Table B.2-1, hexadecimal) to the first requests, so that a test can
+see how a sender reacts; an instance whose status is a failure is not kept. It is no archive for patients' data.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def serving(folder: Path, *options: str, ae_title: str = "ARCHIVE", port: int = 
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own module
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        if not said.startswith("listening on "):
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
             raise RuntimeError(f"the archive did not start (exit status {process.wait(START_TIMEOUT_S)})")
-        yield Destination("archive", ae_title, "127.0.0.1", int(said.rpartition(":")[2]))
+        yield Destination("archive", ae_title, "127.0.0.1", int(line.rpartition(":")[2]))
     finally:
         process.terminate()
         process.communicate(timeout=START_TIMEOUT_S)
@@ -125,7 +125,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--ae-title", default="ARCHIVE", help="Application Entity title")
     parser.add_argument("--answers", type=statuses, default=[], help="statuses of the first answers, such as A700,B000")
     parser.add_argument("--delay-s", type=float, default=0.0, help="wait before each answer")
-    parser.add_argument("--implicit", action="store_true", help="accept Implicit VR Little Endian only")
+    parser.add_argument("--implicit", action="store_true", help="accept Implicit VR Little Endian only (PS3.5 A.1)")
     return parser
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dicomnode.config.load import Config
 
 SHOWN: Final = ("Modality", "ProtocolName", "SeriesDescription", "ImageType")
-"""Attributes by which a person recognizes a series."""
+"""Attributes by which a person recognizes a series (PS3.3 C.7.3.1; ImageType: C.7.6.1.1.2)."""
 
 Explained = dict[str, Any]
 """One series, as plain values; the keys are those of `explain`."""

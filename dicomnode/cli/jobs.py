@@ -32,7 +32,7 @@ EVENTS: Final = {
     "cancel": "CANCELLED",
     "resend": "RESENT",
 }
-"""Command -> the event of the audit trail (`audit_message.Event`)."""
+"""Command -> the event of the audit trail, `audit_message.Event` (PS3.15 A.5)."""
 
 JOB_HELP: Final = "the job's key, or its first characters (at least 6)"
 

@@ -153,7 +153,7 @@ def _config(given: argparse.Namespace) -> Config:
 
 
 def convert(given: argparse.Namespace) -> int:
-    """Convert a folder of MR files; return 0, or 2 when the series is refused."""
+    """Convert MR files (PS3.3 A.4) to CT files (PS3.3 A.3); return 0, or 2 when the series is refused."""
     config = _config(given)
     from dicomnode.synthesis.convert_folder import convert_folder
 
@@ -226,7 +226,7 @@ def list_models(given: argparse.Namespace) -> int:
 
 
 def send(given: argparse.Namespace) -> int:
-    """Send the CT files of a folder; return 1 if they break a rule of the destination's profile, else 0."""
+    """Send the CT files of a folder (PS3.4 B); return 1 if they break a rule of the destination's profile, else 0."""
     config = load(given.config)
     destination = config.destination(given.to)
     if destination is None:

@@ -1,4 +1,4 @@
-"""`sct-node check`: could the node work? `sct-node ready`: does it?"""
+"""The checks of `sct-node check`, before the start, and of `sct-node ready`, after it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its name, whether it is good, and a sentence."""
+    """The result of one check: its name, whether all is well, and a sentence."""
 
     name: str
     good: bool
@@ -178,7 +178,7 @@ def missing(config: Config) -> str | None:
     """Return what a node lacks to be ready, or None.
 
     /readyz alone does not show it: after a restart it still knows the last ticks of the processes before it. The
-    receiver is asked by C-ECHO (PS3.4 A); where admission or TLS may refuse a caller, an open port has to do.
+    receiver is asked by C-ECHO (PS3.4 A, PS3.7 9.1.5); where admission or TLS may refuse it, an open port is enough.
     """
     connection = http.client.HTTPConnection(_reached(config.metrics.bind), config.metrics.port, timeout=ANSWER_S)
     try:

@@ -42,7 +42,7 @@ NOTIFIED_AT: Final = 3
 
 @dataclass
 class Child:
-    """A role's process under supervision."""
+    """The process of a role under supervision."""
 
     role: str
     number: int
@@ -108,7 +108,7 @@ def wait_for_orphans(config: Config) -> None:
 
 
 def listening_ports(config: Config) -> Iterator[tuple[str, str, int]]:
-    """Yield every TCP port that the node listens on: its key, address and number."""
+    """Yield every TCP port that the node listens on (DICOM: PS3.8 9.1): its key, address and number."""
     if config.tls.plain:
         yield "node.port", config.node.bind, config.node.port
     if config.tls.port is not None:

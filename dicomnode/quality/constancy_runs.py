@@ -53,7 +53,7 @@ class ConstancyRow(Row):
 
     @property
     def worker(self) -> str:
-        """The worker as metrics and pages name it; all commands count as one."""
+        """Return the worker as metrics and pages name it; all commands count as one."""
         return "cli" if self.executor.startswith("cli:") else self.executor
 
 

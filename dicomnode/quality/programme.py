@@ -57,7 +57,7 @@ class ProgrammeRow:
 
     @property
     def origin(self) -> tuple[str, str]:
-        """Return scanner and protocol."""
+        """Return scanner (equipment, PS3.3 C.7.5.1) and protocol (ProtocolName, PS3.3 C.7.3.1)."""
         return str(self.report.get("scanner") or UNNAMED), str(self.report.get("protocol") or UNNAMED)
 
     @property
@@ -220,7 +220,7 @@ class Programme:
 
     @property
     def destinations(self) -> Mapping[str, tuple[int, int, int]]:
-        """Return destination -> number of jobs for it, of these delivered, and of attempts."""
+        """Return destination -> number of jobs for it, of these delivered (PS3.4 B.2.3), and of attempts."""
         found: dict[str, tuple[int, int, int]] = {}
         for one in (delivery for job in self.jobs for delivery in job.deliveries):
             cases, there, attempts = found.get(one.destination, (0, 0, 0))
