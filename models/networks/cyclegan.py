@@ -157,4 +157,4 @@ def _discriminator_losses(lesson: TrainingStage, shown: DiscriminatorInputs, ste
     with lesson.autocast():
         ct = losses.discriminator_loss(ct_critic(shown.ct), ct_critic(old_ct))
         mr = losses.discriminator_loss(mr_critic(shown.mr), mr_critic(old_mr))
-    return {"telling_ct": ct, "telling_mr": mr}
+    return {"discriminator_ct": ct, "discriminator_mr": mr}
