@@ -139,13 +139,14 @@ def dose_report_of(
             doses, results[pair.name], words[pair.name] = made["doses"], made["result"], target.words
             gammas = {modality: made["result"][modality]["gamma"] for modality in settings.gantry_deg}
             rows += dose_report.rows_of(pair, target, images, doses, gammas, settings)
-            if place < request.pictures:
-                names = list(images)
-                for modality in settings.gantry_deg:
-                    figure = dose_report.dose_slices(pair, target, modality, names, doses, settings)
-                    album.add(figure, f"{modality}_{pair.name}")
-                album.add(dose_report.dvh_figure(pair, target, names, doses, settings), f"dvh_{pair.name}")
-                album.add(dose_report.path_figure(pair, target, images), f"paths_{pair.name}")
+            if place >= request.pictures:
+                continue
+            names = list(images)
+            for modality in settings.gantry_deg:
+                figure = dose_report.dose_slices(pair, target, modality, names, doses, settings)
+                album.add(figure, f"{modality}_{pair.name}")
+            album.add(dose_report.dvh_figure(pair, target, names, doses, settings), f"dvh_{pair.name}")
+            album.add(dose_report.path_figure(pair, target, images), f"paths_{pair.name}")
     dose_report.write_csv(rows, into / "dose.csv")
     text = dose_report.markdown(rows, settings, words)
     (into / "dose.md").write_text(text, encoding="utf-8")

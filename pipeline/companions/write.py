@@ -84,22 +84,24 @@ def write_companions(
         OSError: the files cannot be written; then none is left.
     """
     series = CtSeries.read(ct)
-    made: dict[str, bytes | str] = {}
-    for kind in (kind for kind in COMPANIONS if kind in asked):
-        if COMPANIONS[kind].decided:
-            made[kind] = DECIDED
-        elif kind == "uncertainty":
-            made[kind] = NO_SD if content.sd is None else parametric_map(series, content.sd)
-        elif not content.body.any():
-            made[kind] = NO_BODY
-        elif kind == "rtstruct":
-            made[kind] = rtstruct(series, list(regions(content)))
-        else:
-            made[kind] = segmentation(series, content.hu, content.body)
+    made = {kind: companion_of(kind, content, series) for kind in COMPANIONS if kind in asked}
     files = [(f"{kind}.dcm", file) for kind, file in made.items() if isinstance(file, bytes)]
     if files:
         write_all(files, into / MADE_WITH_THE_CT)
     return {kind: "written" if isinstance(file, bytes) else file for kind, file in made.items()}
+
+
+def companion_of(kind: CompanionKind, content: Content, series: CtSeries) -> bytes | str:
+    """Return the file of one companion, or the reason why it is not made with the CT."""
+    if COMPANIONS[kind].decided:
+        return DECIDED
+    if kind == "uncertainty":
+        return NO_SD if content.sd is None else parametric_map(series, content.sd)
+    if not content.body.any():
+        return NO_BODY
+    if kind == "rtstruct":
+        return rtstruct(series, list(regions(content)))
+    return segmentation(series, content.hu, content.body)
 
 
 def regions(content: Content) -> Iterator[Region]:
