@@ -340,7 +340,7 @@ def test_no_secret_is_in_the_audit_trail_the_pages_or_the_log(house: Any, capfd:
 
 
 def test_a_failure_of_ours_tells_strangers_nothing(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(case, "_told", lambda *_: 1 / 0)
+    monkeypatch.setattr(case, "finding_rows", lambda *_: 1 / 0)
     answer = house.person("vic").get(f"/jobs/{house.jobs['held']}")
     assert (answer.status, answer.text) == (500, "Internal Server Error")
     assert {name: answer.headers[name] for name in middleware.SECURITY_HEADERS} == middleware.SECURITY_HEADERS
