@@ -271,6 +271,19 @@ def test_a_library_is_called_only_where_it_is_at_home(library: str) -> None:
     assert {user for user in users if not any(f"{user}.".startswith(f"{home}.") for home in homes)} == set()
 
 
+def calling_the_engine(trees: Trees) -> set[str]:
+    """Modules that import the engine itself; all others know its contract alone."""
+    engine = "dicomnode.engine.queues"
+    return {name for name, tree in trees.items() if any(f"{one}.".startswith(f"{engine}.") for one in imported(tree))}
+
+
+def test_only_where_processes_begin_is_it_known_which_engine_there_is() -> None:
+    homes = {f"dicomnode.{name}" for name in ("node.roles", "web.case", "cli.jobs", "cli.administration")}
+    assert calling_the_engine(TREES) == homes
+    late = with_module("dicomnode.new", "def new():\n    from dicomnode.engine import queues")
+    assert calling_the_engine(late) == homes | {"dicomnode.new"}
+
+
 def reaching_the_database(trees: Trees) -> set[str]:
     """Modules that begin a connection or a transaction of a database engine themselves."""
     calls = ((module, node.func) for module, tree in trees.items() for node in ast.walk(tree) if type(node) is ast.Call)
