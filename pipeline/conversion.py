@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import pydicom
 from highdicom import Volume
 
@@ -38,7 +37,7 @@ from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 from pipeline.volume.ct_grid import WHOLE_FIELD, OutputGrid
 from pipeline.volume.resampling import resample
 from pipeline.volume.synthesize import Synthesis, seed_of, synthesize
-from pipeline.volume.volume import UNCERTAINTY, read_stack, write_nifti
+from pipeline.volume.volume import read_stack, write_uncertainty
 
 COS_45: Final = 0.7071
 """Slices are axial when their normal is nearer than 45 degrees to the patient's long axis: |cosine| above this."""
@@ -109,14 +108,8 @@ class Result:
 def convert(series: Series, model: Model, into: Path, options: ConversionOptions) -> Result:
     """Make the synthetic CT of an MR series and write it into a folder.
 
-    Args:
-        series: the MR series; `options.choice` takes one volume of it where it holds several.
-        model: the network with its weights and its card.
-        into: an existing folder, for the CT, `uncertainty.nii.gz` where the model states it, and the companions.
-        options: the settings of the site.
-
-    Returns:
-        The files, the findings, and the reason for a hold, if any.
+    Where the series holds several volumes, `options.choice` takes one. The folder `into` exists; it receives the CT,
+    `uncertainty.nii.gz` where the model states the error to be expected, and the companions that `options` names.
 
     Raises:
         Unsuitable: the series is not one regular volume, or lacks what a CT needs.
@@ -146,16 +139,13 @@ def convert(series: Series, model: Model, into: Path, options: ConversionOptions
     )
     with clock("write"):
         files = write_ct(made.hu, chosen.series, provenance, into, labels=options.labels)
-        if made.sd is not None:
-            write_nifti(made.sd.with_array(np.rint(made.sd.array).astype(np.int16)), into / UNCERTAINTY)
+        write_uncertainty(made.sd, into)
         companions = companions_beside(files, made, options.companions, into)
     broken = complaints(files, options.profiles)
     hold = hold_of(options.gate, findings, bool(overridden), broken, model.card)
     uid = str(pydicom.dcmread(files[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
-    profiles = {destination: profile.name for destination, profile in options.profiles.items()}
     report = report_of(chosen, mr, made, provenance, clock.seconds)
-    report["preflight"] = {"profiles": profiles, "complaints": [dataclasses.asdict(one) for one in broken]}
-    report["companions"] = companions
+    report |= {"preflight": preflight_of(broken, options.profiles), "companions": companions}
     return Result(tuple(files), uid, findings, tuple(broken), hold, report)
 
 
@@ -208,6 +198,12 @@ def overridden_findings(findings: tuple[Finding, ...], options: ConversionOption
     if not elsewhere and options.gate != "never_hold":
         return ()
     return tuple(str(finding) for finding in findings if finding.verdict != "pass")
+
+
+def preflight_of(broken: Sequence[Complaint], profiles: Mapping[str, Profile]) -> dict[str, Any]:
+    """Return for the report the profile of each destination, and the rules of profiles that the files break."""
+    names = {destination: profile.name for destination, profile in profiles.items()}
+    return {"profiles": names, "complaints": [dataclasses.asdict(one) for one in broken]}
 
 
 def report_of(

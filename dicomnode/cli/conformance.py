@@ -38,7 +38,7 @@ from pipeline.preflight.rules import FILE_RULES, SERIES_RULES
 from pipeline.series.volume_candidates import CONTRAST, REPETITION
 
 SENT: Final = (CTImageStorage, *(one.sop_class_uid for one in COMPANIONS.values()))
-"""Storage classes of what is sent: the CT, and companions where a destination asks for them."""
+"""Storage SOP classes that are sent (PS3.4 B.5): CT, and companions where a destination asks for them."""
 
 OVERVIEW: Final = (
     (UID(VERIFICATION).name, "yes", "yes"),
@@ -73,7 +73,7 @@ STATUS_MEANINGS: Final = {
     0xC000: ("Error: cannot understand", "no Series or SOP Instance UID can be read; Error Comment says which"),
     0xC211: ("Error", "a fault of the node; send again later"),
 }
-"""C-STORE status -> its name in PS3.4 Table B.2-1, and when the node answers so."""
+"""C-STORE status -> its name (PS3.4 Table B.2-1), and when the node answers so."""
 
 DESTINATION_STATUSES: Final = (
     ("0x0000", "the instance is delivered"),
@@ -128,7 +128,7 @@ def statement(config: Config | None = None) -> str:
     environment = jinja2.Environment(  # noqa: S701, Markdown is written, and nothing of it by a stranger
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    environment.globals["table"] = _table
+    environment.globals["table"] = markdown_table
     environment.filters["number"] = "{:g}".format
     template = environment.from_string(Path(__file__).with_name("conformance.md.j2").read_text(encoding="utf-8"))
     return template.render(
@@ -161,8 +161,8 @@ def statement(config: Config | None = None) -> str:
         ],
         points=MOST_POINTS,
         profile=check.GENERIC,
-        rules=_rules(),
-        profiles=_profiles(),
+        rules=rule_rows(),
+        profiles=profile_rows(),
         rejections=[[f"{RESULTS[code[0]]} {code}", words, when] for code, words, when in REJECTIONS],
         over_tls=[one.name for one in config.destinations if one.tls is not None],
         suites=SUITES,
@@ -170,14 +170,14 @@ def statement(config: Config | None = None) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _hex(code: int) -> str:
-    """Write a status as the standard does (PS3.7 C)."""
+    """Write a status as the standard does (PS3.7 C.1)."""
     return f"0x{code:04X}"
 
 
@@ -186,8 +186,8 @@ def _codes(meanings: Mapping[int, str]) -> list[list[str]]:
     return [[_hex(code), words] for code, words in sorted(meanings.items())]
 
 
-def _rules() -> list[list[str]]:
-    """Preflight's rules, each with the first paragraph of its docstring, and the profiles that ask it."""
+def rule_rows() -> list[list[str]]:
+    """Return each preflight rule with the first paragraph of its docstring, and the profiles that ask it."""
     profiles = [load_profile(name) for name in shipped()]
     rows = []
     for rule in (*FILE_RULES, *SERIES_RULES):
@@ -197,8 +197,8 @@ def _rules() -> list[list[str]]:
     return rows
 
 
-def _profiles() -> list[list[str]]:
-    """The shipped profiles, whom they are for, and the rules that each has of its own, with their evidence."""
+def profile_rows() -> list[list[str]]:
+    """Return each shipped profile with its purpose, and each rule of its own with the evidence for it."""
     rows = []
     for profile in map(load_profile, shipped()):
         inherited = load_profile(profile.like).rules if profile.like else ()

@@ -1,4 +1,4 @@
-"""The whole journey in one command: a scanner, the node and a planning system on this machine, and what came of it.
+"""The demo: a scanner's stand-in, the node and a planning system's stand-in on this machine, in one command.
 
 `demo` starts an embedded destination (`dicomnode.cli.demo_archive`) and the node (`sct-node serve`), each in processes
 of its own and on free ports of the loopback interface, makes the MR series of an analytic thigh (or takes the user's),
@@ -15,8 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +31,9 @@ from dicomnode.ledger.database import database_url
 from dicomnode.ledger.ledger import Ledger
 from dicomnode.ledger.rows import JobRow
 from dicomnode.ledger.states import JobEvent, State
+from dicomnode.node.check import missing
 from pipeline.errors import PipelineError
-from pipeline.phantom.comparison import TissueLikeness, picture, read_ct, tissue_likeness, truth
+from pipeline.phantom.comparison import picture, read_ct, tissue_errors, truth
 from pipeline.phantom.mr_series import write_mr_series
 from pipeline.phantom.thigh import oblique_grid, thigh
 from pipeline.series.series import Series, only_series, read_series
@@ -44,13 +43,13 @@ SCANNER: Final = "DEMOSCANNER"
 DESTINATION: Final = "DEMOTPS"
 
 START_S: Final = 180.0
-"""Patience for the node to be ready; the first start of torch from a cold disk is slow."""
+"""Time limit for the node to be ready; the first start of torch from a cold disk is slow."""
 
 CONVERT_S: Final = 3600.0
-"""Patience for the CT series; a large head on a slow CPU takes minutes."""
+"""Time limit for the CT series; a large head on a slow CPU takes minutes."""
 
 STORE_S: Final = 300.0
-"""Patience for the answer to each C-STORE; a disk that is busy with something else syncs slowly."""
+"""Time limit for the answer to each C-STORE; a disk that is busy with something else syncs slowly."""
 
 STOP_S: Final = 20.0
 
@@ -63,7 +62,7 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """What is known when the CT has arrived: its files, the job, and when (s since pushing began) what was done."""
+    """What is known when the CT has arrived: its files, the job, times of its events (s since pushing began)."""
 
     series: Series
     job: JobRow
@@ -74,40 +73,42 @@ class Journey:
 
 
 class ProgressLines:
-    """Lines that say what is going on, each with the seconds since the start; on a terminal the last one is alive."""
+    """Lines of progress, each with the seconds since the start; on a terminal the last one is rewritten."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._terminal = sys.stdout.isatty()
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print a line that stays."""
         print(f"\r{self._stamp()} {text}\033[K" if self._terminal else f"{self._stamp()} {text}", flush=True)
 
-    def wait(self, text: str, look: Callable[[], Found | None], patience_s: float) -> Found:
-        """Call `look` until it finds something, and show `text` meanwhile. Raises DemoFailed when patience ends."""
-        began = said = time.monotonic()
+    def wait(self, text: str, look: Callable[[], Found | None], limit_s: float) -> Found:
+        """Call `look` until it finds something, and show `text` meanwhile. Raises DemoFailed after `limit_s`."""
+        began = printed = time.monotonic()
         self._alive(text)
         while (found := look()) is None:
             now = time.monotonic()
-            if now - began > patience_s:
-                raise DemoFailed(f"gave up after {patience_s:.0f} s of: {text}")
-            if self._terminal or now - said > 10:
+            if now - began > limit_s:
+                raise DemoFailed(f"gave up after {limit_s:.0f} s of: {text}")
+            if self._terminal or now - printed > 10:
                 self._alive(text)
-                said = now
+                printed = now
             time.sleep(0.25)
         return found
 
     def _alive(self, text: str) -> None:
+        """Print a line that the next one replaces on a terminal."""
         print(f"\r{self._stamp()} {text} ...\033[K" if self._terminal else f"{self._stamp()} {text} ...", end="")
         print("" if self._terminal else "\n", end="", flush=True)
 
     def _stamp(self) -> str:
+        """Return the seconds since the start, as `[  12.3 s]`."""
         return f"[{time.monotonic() - self._start:6.1f} s]"
 
 
 def demo(input: Path | None, out: Path) -> int:  # noqa: A002
-    """Run the demo with the series in `input`, or with the phantom; -> 0, or 1 when no CT series arrived.
+    """Run the demo with the series in `input`, or with the phantom; return 0, or 1 when no CT series arrived.
 
     Everything is kept in a new folder below `out`: the MR and CT files, the node's own folder, its log and the picture.
     """
@@ -116,8 +117,8 @@ def demo(input: Path | None, out: Path) -> int:  # noqa: A002
     progress = ProgressLines()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        journey = _journey(input, folder, progress)
-        _report(journey, folder, phantom=input is None)
+        journey = run_journey(input, folder, progress)
+        show_journey(journey, folder, phantom=input is None)
     except (DemoFailed, NodeError, PipelineError) as error:
         print(f"\nThe demo failed: {error}\nWhat the node said is in {folder / 'node.log'}", file=sys.stderr)
         return 1
@@ -127,28 +128,40 @@ def demo(input: Path | None, out: Path) -> int:  # noqa: A002
     return 0
 
 
-def _journey(given: Path | None, folder: Path, progress: ProgressLines) -> Journey:
-    """Start everything, push the series, wait for the CT, stop everything."""
-    series = _phantom_series(folder / "mr") if given is None else only_series(read_series(given))
+def run_journey(given: Path | None, folder: Path, progress: ProgressLines) -> Journey:
+    """Start everything, push the series, wait for the CT, stop everything. Raises DemoFailed."""
+    series = phantom_series(folder / "mr") if given is None else only_series(read_series(given))
     size = sum(instance.path.stat().st_size for instance in series.instances) / 1e6
     whose = "the phantom" if given is None else given
     progress.say(f"an MR series of {len(series.instances)} files, {size:.1f} MB ({whose})")
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(
-            _process("dicomnode.cli.demo_archive", _archive_arguments(folder), folder / "archive.log")
-        )
-        port = progress.wait("starting the destination", lambda: _listening(archive, folder / "archive.log"), START_S)
-        config, file = _configured(folder, port, anatomy_check="hold" if given is None else "warn")
-        node = stack.enter_context(
-            _process("dicomnode.cli.main", ["serve", "--config", str(file)], folder / "node.log")
-        )
-        progress.wait("starting the node", lambda: _ready(node, config, folder / "node.log"), START_S)
-        progress.say(f"the node is ready; its jobs are on {_page(config)}")
-        return _push_and_wait(series, config, node, folder, progress)
+        log = folder / "archive.log"
+        arguments = [str(folder / "ct"), "--port", "0", "--ae-title", DESTINATION]
+        archive = stack.enter_context(_process("dicomnode.cli.demo_archive", arguments, log))
+
+        def listening() -> int | None:
+            """Return the port on which the destination listens, once it does."""
+            _alive(archive, log)
+            lines = [line for line in log.read_text().splitlines() if line.startswith("listening on ")]
+            return int(lines[0].rpartition(":")[2]) if lines else None
+
+        port = progress.wait("starting the destination", listening, START_S)
+        config, file = write_configuration(folder, port, anatomy_check="hold" if given is None else "warn")
+        arguments = ["serve", "--config", str(file)]
+        node = stack.enter_context(_process("dicomnode.cli.main", arguments, folder / "node.log"))
+
+        def ready() -> bool | None:
+            """Return True once the node is ready."""
+            _alive(node, folder / "node.log")
+            return True if missing(config) is None else None
+
+        progress.wait("starting the node", ready, START_S)
+        progress.say(f"the node is ready; its jobs are on http://{config.web.bind}:{config.web.port}/")
+        return push_and_wait(series, config, node, folder, progress)
 
 
-def _phantom_series(into: Path) -> Series:
-    """The MR series of the analytic thigh: planes oblique by 12 and 8 degrees, files in no order."""
+def phantom_series(into: Path) -> Series:
+    """Write the MR series of the thigh: planes oblique by 12 and 8 degrees (PS3.3 C.7.6.2), files in no order."""
     x, y = np.deg2rad(12), np.deg2rad(8)
     about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
@@ -156,12 +169,8 @@ def _phantom_series(into: Path) -> Series:
     return only_series(read_series(write_mr_series(thigh(grid, seed=1).mr, into, seed=1, shuffled=True)))
 
 
-def _archive_arguments(folder: Path) -> list[str]:
-    return [str(folder / "ct"), "--port", "0", "--ae-title", DESTINATION]
-
-
-def _configured(folder: Path, archive_port: int, anatomy_check: str) -> tuple[Config, Path]:
-    """A configuration file of free ports and one destination, and what it says."""
+def write_configuration(folder: Path, archive_port: int, anatomy_check: str) -> tuple[Config, Path]:
+    """Write a configuration of free ports and one destination; return what it says, and its file."""
     to = {"name": "demo", "ae_title": DESTINATION, "host": "127.0.0.1", "port": archive_port, "retry_first_s": 1.0}
     values = {
         "node": {"port": _free_port(), "data": str(folder / "node")},
@@ -177,7 +186,7 @@ def _configured(folder: Path, archive_port: int, anatomy_check: str) -> tuple[Co
 
 
 def _free_port() -> int:
-    """A port of the loopback interface that was free a moment ago."""
+    """Return a port of the loopback interface that was free a moment ago."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -185,24 +194,22 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _process(module: str, arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A module of ours as a process of its own, in a session of its own so that Ctrl-C reaches only the demo."""
+    """Run a module of ours as a process, in a session of its own so that Ctrl-C reaches only the demo.
+
+    It is ended by SIGTERM; after `STOP_S`, it and what it started by SIGKILL.
+    """
     with log.open("wb") as written:
         command = [sys.executable, "-m", module, *arguments]
         process = subprocess.Popen(command, stdout=written, stderr=written, start_new_session=True)
     try:
         yield process
     finally:
-        _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process by SIGTERM; after `STOP_S`, end what it started as well by SIGKILL."""
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _alive(process: subprocess.Popen[bytes], log: Path) -> None:
@@ -212,31 +219,14 @@ def _alive(process: subprocess.Popen[bytes], log: Path) -> None:
         raise DemoFailed(f"a process ended with status {process.returncode}; the end of {log.name} is\n    {tail}")
 
 
-def _listening(process: subprocess.Popen[bytes], log: Path) -> int | None:
-    """The port on which the destination says that it listens, once it does."""
-    _alive(process, log)
-    lines = [line for line in log.read_text().splitlines() if line.startswith("listening on ")]
-    return int(lines[0].rpartition(":")[2]) if lines else None
-
-
-def _page(config: Config) -> str:
-    return f"http://{config.web.bind}:{config.web.port}/"
-
-
-def _ready(process: subprocess.Popen[bytes], config: Config, log: Path) -> bool | None:
-    """True once /readyz says so."""
-    _alive(process, log)
-    try:
-        with urllib.request.urlopen(f"http://{config.metrics.bind}:{config.metrics.port}/readyz", timeout=5) as answer:
-            return True if answer.status == 200 else None
-    except OSError:
-        return None
-
-
-def _push_and_wait(
+def push_and_wait(
     series: Series, config: Config, node: subprocess.Popen[bytes], folder: Path, progress: ProgressLines
 ) -> Journey:
-    """Push the series by C-STORE and wait until its CT is at the destination."""
+    """Push the series by C-STORE (PS3.4 B.2) and wait until its CT is at the destination.
+
+    Raises:
+        DemoFailed: the node ended, or the series was rejected or held; the sentence is the job's own reason.
+    """
     began = time.time()
     to = Destination("node", config.node.ae_title, "127.0.0.1", config.node.port, timeout_s=STORE_S)
     receipts = send([instance.path for instance in series.instances], to, SCANNER, lambda _: None)
@@ -245,35 +235,33 @@ def _push_and_wait(
     ledger = Ledger(database_url(config))
     seen: set[str] = set()
 
-    def look() -> JobRow | None:
+    def ended() -> JobRow | None:
+        """Return the job once nothing more will happen by itself; print each new state once."""
         _alive(node, folder / "node.log")
-        return _ended(ledger, series, seen, progress)
+        try:
+            job = ledger.job_of(series.series_instance_uid)
+        except LedgerUnreachable:
+            return None
+        if job is not None and job.state not in seen:
+            seen.add(job.state)
+            progress.say(f"{job.state}: {STATE_WORDS[job.state]}")
+        return job if job is not None and (job.state in (State.DELIVERED, State.REJECTED) or job.held) else None
 
     try:
-        job = progress.wait("waiting for the CT series", look, CONVERT_S)
+        job = progress.wait("waiting for the CT series", ended, CONVERT_S)
         steps = [(event.event, event.at.timestamp() - began) for event in ledger.events(job.job)]
     finally:
         ledger.close()
-    _refuse_unless_delivered(job, folder)
+    if job.state is State.REJECTED:
+        raise DemoFailed(f"the series was rejected, {job.reason_code}: {job.reason_sentence}")
+    if job.held:
+        where = f"; the CT is in {folder / 'node' / 'out' / job.job}" if job.state is State.SYNTHESIZED else ""
+        raise DemoFailed(f"the job is held for a person, {job.reason_code}: {job.held}{where}")
     ct = tuple(sorted((folder / "ct").rglob("*.dcm")))
     return Journey(series, job, ct, pushed_s, time.time() - began, tuple(steps))
 
 
-def _ended(ledger: Ledger, series: Series, seen: set[str], progress: ProgressLines) -> JobRow | None:
-    """The job of the series once nothing more will happen by itself; meanwhile say each new state, once."""
-    try:
-        job = ledger.job_of(series.series_instance_uid)
-    except LedgerUnreachable:
-        return None
-    if job is None:
-        return None
-    if job.state not in seen:
-        seen.add(job.state)
-        progress.say(f"{job.state}: {_STATE_WORDS[job.state]}")
-    return job if job.state in (State.DELIVERED, State.REJECTED) or job.held else None
-
-
-_STATE_WORDS: Final = {
+STATE_WORDS: Final = {
     State.RECEIVED: "the series is complete; the CT is being computed",
     State.SYNTHESIZED: "the CT series is on disk; it is being sent",
     State.DELIVERED: "the destination has every instance",
@@ -281,17 +269,8 @@ _STATE_WORDS: Final = {
 }
 
 
-def _refuse_unless_delivered(job: JobRow, folder: Path) -> None:
-    """Raise DemoFailed with the job's own reason when its CT did not go out."""
-    if job.state is State.REJECTED:
-        raise DemoFailed(f"the series was rejected, {job.reason_code}: {job.reason_sentence}")
-    if job.held:
-        where = f"; the CT is in {folder / 'node' / 'out' / job.job}" if job.state is State.SYNTHESIZED else ""
-        raise DemoFailed(f"the job is held for a person, {job.reason_code}: {job.held}{where}")
-
-
-def _report(journey: Journey, folder: Path, *, phantom: bool) -> None:
-    """Print the table and draw the picture."""
+def show_journey(journey: Journey, folder: Path, *, phantom: bool) -> None:
+    """Print what came, what went, the times and, of the phantom, HU against the truth; draw the picture."""
     mr, ct = read_volume(journey.series), read_ct(journey.ct)
     known = truth(ct, mr.get_geometry()) if phantom else None
     tilt = np.rad2deg(np.arccos(np.clip(np.abs(mr.direction).max(axis=0).min(), -1, 1)))
@@ -301,33 +280,22 @@ def _report(journey: Journey, folder: Path, *, phantom: bool) -> None:
     print("What went  ", f"{len(journey.ct)} CT instances to {DESTINATION}: {_grid_text(ct.shape, ct.spacing)}; axial")
     print("           ", f"series {journey.job.ct_series_uid}")
     print("Model      ", f"{journey.job.model}, weights {journey.job.model_digest[:12]}")
-    for number, (fact, at_s) in enumerate(_times(journey)):
-        print("Times      " if number == 0 else "           ", f"{at_s:6.1f} s  {fact}")
+    words = {JobEvent.SETTLED: "the series was complete", JobEvent.SYNTHESIZED: "the CT series was on disk"}
+    steps = [(words[JobEvent(event)], at_s) for event, at_s in journey.steps_s if event in words]
+    print("Times      ", f"{journey.pushed_s:6.1f} s  the MR series was at the node")
+    for step, at_s in (*steps, ("the CT series was at the destination", journey.arrived_s)):
+        print("           ", f"{at_s:6.1f} s  {step}")
     if known is not None:
-        _print_tissues(tissue_likeness(ct, known, mr.get_geometry()))
+        print("\nTissue           true HU   sCT HU       SD      MAE    voxels")
+        for row in tissue_errors(ct, known, mr.get_geometry()):
+            figures = f"{row.true_hu:8.0f} {row.mean_hu:8.0f} {row.sd_hu:8.0f} {row.mae_hu:8.0f}"
+            print(f"{row.name:<15} {figures} {row.voxels:9d}")
     path = folder / "picture.png"
     picture(mr, ct, known, path)
     print(f"\nPicture    {path}\nFiles      {folder}\nResearch, not for clinical use.")
 
 
 def _grid_text(shape: Sequence[int], spacing_mm: Sequence[float]) -> str:
+    """Write a grid as `36 x 192 x 192 voxels of 3.30 x 1.00 x 1.00 mm`."""
     sizes = " x ".join(str(size) for size in shape)
     return f"{sizes} voxels of {' x '.join(f'{step:.2f}' for step in spacing_mm)} mm (slice, row, column)"
-
-
-def _times(journey: Journey) -> Iterator[tuple[str, float]]:
-    """What was done and when, in seconds since the first instance was pushed."""
-    words = {JobEvent.SETTLED: "the series was complete", JobEvent.SYNTHESIZED: "the CT series was on disk"}
-    yield "the MR series was at the node", journey.pushed_s
-    for fact, at_s in journey.steps_s:
-        if fact in words:
-            yield words[JobEvent(fact)], at_s
-    yield "the CT series was at the destination", journey.arrived_s
-
-
-def _print_tissues(rows: Sequence[TissueLikeness]) -> None:
-    """The HU of each tissue against the truth."""
-    print("\nTissue           true HU   sCT HU       SD      MAE    voxels")
-    for row in rows:
-        figures = f"{row.true_hu:8.0f} {row.mean_hu:8.0f} {row.sd_hu:8.0f} {row.mae_hu:8.0f}"
-        print(f"{row.name:<15} {figures} {row.voxels:9d}")

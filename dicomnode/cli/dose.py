@@ -1,4 +1,4 @@
-"""Doses on synthetic CT: each patient prepared, the plans computed in an environment of its own, the report written.
+"""Doses on synthetic CT: the plans of each patient are computed in an environment of its own, and reported.
 
 That environment (`make dose-env`) has another NumPy and none of this project, so a process of its Python runs
 `pipeline/dose_plans.py` on files in a folder.
@@ -30,7 +30,7 @@ from models.measures.similarity import Hu
 PYTHON_VARIABLE: Final = "SCT_DOSE_PYTHON"
 ENVIRONMENT: Final = ".venv-dose"
 TIME_LIMIT_S: Final = 3600.0
-"""For the plans of one patient."""
+"""Time limit for the plans of one patient."""
 
 Say = Callable[[str], None]
 
@@ -40,7 +40,7 @@ class NoDoseEnvironment(NodeError):
 
 
 def python_of_environment() -> Path:
-    """The Python that has pyRadPlan: `SCT_DOSE_PYTHON`, or `.venv-dose` beside this environment or in this folder.
+    """Return the Python that has pyRadPlan: `SCT_DOSE_PYTHON`, or `.venv-dose` beside this environment or here.
 
     Raises:
         NoDoseEnvironment: there is none.
@@ -59,7 +59,7 @@ def python_of_environment() -> Path:
 
 
 def plan(pair: Pair, target: Target, images: Mapping[str, Hu], settings: PlanSettings, python: Path) -> dict[str, Any]:
-    """Plans on the CT, recomputed on each synthetic CT.
+    """Plan on the CT and recompute the plans on each synthetic CT.
 
     Returns: `doses` (name -> Gy or gamma, see `pipeline.dose_plans`) and `result` (gamma pass rates, seconds,
     versions).
@@ -80,14 +80,18 @@ def plan(pair: Pair, target: Target, images: Mapping[str, Hu], settings: PlanSet
             **arrays,
         )
         (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings)), encoding="utf-8")
-        _run(python, folder)
+        run_planning(python, folder)
         with np.load(folder / "doses.npz") as doses:
             found = {key: doses[key] for key in doses.files}
         return {"doses": found, "result": json.loads((folder / "result.json").read_text(encoding="utf-8"))}
 
 
-def _run(python: Path, folder: Path) -> None:
-    """Run the planning; `-I` keeps this project's own modules and packages out of its way."""
+def run_planning(python: Path, folder: Path) -> None:
+    """Run the planning on the files of a folder; `-I` keeps this project's modules and packages out of its path.
+
+    Raises:
+        NoDoseEnvironment: it failed; its last words are in the sentence.
+    """
     program = str(files("pipeline").joinpath("dose_plans.py"))
     environment = {**os.environ, "TQDM_DISABLE": "1", "MPLBACKEND": "Agg"}
     ended = subprocess.run(  # noqa: S603
@@ -105,7 +109,7 @@ def _run(python: Path, folder: Path) -> None:
 
 
 def target_of(pair: Pair, targets: Path | None) -> Target:
-    """The contour `NAME_target.nii.gz` of a folder where it is there, else a sphere in the body."""
+    """Return the contour `NAME_target.nii.gz` of a folder where it exists, else a sphere in the body."""
     path = targets / f"{pair.name}_target.nii.gz" if targets else None
     if path is None or not path.is_file():
         return sphere_target(pair)
@@ -115,7 +119,7 @@ def target_of(pair: Pair, targets: Path | None) -> Target:
 def dose_report_of(
     request: EvaluationRequest, targets: Path | None, into: Path, settings: PlanSettings, say: Say
 ) -> str:
-    """Plan every patient, write `dose.csv`, `dose.md`, `dose.json`, PNGs and `dose.pdf`; returns the Markdown.
+    """Plan every patient, write `dose.csv`, `dose.md`, `dose.json`, PNGs and `dose.pdf`; return the Markdown.
 
     Raises:
         NoDoseEnvironment: see `python_of_environment` and `plan`.
@@ -136,21 +140,15 @@ def dose_report_of(
             gammas = {modality: made["result"][modality]["gamma"] for modality in settings.gantry_deg}
             rows += dose_report.rows_of(pair, target, images, doses, gammas, settings)
             if place < request.pictures:
-                _draw(album, pair, target, images, doses, settings)
+                names = list(images)
+                for modality in settings.gantry_deg:
+                    figure = dose_report.dose_slices(pair, target, modality, names, doses, settings)
+                    album.add(figure, f"{modality}_{pair.name}")
+                album.add(dose_report.dvh_figure(pair, target, names, doses, settings), f"dvh_{pair.name}")
+                album.add(dose_report.path_figure(pair, target, images), f"paths_{pair.name}")
     dose_report.write_csv(rows, into / "dose.csv")
     text = dose_report.markdown(rows, settings, words)
     (into / "dose.md").write_text(text, encoding="utf-8")
-    said = {"settings": dataclasses.asdict(settings), "targets": words, "planning": results}
-    (into / "dose.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    record = {"settings": dataclasses.asdict(settings), "targets": words, "planning": results}
+    (into / "dose.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return text
-
-
-def _draw(
-    album: Album, pair: Pair, target: Target, images: Mapping[str, Hu], doses: Mapping[str, Any], settings: PlanSettings
-) -> None:
-    names = list(images)
-    for modality in settings.gantry_deg:
-        figure = dose_report.dose_slices(pair, target, modality, names, doses, settings)
-        album.add(figure, f"{modality}_{pair.name}")
-    album.add(dose_report.dvh_figure(pair, target, names, doses, settings), f"dvh_{pair.name}")
-    album.add(dose_report.path_figure(pair, target, images), f"paths_{pair.name}")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dicomnode.cli.printing import print_json
 from dicomnode.config.load import load
 
 
 def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """`evaluate` and `dose`; `add` makes a command with its help."""
+    """Add `evaluate` and `dose`; `add` makes a command with its help."""
     details = (
         "METHOD is NAME=SOURCE or SOURCE: an installed model, a folder with a card, a folder of NIfTI predictions "
         "(PATIENT.nii.gz), all-water, look-up-table, ct-moved-1-mm (the CT itself, smoothed and moved), or a YAML "
         "file that maps each patient to one of these (cross-validation). Scores are taken in the common body."
     )
-    added = add(commands, "evaluate", _evaluate, "Measure synthetic against true CT", details, "json")
+    added = add(commands, "evaluate", evaluate, "Measure synthetic against true CT", details, "json")
     added.add_argument("methods", nargs="+", metavar="METHOD", help="what to measure")
     _add_pairs(added)
     added.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and figures go")
@@ -38,7 +39,7 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
         "Photon and proton plans are optimised on the CT and recomputed on the synthetic CT. METHOD: see evaluate. "
         "Needs an environment of its own: make dose-env. Minutes a patient."
     )
-    added = add(commands, "dose", _dose, "Compare doses on synthetic and true CT", details)
+    added = add(commands, "dose", compare_doses, "Compare doses on synthetic and true CT", details)
     added.add_argument("methods", nargs="+", metavar="METHOD", help="what to compare with the CT")
     _add_pairs(added)
     added.add_argument("--out", type=Path, required=True, metavar="DIR", help="where tables and figures go")
@@ -47,24 +48,25 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
 
 
 def _add_pairs(added: argparse.ArgumentParser) -> None:
-    """Options that say which patients, and of how many pictures are drawn."""
+    """Add the options that say which patients, and of how many of them pictures are drawn."""
     text = "folder with NAME_mr.nii.gz and NAME_ct.nii.gz, or with the folders of SynthRAD 2023 or 2025"
     added.add_argument("--pairs", type=Path, required=True, metavar="DIR", help=text)
     text = "names separated by commas (default: every pair of the folder)"
     added.add_argument("--patients", default="", metavar="NAMES", help=text)
     text = "slice,row,column: resample the pairs to this spacing first (default: their own)"
-    added.add_argument("--spacing-mm", type=_spacing, metavar="S,R,C", help=text)
+    added.add_argument("--spacing-mm", type=spacing_mm, metavar="S,R,C", help=text)
     text = "patients of whom pictures are drawn (default: 3)"
     added.add_argument("--pictures", type=int, default=3, metavar="N", help=text)
 
 
-def _spacing(text: str) -> tuple[float, float, float]:
-    """`3.27,0.977,0.977` -> mm; ValueError, which argparse tells, for anything else."""
+def spacing_mm(text: str) -> tuple[float, float, float]:
+    """Read `3.27,0.977,0.977`: slice, row and column (mm). Raises ValueError, which argparse reports."""
     step, row, column = (float(part) for part in text.split(","))
     return step, row, column
 
 
-def _evaluate(given: argparse.Namespace) -> int:
+def evaluate(given: argparse.Namespace) -> int:
+    """Measure synthetic against true CT, print and write the tables; return the exit status."""
     config = load(given.config)
     from models.evaluation.report import EvaluationRequest, report
     from models.evaluation.sampler_settings import read_settings
@@ -90,7 +92,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     return 0
 
 
-def _dose(given: argparse.Namespace) -> int:
+def compare_doses(given: argparse.Namespace) -> int:
+    """Plan on the true CT, recompute on the synthetic CT, print and write the tables; return the exit status."""
     config = load(given.config)
     from dicomnode.cli.dose import dose_report_of
     from models.evaluation.report import EvaluationRequest
@@ -104,27 +107,24 @@ def _dose(given: argparse.Namespace) -> int:
         device=config.device,
         spacing_mm=given.spacing_mm,
     )
-    sys.stdout.write(dose_report_of(request, given.targets, given.out, PlanSettings(), _tell))
+    say = partial(print, file=sys.stderr, flush=True)
+    sys.stdout.write(dose_report_of(request, given.targets, given.out, PlanSettings(), say))
     return 0
 
 
 def _patients(given: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names of `--patients`; none means all."""
     return tuple(filter(None, given.patients.split(",")))
 
 
-def _tell(sentence: str) -> None:
-    sys.stderr.write(sentence + "\n")
-    sys.stderr.flush()
-
-
 def verify(as_json: bool) -> int:
-    """Try every installed model. -> the exit status, 1 if any is not what its card says."""
+    """Compare every installed model with its card, and print what differs; return 1 if anything does, else 0."""
     from models.inference.card import installed
     from models.inference.verify import problems_of
 
     found = {card.name: problems_of(card) for card in installed()}
     if as_json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
     else:
         for name, problems in found.items():
             print(f"{name:<20} {'; '.join(problems) or 'is what its card says, and computes as it did'}")

@@ -1,25 +1,19 @@
-"""The commands by which a person decides about a job: `release`, `reject`, `retry`, `cancel`, `resend`."""
+"""The commands about jobs: `jobs` and `show` tell of them; `release`, `reject`, `retry`, `cancel`, `resend` decide."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
-import json
 from typing import TYPE_CHECKING, Any, Final
 
+from dicomnode.cli.printing import print_json, print_table
 from dicomnode.config.load import load
 from dicomnode.errors import NodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dicomnode.engine.contract import Queues
-    from dicomnode.ledger.ledger import Ledger
-    from dicomnode.ledger.rows import JobRow
-
-    Decide = Callable[[Ledger, Queues, argparse.Namespace], JobRow]
-
-TOLD: Final = {
+DECISIONS: Final = {
     "release": ("Let a held job go on", "A job held after synthesis is sent; one held before it is tried again."),
     "reject": ("End a held job", "Nothing more of it is sent, and it is not tried again."),
     "retry": (
@@ -31,23 +25,28 @@ TOLD: Final = {
 }
 """Command -> its summary and details."""
 
-
-PAST: Final = {
+EVENTS: Final = {
     "release": "RELEASED",
     "reject": "REJECTED",
     "retry": "RETRIED",
     "cancel": "CANCELLED",
     "resend": "RESENT",
 }
-"""Command -> the event of the audit trail (`audit.Event`)."""
+"""Command -> the event of the audit trail, `audit_message.Event` (PS3.15 A.5)."""
+
+JOB_HELP: Final = "the job's key, or its first characters (at least 6)"
 
 
 def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> None:
-    """The commands of `TOLD`; `add` makes a command with its help."""
-    for name, (summary, details) in TOLD.items():
-        added = add(commands, name, _decide, summary, details, "json")
+    """Add `jobs`, `show` and the commands of `DECISIONS`; `add` makes a command with its help."""
+    details = "A series still arriving is listed as RECEIVING, without a job key yet."
+    add(commands, "jobs", list_jobs, "List jobs, the newest first", details, "json")
+    added = add(commands, "show", show, "Show a job: its events, deliveries and receipts", "", "json")
+    added.add_argument("job", metavar="JOB", help=JOB_HELP)
+    for name, (summary, details) in DECISIONS.items():
+        added = add(commands, name, decide, summary, details, "json")
         added.set_defaults(decision=name)
-        added.add_argument("job", metavar="JOB", help="the job's key, or its first characters (at least 6)")
+        added.add_argument("job", metavar="JOB", help=JOB_HELP)
         added.add_argument("--reason", required=True, metavar="TEXT", help="why; kept with the job's events")
         text = "who decides; kept with the job's events (default: the user of this machine)"
         added.add_argument("--by", metavar="NAME", default=None, help=text)
@@ -59,9 +58,44 @@ def add_commands(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
             added.add_argument("--to", action="append", default=[], metavar="NAME", help=text)
 
 
-def _decide(given: argparse.Namespace) -> int:
+def list_jobs(given: argparse.Namespace) -> int:
+    """Print every series that arrives and every job; return the exit status."""
     from dicomnode.cases import wording
-    from dicomnode.engine import queues as engine
+    from dicomnode.ledger.ledger import existing
+
+    ledger = existing(load(given.config))
+    rows = [wording.series(one) for one in ledger.receiving()] + [wording.job(one) for one in ledger.jobs()]
+    if given.json:
+        print_json(rows)
+    else:
+        columns = ("job", "state", "held", "source_series_uid", "ct_series_uid", "rule", "reason_code")
+        print_table((*columns, "superseded_by", "updated_at"), rows)
+    return 0
+
+
+def show(given: argparse.Namespace) -> int:
+    """Print all that the ledger knows of a job; return the exit status."""
+    from dicomnode.cases import wording
+    from dicomnode.ledger.ledger import existing
+
+    ledger = existing(load(given.config))
+    shown = wording.whole(ledger, ledger.job(given.job))
+    if given.json:
+        print_json(shown)
+        return 0
+    for key, value in shown.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"\n{key}")
+            print_table(tuple(value[0]), value)
+        elif key != "sop_instance_uids":
+            print(f"{key:<22} {'' if value is None else value}")
+    return 0
+
+
+def decide(given: argparse.Namespace) -> int:
+    """Carry out a person's decision and write it into the audit trail (PS3.15 A.5); return the exit status."""
+    from dicomnode.cases import wording
+    from dicomnode.engine import queues, review
     from dicomnode.ledger.ledger import existing
     from dicomnode.security import audit_trail
 
@@ -69,28 +103,27 @@ def _decide(given: argparse.Namespace) -> int:
     ledger = existing(config)
     by = f"cli:{given.by or getpass.getuser()}"
     trail = audit_trail.AuditTrail(config.audit, config.node.data, config.node.ae_title)
-    event = audit_trail.Event[PAST[given.decision]]
+    event = audit_trail.Event[EVENTS[given.decision]]
+    on = (ledger, queues.open_queues(ledger), given.job)
+    why = {"by": by, "reason": given.reason}
     try:
-        row = _row(ledger, engine.open_queues(ledger), given, by)
+        match given.decision:
+            case "release":
+                row = review.release(*on, use=given.use, **why)
+            case "resend":
+                row = review.resend(*on, to=given.to, **why)
+            case "reject":
+                row = review.reject(*on, **why)
+            case "retry":
+                row = review.retry(*on, **why)
+            case _:
+                row = review.cancel(*on, **why)
     except NodeError as error:
         trail.record(event, by=by, job=given.job, failed=str(error), words=given.reason)
         raise
     trail.record(event, by=by, job=row.job, series=[row.source_series_uid], words=given.reason)
     if given.json:
-        print(json.dumps(wording.job(row), indent=2, default=str))
+        print_json(wording.job(row))
     else:
         print(f"{given.decision}: {row.job}: {row.state}")
     return 0
-
-
-def _row(ledger: Ledger, queues: Queues, given: argparse.Namespace, by: str) -> JobRow:
-    """The job after the decision."""
-    from dicomnode.engine import review
-
-    said = {"by": by, "reason": given.reason}
-    if given.decision == "release":
-        return review.release(ledger, queues, given.job, use=given.use, **said)
-    if given.decision == "resend":
-        return review.resend(ledger, queues, given.job, to=given.to, **said)
-    decide = {"reject": review.reject, "retry": review.retry, "cancel": review.cancel}[given.decision]
-    return decide(ledger, queues, given.job, **said)

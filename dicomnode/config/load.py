@@ -1,7 +1,7 @@
-"""The configuration: YAML -> frozen, validated values. Every complaint names the dotted path and what to do.
+"""The configuration: a YAML file becomes frozen, validated values. Every error names the dotted path and what to do.
 
-`config/node.yaml` shows every key with its default; a file may hold only what differs. Units are in the names. What a
-key means is said once, there; the classes here say type, default and bounds.
+`config/node.yaml` shows every key with its default and explains it; a file may hold only what differs. Units are in the
+names. The classes of this package give the type, the default and the bounds of each key.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
 AnatomyCheck = Literal["hold", "warn"]
 
 
-def _volume(value: object, path: str) -> Choice:
-    """`volume`: which volume of a series is meant."""
+def read_volume(value: object, path: str) -> Choice:
+    """Return the choice that `volume` of a rule asks for."""
     if not isinstance(value, Mapping):
         raise ConfigError(path, f"is {said(value)}", "write a mapping such as {component: MAGNITUDE}")
     try:
@@ -71,12 +71,12 @@ def _volume(value: object, path: str) -> Choice:
 
 StackTolerances = Annotated[Tolerances, WithinBounds(Tolerances)]
 AspectName: Any = Literal[tuple(one.name for one in dataclasses.fields(Choice))]
-Volume = Annotated[Choice, read_by(_volume, dict[AspectName, Any]), PlainSerializer(lambda choice: choice.wanted)]
+Volume = Annotated[Choice, read_by(read_volume, dict[AspectName, Any]), PlainSerializer(lambda choice: choice.wanted)]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleAction:
-    """What a rule has made of a series; what it leaves out is the node's own setting."""
+    """The settings of a rule for the series that it takes; where it sets nothing, the node's own setting counts."""
 
     model: NonEmpty | None = None
     destinations: tuple[str, ...] | None = None
@@ -89,17 +89,15 @@ AS_CONFIGURED: Final = RuleAction()
 """Convert with the node's own settings."""
 
 
-def _word(value: object) -> object:
+def then_as_word(value: object) -> object:
+    """Return a `then` that is no mapping, unchanged."""
     if value not in ("convert", "ignore"):
         raise complaint(f"is {said(value)}", "write convert, ignore, or a mapping with what to convert with")
     return value
 
 
-def _meant(then: RuleAction | Literal["convert", "ignore"]) -> RuleAction | None:
-    return AS_CONFIGURED if then == "convert" else None if then == "ignore" else then
-
-
-def _then_written(then: RuleAction | None) -> object:
+def then_as_written(then: RuleAction | None) -> object:
+    """Return the plain value from which `then` is read."""
     if then is None:
         return "ignore"
     set_here = {key: value for key, value in plain(then).items() if value is not None and (value or key != "volume")}
@@ -110,32 +108,35 @@ Then = Annotated[
     RuleAction | None,
     ReadAs(
         Annotated[
-            Annotated[Literal["convert", "ignore"], BeforeValidator(_word), Tag("<word>")]
+            Annotated[Literal["convert", "ignore"], BeforeValidator(then_as_word), Tag("<word>")]
             | Annotated[RuleAction, Tag("<mapping>")],
             Discriminator(lambda value: "<mapping>" if isinstance(value, dict) else "<word>"),
         ],
-        _meant,
+        lambda then: {"convert": AS_CONFIGURED, "ignore": None}[then] if isinstance(then, str) else then,
     ),
-    PlainSerializer(_then_written),
+    PlainSerializer(then_as_written),
 ]
-"""What becomes of a series: `convert`, a mapping of what to convert with, or `ignore` (None)."""
+"""What is done with a series: `convert`, a mapping of what to convert with, or `ignore` (None)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which series are converted with what, or ignored (`then` is None); the first rule that takes a series decides."""
+    """A rule takes the series that fulfil `when`, and does `then` with them (None: ignores them).
+
+    The rules are asked in order; the first that takes a series decides.
+    """
 
     name: Title
     when: Annotated[When, read_by(When.of, dict[str, Any]), PlainSerializer(lambda when: dict(when.written))]
     then: Then
 
 
-SECRET: Final = re.compile(r"(password|secret|token)")
-"""Dotted paths whose values no sentence repeats."""
+SECRET: Final = re.compile(r"(password|secret|token|database)")
+"""Dotted paths of values that no error message repeats."""
 
 
-def _database(value: object, path: str) -> str:
-    """`database`; a complaint never repeats what was written, for it may hold a password."""
+def read_database(value: object, path: str) -> str:
+    """Return `database`; the error never repeats what was written, because it may hold a password."""
     problem = database_url(value) if isinstance(value, str) else f"is {kind(value)}"
     if problem:
         raise ConfigError(path, problem, "correct it")
@@ -144,10 +145,10 @@ def _database(value: object, path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything a site may set; `Config()` is the node without a file."""
+    """Everything that a site may set; `Config()` holds the defaults."""
 
     node: Node = Node()
-    database: Annotated[str, read_by(_database, str)] = "sqlite"
+    database: Annotated[str, read_by(read_database, str)] = "sqlite"
     database_password: Secret | None = None
     hosts: Hosts = Hosts()
     web: Web = Web()
@@ -175,11 +176,11 @@ class Config:
     __pydantic_config__ = STRICT
 
     def destination(self, name: str) -> Destination | None:
-        """The destination of that name, or None."""
+        """Return the destination of that name, or None."""
         return next((one for one in self.destinations if one.name == name), None)
 
     def thens(self) -> Iterator[tuple[str, RuleAction]]:
-        """Dotted path and content of every `then` that converts, `otherwise` last."""
+        """Yield dotted path and content of every `then` that converts; `otherwise` comes last."""
         for index, rule in enumerate(self.rules):
             if rule.then is not None:
                 yield f"rules[{index}].then", rule.then
@@ -188,9 +189,13 @@ class Config:
 
 
 def load(path: Path | None) -> Config:
-    """Read a YAML file; None, or an empty file, is all defaults. Relative folders count from the working folder.
+    """Read a configuration file (YAML); None or an empty file means all defaults.
 
-    Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, a value out of range.
+    Relative folders are resolved against the working folder.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds an unknown key, a wrong type, a value out of range, or sections
+            that contradict each other; it names the file and the line.
     """
     document = Document(None) if path is None else _document(path)
     try:
@@ -200,24 +205,68 @@ def load(path: Path | None) -> Config:
 
 
 def _checked(config: Config) -> Config:
-    """Return the configuration completed, once what one section says of another is true. Raises ConfigError."""
-    _names_differ("destinations", config.destinations)
-    _names_differ("rules", config.rules)
-    _addresses_are_whole(config.destinations)
-    _destinations_exist(config)
-    _profiles_are_there(config.destinations)
-    config = dataclasses.replace(config, audit=_audit_completed(config.audit, config.tls))
+    """Return the configuration completed, after what one section says of another was compared. Raises ConfigError."""
+    for key, entries in (("destinations", config.destinations), ("rules", config.rules)):
+        names = [entry.name for entry in entries]  # receipts are kept by destination name, jobs by rule name
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise ConfigError(f"{key}[{index}].name", f"{name!r} is used twice", "give each its own name")
+    for index, one in enumerate(config.destinations):
+        _check_destination(one, f"destinations[{index}]")
+    known = {destination.name: destination for destination in config.destinations}
+    for path, then in config.thens():
+        for index, name in enumerate(then.destinations or ()):
+            if name not in known:
+                path = f"{path}.destinations[{index}]"
+                raise ConfigError(path, f"{name!r} is no destination of the configuration", nearest(name, known))
+    audit = config.audit
+    if (audit.syslog or "").startswith("tls:"):
+        try:
+            audit = dataclasses.replace(audit, syslog_tls=(audit.syslog_tls or ClientTls()).completed(config.tls))
+        except ValueError as error:
+            raise ConfigError("audit.syslog_tls", str(error), "correct it") from error
     peers = _tls_completed(config.receive.peers, "receive.peers", config.tls)
     return dataclasses.replace(
         config,
+        audit=audit,
         node=dataclasses.replace(config.node, data=config.node.data.absolute()),
         receive=dataclasses.replace(config.receive, peers=peers),
         destinations=_tls_completed(config.destinations, "destinations", config.tls),
     )
 
 
+def _check_destination(one: Destination, path: str) -> None:
+    """Raise ConfigError unless it is either an application entity or a STOW-RS service, and its profile is known."""
+    for key, value in {"ae_title": one.ae_title, "host": one.host, "port": one.port}.items():
+        if one.stow is None and not value:
+            kind_of = "a number from 1 to 65535" if key == "port" else "it; there is no default"
+            raise ConfigError(f"{path}.{key}", "is missing", f"add {kind_of}, or stow in its place")
+        if one.stow is not None and value:
+            raise ConfigError(f"{path}.{key}", "says nothing beside stow", "take it out; stow.url is the address")
+    if one.stow is not None and one.commitment is not None:
+        raise ConfigError(f"{path}.commitment", "cannot be asked of a STOW-RS service", "take it out")
+    try:
+        load_profile(one.profile)
+    except BadProfile as error:
+        raise ConfigError(f"{path}.profile", error.problem, error.remedy) from error
+
+
+Called = TypeVar("Called", Destination, Peer)
+
+
+def _tls_completed(called: tuple[Called, ...], key: str, node: Tls) -> tuple[Called, ...]:
+    """Return the peers that are called; TLS towards each takes from the node's `tls` what its own leaves out."""
+    whole = []
+    for index, one in enumerate(called):
+        try:
+            whole.append(one if one.tls is None else dataclasses.replace(one, tls=one.tls.completed(node)))
+        except ValueError as error:
+            raise ConfigError(f"{key}[{index}].tls", str(error), "correct it") from error
+    return tuple(whole)
+
+
 def dump(config: Config) -> str:
-    """The configuration as YAML with every key; `load` of it gives an equal Config."""
+    """Return the configuration as YAML with every key; `load` makes an equal Config of it."""
     return yaml.safe_dump(plain(config), sort_keys=False)
 
 
@@ -242,74 +291,8 @@ def _document(path: Path) -> Document:
 
 
 def _located(error: ConfigError, path: Path, document: Document) -> ConfigError:
-    """Return the error with the line of its dotted path; a bool is shown as the word that YAML has read as one."""
+    """Return the error with the line of its dotted path; it quotes a word that YAML has read as true or false."""
     line = document.line(error.path)
     word = document.words.get(error.path)
     remedy = f"{error.remedy}; without quotes YAML reads {word} as true or false" if word else error.remedy
     return ConfigError(error.path, error.problem, remedy, f"{path}, line {line}" if line else str(path))
-
-
-def _names_differ(key: str, entries: tuple[Destination, ...] | tuple[Rule, ...]) -> None:
-    """Receipts are kept by destination name, jobs by rule name: a name is used once."""
-    names = [entry.name for entry in entries]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise ConfigError(f"{key}[{index}].name", f"{name!r} is used twice", "give each its own name")
-
-
-def _addresses_are_whole(destinations: tuple[Destination, ...]) -> None:
-    """A destination is an application entity or a STOW-RS service."""
-    for index, one in enumerate(destinations):
-        path = f"destinations[{index}]"
-        parts = {"ae_title": one.ae_title, "host": one.host, "port": one.port}
-        for key, value in parts.items():
-            if one.stow is None and not value:
-                kind_of = "a number from 1 to 65535" if key == "port" else "it; there is no default"
-                raise ConfigError(f"{path}.{key}", "is missing", f"add {kind_of}, or stow in its place")
-            if one.stow is not None and value:
-                raise ConfigError(f"{path}.{key}", "says nothing beside stow", "take it out; stow.url is the address")
-        if one.stow is not None and one.commitment is not None:
-            raise ConfigError(f"{path}.commitment", "cannot be asked of a STOW-RS service", "take it out")
-
-
-def _destinations_exist(config: Config) -> None:
-    """What a rule sends to is a destination of this configuration."""
-    known = {destination.name: destination for destination in config.destinations}
-    for path, then in config.thens():
-        for index, name in enumerate(then.destinations or ()):
-            if name not in known:
-                path = f"{path}.destinations[{index}]"
-                raise ConfigError(path, f"{name!r} is no destination of the configuration", nearest(name, known))
-
-
-def _profiles_are_there(destinations: tuple[Destination, ...]) -> None:
-    """What a destination asks of a CT series is known before one is made."""
-    for index, destination in enumerate(destinations):
-        try:
-            load_profile(destination.profile)
-        except BadProfile as error:
-            raise ConfigError(f"destinations[{index}].profile", error.problem, error.remedy) from error
-
-
-Called = TypeVar("Called", Destination, Peer)
-
-
-def _tls_completed(called: tuple[Called, ...], key: str, node: Tls) -> tuple[Called, ...]:
-    """Every peer that is called over TLS with all that this needs, its own or the node's."""
-    whole = []
-    for index, one in enumerate(called):
-        try:
-            whole.append(one if one.tls is None else dataclasses.replace(one, tls=one.tls.completed(node)))
-        except ValueError as error:
-            raise ConfigError(f"{key}[{index}].tls", str(error), "correct it") from error
-    return tuple(whole)
-
-
-def _audit_completed(audit: Audit, node: Tls) -> Audit:
-    """The trail with all that its syslog server needs over TLS."""
-    if not (audit.syslog or "").startswith("tls:"):
-        return audit
-    try:
-        return dataclasses.replace(audit, syslog_tls=(audit.syslog_tls or ClientTls()).completed(node))
-    except ValueError as error:
-        raise ConfigError("audit.syslog_tls", str(error), "correct it") from error

@@ -1,16 +1,13 @@
-"""Whom the node lets in and whom it believes: the configuration of TLS and of admission.
+"""The configuration of everybody that the node talks to: callers, destinations, TLS, and the secrets shown to them.
 
-`config/node.yaml` says what each key means; `tls` and `admission` do what is written here.
-
-Where CT series are sent: a C-STORE SCP, or a STOW-RS service, and how it proves that it keeps them.
-
-Secrets are never written into the configuration: it says in which file or environment variable each one is.
+`config/node.yaml` explains each key. No secret stands in the configuration, which names a file or an environment
+variable that holds it:
 
     database_password: {file: /run/secrets/database}
     database_password: {environment: SCT_DATABASE_PASSWORD}
 
-What is kept, printed and logged is only this name. `read_secret` is called where the secret is used, each time anew, so
-that one that is changed needs no restart of what asks again.
+Only this name is kept, printed and logged. `read_secret` reads the secret each time it is used, so that a new password
+needs no restart.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import dataclasses
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -47,7 +43,7 @@ Version = Literal["1.2", "1.3"]
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS of the DICOM port, and what destinations use unless they say otherwise (PS3.15 B.12)."""
+    """TLS of the DICOM port (PS3.15 B.12), and the defaults of TLS towards destinations and peers."""
 
     port: Port | None = None
     plain: bool = True
@@ -74,7 +70,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """TLS towards one peer; what is not set is as in `tls`."""
+    """TLS towards one peer; a key that is not set is as in `tls`."""
 
     ca: ExpandedPath | None = None
     certificate: ExpandedPath | None = None
@@ -86,7 +82,7 @@ class ClientTls:
     minimum: Version | None = None
 
     def completed(self, node: Tls) -> ClientTls:
-        """The same with the node's own files where this names none. Raises ValueError."""
+        """Return the same with the node's own files where this names none. Raises ValueError."""
         own = (self.certificate, self.key)
         if (own[0] is None) != (own[1] is None):
             raise ValueError("a certificate goes with its key; name both files, or neither")
@@ -99,10 +95,10 @@ class ClientTls:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One AE, or several of a pattern, that may call, from where, and what it may ask for."""
+    """An AE that may call, or several by a pattern, with its addresses and its rights."""
 
     ae_title: AeTitle
-    """A pattern of one: * and ? are characters of VR AE as well (PS3.5 table 6.2-1)."""
+    """May be a pattern: * and ? are characters of VR AE as well (PS3.5 Table 6.2-1)."""
     addresses: Networks = ()
     certificate: NonEmpty | None = None
     rights: tuple[Right, ...] = ("echo", "store", "commitment")
@@ -112,7 +108,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who may call, and as whom; nothing set is everyone."""
+    """The addresses and AEs that may call, and the called AE titles; empty means everyone."""
 
     addresses: Networks = ()
     called: AeTitles = ()
@@ -125,7 +121,7 @@ NO_TLS: Final = Tls()
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How a destination is asked to prove, by storage commitment, that it keeps what it took."""
+    """Storage commitment (PS3.4 J) asked of a destination: its address and the times of asking."""
 
     ae_title: AeTitle | None = None
     host: NonEmpty | None = None
@@ -136,7 +132,7 @@ class Proof:
     alarm_after_s: Annotated[float, Between(1, 2_592_000)] = 86_400.0
 
     def address_of(self, destination: Destination) -> Destination:
-        """Where it is asked: the destination itself, but for what is set here."""
+        """Return the destination with the address at which commitment is asked."""
         return dataclasses.replace(
             destination,
             ae_title=self.ae_title or destination.ae_title,
@@ -147,7 +143,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Stow:
-    """A DICOMweb STOW-RS service, and what the node shows to it. Raises ValueError for a secret sent in clear."""
+    """A STOW-RS service (PS3.18 10.5) and the credentials for it. Raises ValueError for a secret sent in clear."""
 
     url: WebAddress
     user: str | None = None
@@ -164,7 +160,7 @@ class Stow:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One C-STORE SCP, or STOW-RS service, that gets every CT series, with its own retries."""
+    """A C-STORE SCP or STOW-RS service that gets CT series, with its own retries and alarm."""
 
     name: PlainName
     ae_title: AeTitleOrUnset = ""  # "" and 0: not set, beside stow
@@ -182,7 +178,7 @@ class Destination:
 
     @property
     def where(self) -> str:
-        """Its address, for people."""
+        """The address, for people."""
         return self.stow.url if self.stow is not None else f"{self.ae_title} at {self.host}:{self.port}"
 
     @property
@@ -193,7 +189,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret is: in a file, or in an environment variable. Raises ValueError unless it is exactly one."""
+    """The place of a secret: a file or an environment variable. Raises ValueError unless it is exactly one."""
 
     file: ExpandedPath | None = None
     environment: str | None = None
@@ -204,24 +200,29 @@ class Secret:
 
 
 def read_secret(secret: Secret, path: str) -> str:
-    """The secret itself, without the line end; `path` is the dotted path of its key, for the complaint.
+    """Return the secret itself without its line end.
 
-    Raises ConfigError when it is not there, is empty, is not text, or when anybody may write the file.
+    Args:
+        secret: the place of it.
+        path: dotted path of its key, for the error.
+
+    Raises:
+        ConfigError: it is not there, is empty or not text, or anybody may write the file.
     """
-    text = _from_file(secret.file, path) if secret.file is not None else os.environ.get(secret.environment or "", "")
+    file = secret.file
+    if file is None:
+        text = os.environ.get(secret.environment or "", "")
+    else:
+        try:
+            if file.stat().st_mode & stat.S_IWOTH:
+                raise ConfigError(path, f"anybody may write the file {file}", f"chmod 600 {file}")
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(path, f"{file} cannot be read ({error.strerror})", "name a readable file") from error
+        except UnicodeDecodeError:
+            raise ConfigError(path, f"{file} is not UTF-8 text", "put the secret there as text") from None
     found = text.rstrip("\r\n")
     if not found:
         where = f"the file {secret.file}" if secret.file else f"the environment variable {secret.environment}"
         raise ConfigError(path, f"{where} holds nothing", "put the secret there")
     return found
-
-
-def _from_file(file: Path, path: str) -> str:
-    try:
-        if file.stat().st_mode & stat.S_IWOTH:
-            raise ConfigError(path, f"anybody may write the file {file}", f"chmod 600 {file}")
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(path, f"{file} cannot be read ({error.strerror})", "name a readable file") from error
-    except UnicodeDecodeError:
-        raise ConfigError(path, f"{file} is not UTF-8 text", "put the secret there as text") from None

@@ -1,4 +1,4 @@
-"""The conditions of a rule (`rules[].when`): read strictly from plain values, and asked of a series.
+"""The conditions of a rule (`rules[].when`), read strictly from plain values, and their test on a series.
 
     when:
       ProtocolName: "t1*"                   text: * is any characters, ? is one; capitals do not count
@@ -9,8 +9,8 @@
       contrast: false                       no image names a contrast agent, or (true) each one does
       CallingAE: MR_*                       the AE title of the sender
 
-All conditions of a rule must hold, each for every image of the series: a stray image can make no series match. What a
-keyword finds in Enhanced MR is told in `pipeline.series.attributes`.
+All conditions of a rule must hold, each for every image of the series, so that a stray image makes no series match.
+`pipeline.series.attributes` explains what a keyword finds in Enhanced MR (PS3.3 A.36).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import difflib
 import fnmatch
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -34,20 +34,20 @@ SHOWN_CHARACTERS: Final = 64
 
 
 class Want(Protocol):
-    """What one value, or one of a list of values, of a condition asks for."""
+    """The interface of a wanted value; a condition holds one or several."""
 
     def met(self, values: Values) -> bool:
-        """Whether the values of one image are what is asked for."""
+        """Return whether the values of one image are as wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """Text with `*` and `?`."""
+    """A text pattern with `*` and `?`."""
 
     pattern: str
 
     def met(self, values: Values) -> bool:
-        """Whether one of the values, or all of them joined by backslashes, matches."""
+        """Return whether one of the values, or all of them joined by backslashes, matches."""
         pattern = self.pattern.casefold().replace("[", "[[]")
         candidates = {*values, "\\".join(values)} if values else ()
         return any(fnmatch.fnmatchcase(value.casefold(), pattern) for value in candidates)
@@ -58,13 +58,13 @@ class Glob:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers from `low` to `high`; one number when both are the same."""
+    """The numbers from `low` to `high`."""
 
     low: float
     high: float
 
     def met(self, values: Values) -> bool:
-        """Whether one of the values is a number within the bounds, up to rounding."""
+        """Return whether one of the values is a number within the bounds, up to rounding."""
         numbers = [number for value in values if math.isfinite(number := _number(value))]
         return any(self.low - _slack(self.low) <= number <= self.high + _slack(self.high) for number in numbers)
 
@@ -78,12 +78,12 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether the attribute says anything."""
+    """The presence of a value."""
 
     wanted: bool
 
     def met(self, values: Values) -> bool:
-        """Whether there are values, as wanted."""
+        """Return whether there are values, or none, as wanted."""
         return bool(values) == self.wanted
 
     def __str__(self) -> str:
@@ -98,37 +98,46 @@ class Condition:
     wanted: tuple[Want, ...]
 
     def failure(self, series: Series, calling_ae: str) -> str | None:
-        """Why the series does not fulfil it, with the value found, or None when it does."""
-        found = _found(self.key, series, calling_ae)
+        """Return why the series does not fulfil the condition, with the value found; None when it does."""
+        if self.key == CALLING_AE:  # counts as the value of one image
+            found: list[Values] = [tuple(filter(None, [calling_ae.strip()]))]
+        elif self.key == CONTRAST:
+            found = [("agent",) if given else () for given in has_contrast_agent(series)]
+        else:
+            found = values_by_image(series, self.key)
         unmet = [values for values in found if not any(want.met(values) for want in self.wanted)]
         if found and not unmet:
             return None
         return f"{self.key} {self._said(unmet, len(found))}"
 
     def _said(self, unmet: Sequence[Values], images: int) -> str:
-        """The commonest value that does not do, and what was asked for."""
+        """Return the commonest value that does not fulfil the condition, and the wanted values."""
         if not unmet:
             return "cannot be looked up: the series has no image"
         values, count = max(Counter(unmet).items(), key=lambda item: (item[1], item[0]))
         share = f" ({count} of {images} images)" if count < images else ""
         if not values:
             return f"is absent{share}"
-        shown = _shown(values)
+        text = "\\".join(values)
+        shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
         if not all(isinstance(want, Range) for want in self.wanted):
             shown = f"'{shown}'"
-        return f"{shown}{share} {_asked(self.wanted)}"
+        patterns = [repr(want.pattern) for want in self.wanted if isinstance(want, Glob)]
+        if len(patterns) == len(self.wanted) > 1:
+            return f"{shown}{share} does not match any of {', '.join(patterns)}"
+        return f"{shown}{share} {' and '.join(map(str, self.wanted))}"
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """All conditions of a rule; `written` is what the configuration says. No condition: every series."""
+    """All conditions of a rule; `written` is the mapping of the configuration. No condition takes every series."""
 
     written: Mapping[str, Any]
     conditions: tuple[Condition, ...]
 
     @classmethod
     def of(cls, values: object, path: str) -> When:
-        """From plain values; ConfigError names the dotted path below `path`."""
+        """Return the conditions of a mapping. Raises ConfigError with the dotted path below `path`."""
         if not isinstance(values, Mapping):
             raise ConfigError(path, "is no mapping", "write conditions, KEYWORD: VALUE each; {} takes every series")
         conditions = [
@@ -137,35 +146,13 @@ class When:
         return cls(MappingProxyType(dict(values)), tuple(conditions))
 
     def failure(self, series: Series, calling_ae: str) -> str | None:
-        """The first condition that fails, in words, or None when the rule takes the series."""
+        """Return the first condition that fails, as a sentence; None when the rule takes the series."""
         failures = (condition.failure(series, calling_ae) for condition in self.conditions)
         return next((failure for failure in failures if failure is not None), None)
 
     def takes_all_that(self, other: When) -> bool:
-        """Whether it surely takes every series that `other` takes: its conditions are among the other's."""
+        """Return whether it takes every series that `other` takes, because its conditions are among the other's."""
         return set(self.conditions) <= set(other.conditions)
-
-
-def _found(key: str, series: Series, calling_ae: str) -> list[Values]:
-    """The values of each image; the sender's title counts as one image's."""
-    if key == CALLING_AE:
-        return [tuple(filter(None, [calling_ae.strip()]))]
-    if key == CONTRAST:
-        return [("agent",) if given else () for given in has_contrast_agent(series)]
-    return values_by_image(series, key)
-
-
-def _shown(values: Values) -> str:
-    """Values for a person, not without end."""
-    text = "\\".join(values)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
-
-
-def _asked(wanted: Iterable[Want]) -> str:
-    every = list(wanted)
-    if len(every) > 1 and all(isinstance(want, Glob) for want in every):
-        return "does not match any of " + ", ".join(repr(want.pattern) for want in every if isinstance(want, Glob))
-    return " and ".join(map(str, every))
 
 
 def _number(value: str) -> float:
@@ -176,7 +163,7 @@ def _number(value: str) -> float:
 
 
 def _slack(bound: float) -> float:
-    """What a decimal string or a single-precision number may lose."""
+    """Return the rounding error that a decimal string or a single-precision number may have."""
     return 0.0 if math.isinf(bound) else 1e-6 * abs(bound)
 
 
@@ -184,7 +171,7 @@ def _slack(bound: float) -> float:
 
 
 def _keyword(key: object, path: str) -> str:
-    """A keyword that may be asked for."""
+    """Return the keyword when a rule may ask for it. Raises ConfigError."""
     if key in (CALLING_AE, CONTRAST) or (isinstance(key, str) and key in askable()):
         return str(key)
     path = f"{path}.{key}"
@@ -197,7 +184,7 @@ def _keyword(key: object, path: str) -> str:
 
 
 def _wants(key: str, value: object, path: str) -> tuple[Want, ...]:
-    """What a condition asks for; a list is any of its entries."""
+    """Return the wanted values of a condition; a list holds alternatives."""
     if not isinstance(value, list):
         return (_want(key, value, path),)
     if not value:
@@ -245,5 +232,5 @@ def _true_or_false(value: object, path: str) -> bool:
 
 
 def _yaml(value: object) -> str:
-    """A value as a YAML file shows it; yes, no, on and off are true and false there."""
+    """Return a value as a YAML file shows it."""
     return str(value).lower() if isinstance(value, bool) else repr(value)

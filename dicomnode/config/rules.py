@@ -1,11 +1,10 @@
-"""Which series is converted, with what, to where: the rules of the configuration, asked in order. No I/O.
+"""The rules of the configuration decide what is done with a series; the decision holds the job's settings. No I/O.
 
-The first rule whose conditions all hold decides; when none does, `otherwise`. Every rule that was asked before says
-which of its conditions failed, with the value found (`sct-node explain` prints that).
+The rules are asked in order. The first rule whose conditions all hold decides; when none does, `otherwise` decides.
+Every rule that was asked before reports which of its conditions failed, with the value found (`sct-node explain`).
 
-What of the configuration decides the result of a job, kept with the job when it is made.
-
-A job is made with what it was given then; a configuration that changes later is for later jobs.
+The settings that affect a job's result are stored with the job when it is made: a configuration that changes later
+counts for later jobs only.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
     from pipeline.series.series import Series
 
 OTHERWISE: Final = "otherwise"
-"""What a job is told to have been decided by when no rule took its series."""
+"""The rule name of a job whose series no rule has taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A rule that was asked and did not take the series: its number from 1, its name, and the condition that failed."""
+    """A rule that did not take the series: its number (from 1), its name, and the condition that failed."""
 
     number: int
     rule: str
@@ -47,10 +46,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to become of a series.
+    """The decision about a series.
 
-    Attributes: `rule` (the name of the rule that took it, or OTHERWISE), `converts` (or it is ignored), `model` and
-    `destinations` (names), `settings`, `trials` (the rules before, and why they did not take it).
+    Attributes:
+        rule: name of the rule that takes the series, or OTHERWISE.
+        converts: whether the series is converted; otherwise it is ignored.
+        model: name of the model.
+        destinations: names of the destinations.
+        settings: the other settings of the job.
+        trials: the rules that were asked before, and why they did not take it.
     """
 
     rule: str
@@ -62,20 +66,23 @@ class Decision:
 
     @property
     def action(self) -> str:
-        """`convert` or `ignore`, as the configuration writes it."""
+        """The word of the configuration, `convert` or `ignore`."""
         return "convert" if self.converts else "ignore"
 
     @property
     def sentence(self) -> str:
-        """Which rule ignores the series, for a person."""
+        """The sentence for a person that names the rule and the action."""
         by = "no rule takes it" if self.rule == OTHERWISE else f"rule '{self.rule}' takes it"
         return f"{by}: the series is {'converted' if self.converts else 'ignored'}"
 
 
 def choose(series: Series, calling_ae: str, config: Config) -> Decision:
-    """Ask the rules in order; the first that takes the series decides. Raises nothing for odd headers.
+    """Return the decision of the first rule that takes the series. Raises nothing for odd headers.
 
-    `calling_ae` is the AE title of the sender; empty when nobody sent it.
+    Args:
+        series: the MR series.
+        calling_ae: AE title of the sender; empty when nobody has sent it.
+        config: the configuration with the rules.
     """
     trials: list[Trial] = []
     for number, rule in enumerate(config.rules, start=1):
@@ -87,7 +94,7 @@ def choose(series: Series, calling_ae: str, config: Config) -> Decision:
 
 
 def decision(rule: str, then: RuleAction | None, config: Config, trials: Sequence[Trial] = ()) -> Decision:
-    """What a `then` means in this configuration: what it leaves out is the node's own setting."""
+    """Return the decision of a rule's `then`; where it sets nothing, the node's own setting counts."""
     settings = settings_of(config, then or AS_CONFIGURED)
     if then is None:
         return Decision(rule, False, "", (), settings, tuple(trials))
@@ -97,20 +104,20 @@ def decision(rule: str, then: RuleAction | None, config: Config, trials: Sequenc
 
 
 def settings_of(config: Config, then: RuleAction) -> JobSettings:
-    """What decides a result: what a rule says, else the node's own settings."""
+    """Return the settings of a job: those of the rule, otherwise those of the node."""
     check = then.anatomy_check or config.anatomy_check
     quality = dataclasses.replace(config.quality, gate=then.gate or config.quality.gate)
     return JobSettings(check, then.volume, config.stack, config.output, config.receive.accept_lossy, quality)
 
 
 def models_of(config: Config) -> dict[str, str]:
-    """Dotted path -> model, of each place that names one which is used."""
+    """Return the models that are used, by the dotted path of the key that names each."""
     named = {f"{path}.model": then.model for path, then in config.thens() if then.model is not None}
     return {"model": config.model, **named}
 
 
 def unreachable(config: Config) -> Iterator[tuple[Rule, Rule]]:
-    """Rules that can take nothing, each with an earlier one that takes all it could take."""
+    """Yield each rule that can take nothing, with an earlier rule that takes everything it could take."""
     for index, rule in enumerate(config.rules):
         earlier = next((one for one in config.rules[:index] if one.when.takes_all_that(rule.when)), None)
         if earlier is not None:
@@ -122,11 +129,15 @@ DEFAULT_OUTPUT: Final = Output()
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """All that changes a result, but for the MR series and the model.
+    """The settings that affect a job's result, beside the MR series and the model.
 
-    Attributes: `anatomy_check` (what becomes of a series of another anatomy), `volume` (which volume of the series is
-    meant), `stack` (how regular it must be), `output` (how the CT is written), `accept_lossy` (whether a series
-    that was compressed with loss is converted), `quality` (which cases are held).
+    Attributes:
+        anatomy_check: hold or warn about a series of another anatomy.
+        volume: the volume that is chosen from a series of several.
+        stack: tolerances of the regular stack.
+        output: content and grid of the CT.
+        accept_lossy: whether a series that was compressed with loss is converted.
+        quality: limits of findings, and the gate.
     """
 
     anatomy_check: AnatomyCheck = "hold"
@@ -139,12 +150,12 @@ class JobSettings:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex); a job's key holds it beside the model's digest."""
+        """The SHA-256 (hex) of the settings; a job's key holds it beside the model's digest."""
         return hashlib.sha256(self.as_json().encode()).hexdigest()
 
     @property
     def grid(self) -> OutputGrid:
-        """What is asked of the CT's grid; one number is the spacing along all axes."""
+        """The grid that is asked for; a single number is the spacing (mm) along all axes."""
         output = self.output
         steps = output.spacing_mm
         if steps is None:
@@ -154,16 +165,16 @@ class JobSettings:
 
     @property
     def labels(self) -> Labels:
-        """What the CT writer is told."""
+        """The texts and the HU range for the CT writer."""
         said = self.output
         low, high = said.hu_range
         return Labels((low, high), said.research_label, said.image_type, said.series_description, said.equipment)
 
     def as_json(self) -> str:
-        """For the job's row; `read` takes it again."""
+        """Return JSON for the job's row; `read` is the inverse."""
         return json.dumps(plain(self), sort_keys=True)
 
     @classmethod
     def read(cls, text: str) -> JobSettings:
-        """From a job's row. Raises ConfigError when this version does not know one of its keys."""
+        """Return the settings of a job's row. Raises ConfigError when this version does not know one of its keys."""
         return build(cls, json.loads(text), "settings")

@@ -1,7 +1,4 @@
-"""The configuration's plain sections: type, default and bounds of each key. What a key means is said in node.yaml.
-
-How people are told of what happens: the configuration of `notify`. What a key means is said in node.yaml.
-"""
+"""The plain sections of the configuration: type, default and bounds of each key; config/node.yaml explains the keys."""
 
 from __future__ import annotations
 
@@ -43,12 +40,12 @@ from pipeline.findings.meanings import MEANINGS
 from pipeline.gate import Gate
 
 WITHOUT_LIMITS: Final = frozenset({"anatomy"})
-"""Findings that are no question of a number; what becomes of another anatomy says `anatomy_check`."""
+"""Findings that are not about a number; `anatomy_check` decides about another anatomy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who the node is on the network, and the folder for all it keeps."""
+    """The name and the address of the node on the network, and the folder for all that it keeps."""
 
     ae_title: AeTitle = "SCTNODE"
     bind: NonEmpty = "127.0.0.1"
@@ -59,7 +56,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Where the web page is served, and to whom."""
+    """The address of the web page, and the persons and proxies that may use it."""
 
     bind: NonEmpty = "127.0.0.1"
     port: Port = 8080
@@ -80,7 +77,7 @@ class Web:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Where the metrics and the answers of health and readiness are served."""
+    """The address of the metrics and of the health and readiness endpoints."""
 
     bind: NonEmpty = "127.0.0.1"
     port: Port = 8081
@@ -88,7 +85,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where an AE that sends to the node can be called back."""
+    """The address at which the node calls back an AE that sends to it."""
 
     ae_title: AeTitle
     host: NonEmpty
@@ -98,7 +95,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Limits of the C-STORE SCP."""
+    """Limits of the C-STORE SCP (PS3.4 B)."""
 
     max_associations: Annotated[int, Between(1, 10_000)] = 64
     max_associations_per_ae: Annotated[int, Between(1, 10_000)] = 32
@@ -114,13 +111,13 @@ class Receive:
     peers: tuple[Peer, ...] = ()
 
     def peer(self, ae_title: str) -> Peer | None:
-        """The peer of that AE title, or None."""
+        """Return the peer of that AE title, or None."""
         return next((one for one in self.peers if one.ae_title.strip() == ae_title), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """How storage commitments are reported."""
+    """Times of the storage commitment reports to the senders (PS3.4 J.3.3)."""
 
     wait_s: Annotated[float, Between(0, 3600)] = 10.0
     timeout_s: Annotated[float, Between(1, 3600)] = 30.0
@@ -131,7 +128,7 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is deleted, and when."""
+    """The age at which delivered cases are deleted."""
 
     delivered_after_s: SecondsKept | None = None
     promised: bool = False
@@ -139,19 +136,19 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """When a series counts as complete."""
+    """The silence after which a series counts as complete."""
 
     quiet_s: Annotated[float, Between(0.1, 86_400)] = 30.0
     grace_s: Annotated[float, Between(0.1, 86_400)] = 10.0
 
 
 LIMITED: Final = {name: meaning for name, meaning in MEANINGS.items() if name not in WITHOUT_LIMITS}
-"""Findings about numbers."""
+"""Findings about numbers, which a site may give limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingLimits:
-    """Within which values a finding passes, and beyond which it rejects the case."""
+    """A finding passes from `low` to `high`, rejects the case beyond the reject limits, and holds it in between."""
 
     low: float
     high: float
@@ -168,7 +165,7 @@ class FindingLimits:
             raise ValueError("reject_low is not above low, and reject_high not below high")
 
 
-def _limits(value: object, path: str) -> dict[str, dict[str, float]]:
+def read_limits(value: object, path: str) -> dict[str, dict[str, float]]:
     """Return `quality.limits`: finding -> low and high, and where wished reject_low and reject_high."""
     if not isinstance(value, Mapping):
         raise ConfigError(path, f"is {said(value)}", "write a mapping such as {noise: {low: 0, high: 5}}")
@@ -180,12 +177,12 @@ def _limits(value: object, path: str) -> dict[str, dict[str, float]]:
 
 
 LimitedName: Any = Literal[tuple(LIMITED)]
-LimitsOfFindings = Annotated[Mapping[str, Mapping[str, float]], read_by(_limits, dict[LimitedName, FindingLimits])]
+LimitsOfFindings = Annotated[Mapping[str, Mapping[str, float]], read_by(read_limits, dict[LimitedName, FindingLimits])]
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What becomes of doubtful cases, and what counts as doubtful."""
+    """The gate for cases with findings, and the limits of the findings."""
 
     gate: Gate = "auto"
     limits: LimitsOfFindings = field(default_factory=dict)
@@ -194,7 +191,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Synthesize:
-    """The workers that compute."""
+    """The number of workers that compute, and their attempts at a job."""
 
     workers: Annotated[int, Between(1, 64)] = 1
     tries: Annotated[int, Between(1, 10)] = 3
@@ -203,7 +200,7 @@ class Synthesize:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is written into the CT objects, and on which grid."""
+    """The content of the CT objects and their grid."""
 
     research_label: bool = True
     spacing_mm: Spacing | None = None
@@ -218,7 +215,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The audit trail (PS3.15 A.5)."""
+    """The content of the audit trail (PS3.15 A.5) and the syslog server that gets a copy (PS3.15 A.6)."""
 
     source: str = ""
     site: str = ""
@@ -230,7 +227,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Constancy:
-    """When the phantom goes through the whole chain, and how far what comes out may be from the reference."""
+    """The time of the daily constancy check, and the largest deviations from its reference in HU and mm."""
 
     at: TimeOfDay | None = None
     hu: Annotated[float, Between(0, 1000)] = 5.0
@@ -239,7 +236,7 @@ class Constancy:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Several machines on one PostgreSQL database."""
+    """Settings for several machines on one PostgreSQL database."""
 
     name: HostName | None = None
     dead_after_s: Annotated[float, Between(10, 86_400)] = 60.0
@@ -247,13 +244,13 @@ class Hosts:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """How much is logged."""
+    """The lowest level that is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Kind(StrEnum):
-    """What a notice is about; `notify.about` of the configuration says which kinds are sent."""
+    """The kinds of notices; `notify.about` names those that are sent."""
 
     HOLD = "hold"
     FAILURE = "failure"
@@ -269,7 +266,7 @@ Contents = Literal["codes", "sentences", "patients"]
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail server that takes messages (RFC 6409), and from whom to whom they go. Raises ValueError."""
+    """A mail server that takes messages (RFC 6409), their sender and their recipients. Raises ValueError."""
 
     host: NonEmpty
     sender: MailAddress
@@ -289,13 +286,13 @@ class Mail:
 
     @property
     def protected(self) -> bool:
-        """Whether nobody on the way can read it."""
+        """Whether messages are encrypted on the way, or stay on this machine."""
         return self.security != "plain" or self.host in THIS_MACHINE
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An address to which notices are posted as JSON, signed with a secret."""
+    """A URL to which notices are posted as JSON, signed with a secret."""
 
     secret: Secret
     url: WebAddress
@@ -304,14 +301,14 @@ class Webhook:
 
     @property
     def protected(self) -> bool:
-        """Whether nobody on the way can read it."""
+        """Whether messages are encrypted on the way, or stay on this machine."""
         parts = urlsplit(self.url)
         return parts.scheme == "https" or parts.hostname in THIS_MACHINE
 
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Who is told of what, and how much. Raises ValueError for what must not cross a network in clear."""
+    """The notices that people get, and over which channels. Raises ValueError for patient data sent in clear."""
 
     about: tuple[KindName, ...] = ("hold", "failure", "alarm", "constancy")
     contents: Contents = "codes"
@@ -329,11 +326,11 @@ class Notify:
 
     @property
     def channels(self) -> dict[str, Mail | Webhook]:
-        """Name -> channel, of those that are set."""
+        """The channels that are set, by name."""
         named: dict[str, Mail | Webhook | None] = {"mail": self.mail, "webhook": self.webhook}
         return {name: channel for name, channel in named.items() if channel is not None}
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        """The kinds of notices that are sent."""
+        """The kinds of notices that are sent, as `Kind`."""
         return frozenset(map(Kind, self.about))

@@ -1,4 +1,4 @@
-"""The values that the configuration may hold: a rule for each, and the type of a field that keeps it.
+"""The values that the configuration may hold: a rule for each, and the type of the fields that follow it.
 
 A rule is a `Check`: value -> a complaint ("must be ..."), or None when the value is good. The type of a field names its
 rule, such as `Annotated[str, ValueCheck(title)]`; pydantic asks it when a file is read (`dicomnode.config.validation`).
@@ -36,7 +36,7 @@ def ae_title(value: str) -> str | None:
 
 
 def ae_titles(value: tuple[str, ...]) -> str | None:
-    """AE titles."""
+    """Each is an AE title."""
     return next(filter(None, map(ae_title, value)), None)
 
 
@@ -51,7 +51,7 @@ def networks(value: tuple[str, ...]) -> str | None:
 
 
 def syslog_address(value: str) -> str | None:
-    """Where a syslog server listens."""
+    """The address of a syslog server: UDP (RFC 5426), TLS (RFC 5425) or a local socket."""
     try:
         parts = urlsplit(value)
         good = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname and parts.port)
@@ -62,12 +62,12 @@ def syslog_address(value: str) -> str | None:
 
 
 def not_empty(value: str) -> str | None:
-    """Some text."""
+    """Text that is not blank."""
     return None if value.strip() else "must not be empty"
 
 
 def each_once(value: tuple[str, ...]) -> str | None:
-    """No word stands twice."""
+    """All entries are different."""
     return None if len(set(value)) == len(value) else "names one twice"
 
 
@@ -78,19 +78,19 @@ def plain_name(value: str) -> str | None:
 
 
 def time_of_day(value: str) -> str | None:
-    """Hours and minutes."""
+    """A time of day, HH:MM."""
     good = re.fullmatch(r"[0-9]{2}:[0-9]{2}", value) and value < "24" and value[3:] < "60"
     return None if good else "must be null, or a time of day in quotes, such as '05:30'"
 
 
 def host_name(value: str) -> str | None:
-    """A host name (RFC 1123): it becomes part of file names and of the engine's names."""
+    """A host name (RFC 1123) that is safe in file names and in names of executors."""
     plain = all(character.isascii() and (character.isalnum() or character in "-.") for character in value)
     return None if value and plain and len(value) <= 64 else "must be 1 to 64 letters, digits, '-' or '.'"
 
 
 def title(value: str) -> str | None:
-    """A name for people: also a metric's label, so short and on one line."""
+    """A name for people, short enough for the label of a metric, on one line."""
     good = value.strip() == value and value.isprintable() and 1 <= len(value) <= 64
     return None if good else "must be 1 to 64 printable characters, no blank at either end"
 
@@ -120,7 +120,7 @@ _HOST_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 
 
 def web_address(value: str) -> str | None:
-    """A URL of http or https with a host, and nothing that would be kept secret or asked."""
+    """A URL of http or https (RFC 3986 3) with a host, without user, query or fragment."""
     try:
         parts = urlsplit(value)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -137,7 +137,7 @@ def device_name(value: str) -> str | None:
 
 
 def seconds_kept(value: float) -> str | None:
-    """At least a minute: what was just delivered may still have to be looked at."""
+    """At least a minute, because a person may still want to look at what was just delivered."""
     return None if 60 <= value <= 3_155_760_000 else "must be null, or from 60 to 3155760000"
 
 
@@ -149,7 +149,7 @@ def spacing(value: float | tuple[float, ...]) -> str | None:
 
 
 def hu_range(value: tuple[int, ...]) -> str | None:
-    """Lowest and highest HU within signed 16 bit stored values at intercept -1024."""
+    """Lowest and highest HU within signed 16 bit stored values at intercept -1024 (PS3.3 C.11.1.1.2)."""
     good = len(value) == 2 and -33_792 <= value[0] < value[1] <= 31_743
     return None if good else "must be two whole numbers, the lower one first, from -33792 to 31743"
 
@@ -174,7 +174,7 @@ _CODE_STRING = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _")
 
 
 def mail_address(value: str) -> str | None:
-    """One address of RFC 5322 3.4.1, without a name, in ASCII."""
+    """An e-mail address (addr-spec of RFC 5322 3.4.1) in ASCII, without a display name."""
     try:
         good = value.isascii() and value.isprintable() and Address(addr_spec=value).domain
     except (HeaderParseError, ValueError, IndexError):
@@ -183,39 +183,39 @@ def mail_address(value: str) -> str | None:
 
 
 def mail_addresses(value: tuple[str, ...]) -> str | None:
-    """At least one address."""
+    """At least one e-mail address."""
     return next(filter(None, map(mail_address, value)), None) if value else "must name at least one address"
 
 
 def unless_unset(check: Check) -> Check:
-    """Return the rule for text that may be empty where it is not set."""
+    """Return the rule for text that is empty where it is not set."""
     return lambda value: check(value) if value else None
 
 
 def complaint(problem: str, remedy: str, below: str = "") -> PydanticCustomError:
-    """Return the error that a validator raises; `below` is added to the dotted path of the value."""
+    """Return an error for pydantic; `below` is added to the dotted path of the value."""
     return PydanticCustomError("complaint", "{problem}", {"problem": problem, "remedy": remedy, "below": below})
 
 
 def broken_rule(problem: str, key: str = "") -> PydanticCustomError:
-    """Return the error for a value that breaks a rule, or for the one of its keys that does."""
+    """Return an error for pydantic: the value, or its key `key`, breaks a rule."""
     return PydanticCustomError("broken_rule", "{problem}", {"problem": problem, "key": key})
 
 
 def said(value: object) -> str:
-    """Return a wrong value as the file says it, and what it is."""
+    """Return a wrong value as it stands in the file, with its type in words."""
     return kind(value) if value is None or isinstance(value, list | dict) else f"{value!r} ({kind(value)})"
 
 
 def kind(value: object) -> str:
-    """Return what a plain value is, without the value."""
+    """Return the type of a plain value in words."""
     kinds: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     kinds |= {type(None): "empty", list: "a list", dict: "a mapping"}
     return kinds.get(type(value), type(value).__name__)
 
 
 def _kept(check: Check, schema: CoreSchema) -> CoreSchema:
-    """Return the schema of values that keep a rule."""
+    """Return the schema of values that follow a rule."""
 
     def checked(value: Any) -> Any:
         problem = check(value)
@@ -228,7 +228,7 @@ def _kept(check: Check, schema: CoreSchema) -> CoreSchema:
 
 @dataclass(frozen=True, slots=True)
 class ValueCheck:
-    """Marks a type in `Annotated`: its values keep the rule `check`."""
+    """Marks a type in `Annotated`: its values follow the rule `check`."""
 
     check: Check
 
@@ -244,7 +244,7 @@ class Between:
     high: float
 
     def __call__(self, value: float) -> str | None:
-        """Return what a number must be, or None when it lies within the bounds. NaN does not."""
+        """Return the complaint about a number outside the bounds, or None. NaN lies outside."""
         return None if self.low <= value <= self.high else f"must be from {self.low} to {self.high}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -281,8 +281,11 @@ class WithinBounds:
 
 
 def read_by(read: Callable[[object, str], Any], written_as: Any) -> PlainValidator:
-    """Return the mark of a type that `read` makes of a plain value; it raises ConfigError with a path below its second
-    argument. `written_as` is the type of the plain value, for the JSON Schema.
+    """Return the mark of a type whose values a function makes.
+
+    Args:
+        read: makes the value from a plain value and its dotted path. Raises ConfigError.
+        written_as: type of the plain value, for the JSON Schema.
     """
 
     def validated(value: object) -> Any:
@@ -296,7 +299,7 @@ def read_by(read: Callable[[object, str], Any], written_as: Any) -> PlainValidat
 
 @dataclass(frozen=True, slots=True)
 class ReadAs:
-    """Marks a type in `Annotated` that is read as another one, `written`, of which `meaning` makes it."""
+    """Marks a type in `Annotated`: a value of the type `written` is read, and `meaning` converts it."""
 
     written: Any
     meaning: Callable[[Any], Any]
@@ -305,8 +308,8 @@ class ReadAs:
         return no_info_after_validator_function(self.meaning, handler.generate_schema(self.written))
 
 
-def _path(value: object, path: str) -> Path:
-    """Return a path, `~` expanded."""
+def read_path(value: object, path: str) -> Path:
+    """Return a path with `~` expanded."""
     if not isinstance(value, str) or not value:
         raise ConfigError(path, f"is {said(value)}", "write a path here")
     return Path(value).expanduser()
@@ -316,7 +319,7 @@ AeTitle = Annotated[str, ValueCheck(ae_title)]
 AeTitleOrUnset = Annotated[str, ValueCheck(unless_unset(ae_title))]
 AeTitles = Annotated[tuple[str, ...], ValueCheck(ae_titles)]
 DeviceName = Annotated[str, ValueCheck(device_name)]
-ExpandedPath = Annotated[Path, read_by(_path, str)]
+ExpandedPath = Annotated[Path, read_by(read_path, str)]
 HostName = Annotated[str, ValueCheck(host_name)]
 HostNames = Annotated[tuple[str, ...], ValueCheck(host_names)]
 HuRange = Annotated[tuple[int, ...], ValueCheck(hu_range)]

@@ -50,7 +50,7 @@ def echo(destination: Destination, calling_ae: str) -> None:
 
 
 def described(destination: Destination) -> str:
-    """Return the name and the address of a destination, as its sentences begin."""
+    """Return the name and the address of a destination, for sentences about it."""
     return f"{destination.name} ({destination.where})"
 
 

@@ -1,1 +1,1 @@
-"""Processes: roles, their supervisor, and the check before the start."""
+"""The processes of a node: its roles, their supervisor, and the checks before and after the start."""

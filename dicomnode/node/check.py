@@ -1,4 +1,4 @@
-"""`sct-node check`: could the node work? `sct-node ready`: does it?"""
+"""The checks of `sct-node check`, before the start, and of `sct-node ready`, after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from dicomnode.config.peers import EVERYONE, Destination
 from dicomnode.config.rules import models_of, unreachable
@@ -23,7 +24,6 @@ from dicomnode.ledger.ledger import Ledger
 from dicomnode.node.supervisor import listening_ports
 from dicomnode.notify import channels
 from dicomnode.security import tls
-from dicomnode.security.tls import when_it_ends
 from dicomnode.security.users import Users, check_reachable, users_path
 from dicomnode.web.server import Certificate
 from models.inference.card import card_path, find
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its name, whether it is good, and a sentence."""
+    """The result of one check: its name, whether all is well, and a sentence."""
 
     name: str
     good: bool
@@ -43,47 +43,44 @@ class Check:
 
 
 def checks(config: Config) -> list[Check]:
-    """Every check, none stopping the others. That the configuration is valid was shown by loading it."""
-    return [
-        Check("configuration", True, f"valid; AE title {config.node.ae_title}, data in {config.node.data}"),
-        *(_checked(path, _weights(name)) for path, name in models_of(config).items()),
-        _checked("rules", lambda: _rules(config)),
-        _checked("disk", lambda: _disk(config)),
-        _checked("web page", lambda: _page(config)),
-        _checked("TLS", lambda: _tls(config)),
-        _checked("admission", lambda: _admission(config)),
-        _checked("notifications", lambda: _notify(config)),
-        _checked("database", lambda: _database(config)),
-        *(_checked(f"profile of {one.name}", _profile(one)) for one in config.destinations),
-        *(_checked(f"destination {one.name}", _echoes(one, config.node.ae_title)) for one in config.destinations),
+    """Return the result of every check; none stops the others. Loading the configuration has shown that it is valid."""
+    asked: list[tuple[str, Callable[[], str]]] = [
+        *((path, partial(check_weights, name)) for path, name in models_of(config).items()),
+        ("rules", partial(check_rules, config)),
+        ("disk", partial(check_disk, config)),
+        ("web page", partial(check_page, config)),
+        ("TLS", partial(check_tls, config)),
+        ("admission", partial(check_admission, config)),
+        ("notifications", partial(check_notify, config)),
+        ("database", partial(check_database, config)),
+        *((f"profile of {one.name}", partial(check_profile, one)) for one in config.destinations),
+        *((f"destination {one.name}", partial(reach, one, config.node.ae_title)) for one in config.destinations),
     ]
+    found = [Check("configuration", True, f"valid; AE title {config.node.ae_title}, data in {config.node.data}")]
+    for name, check in asked:
+        try:
+            found.append(Check(name, True, check()))
+        except (NodeError, OSError, ValueError) as error:
+            found.append(Check(name, False, str(error)))
+    return found
 
 
-def _checked(name: str, check: Callable[[], str]) -> Check:
-    """The check's good sentence, or what it raised."""
-    try:
-        return Check(name, True, check())
-    except (NodeError, OSError, ValueError) as error:
-        return Check(name, False, str(error))
+def check_weights(name: str) -> str:
+    """Compare the SHA-256 (FIPS 180-4) of a model's weights with its card; torch is not needed for that.
+
+    Returns: a sentence that all is well, as every check does. Raises ValueError when they differ.
+    """
+    card = find(name)
+    found = hashlib.sha256(card_path(name).with_suffix(".safetensors").read_bytes()).hexdigest()
+    if found != card.digest:
+        raise ValueError(
+            f"weights of {card.name} have SHA-256 {found}, the card says {card.digest}: reinstall the model"
+        )
+    return f"{card.name} {card.version}, weights are those of the card"
 
 
-def _weights(name: str) -> Callable[[], str]:
-    """The weights' SHA-256 is the one in their card (no torch needed to know)."""
-
-    def check() -> str:
-        card = find(name)
-        found = hashlib.sha256(card_path(name).with_suffix(".safetensors").read_bytes()).hexdigest()
-        if found != card.digest:
-            raise ValueError(
-                f"weights of {card.name} have SHA-256 {found}, the card says {card.digest}: reinstall the model"
-            )
-        return f"{card.name} {card.version}, weights are those of the card"
-
-    return check
-
-
-def _rules(config: Config) -> str:
-    """Each rule can take a series; that its destinations exist was shown by loading it."""
+def check_rules(config: Config) -> str:
+    """Find rules that can take no series. Loading the configuration has shown that their destinations exist."""
     lost = [f"'{late.name}' takes nothing, '{early.name}' before it takes all" for late, early in unreachable(config)]
     if lost:
         raise ValueError(f"{'; '.join(lost)}: put the narrower rule first, or take it out")
@@ -91,8 +88,8 @@ def _rules(config: Config) -> str:
     return f"{len(config.rules)} rules; a series that none takes is {ends}"
 
 
-def _disk(config: Config) -> str:
-    """More is free than the reserve."""
+def check_disk(config: Config) -> str:
+    """Compare the free disk space with receive.disk_reserve_bytes; below it instances are refused (PS3.4 B.2.3)."""
     folder = config.node.data
     while not folder.exists():
         folder = folder.parent
@@ -103,8 +100,8 @@ def _disk(config: Config) -> str:
     return sentence
 
 
-def _page(config: Config) -> str:
-    """Who may come in; what `serve` would refuse is refused here."""
+def check_page(config: Config) -> str:
+    """Check who may use the web page. Raises ConfigError where `serve` would refuse to start."""
     check_reachable(config)
     if config.web.certificate:
         Certificate(config.web)
@@ -115,35 +112,36 @@ def _page(config: Config) -> str:
     return "users: " + ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
 
 
-def _tls(config: Config) -> str:
-    """Every certificate, key and CA is there, fits and is valid now."""
+def check_tls(config: Config) -> str:
+    """Check that every certificate, key and CA is there, fits and is valid now (PS3.15 B.12)."""
     tls.check(config)
     called = [one.name for one in config.destinations if one.tls is not None]
     outwards = f"; destinations called over TLS: {', '.join(called)}" if called else ""
     if config.tls.port is None:
         return f"port {config.node.port} is plain text, for a protected network{outwards}"
-    ends = when_it_ends(config.tls.certificate) if config.tls.certificate else ""
+    ends = tls.when_it_ends(config.tls.certificate) if config.tls.certificate else ""
     plain = f", port {config.node.port} plain text" if config.tls.plain else ""
     return f"port {config.tls.port} over TLS{plain}; the certificate ends {ends}{outwards}"
 
 
-def _admission(config: Config) -> str:
-    """Who may call."""
+def check_admission(config: Config) -> str:
+    """Say which AEs may call (PS3.8 9.3.4: the others get an A-ASSOCIATE-RJ)."""
     callers = [one.ae_title for one in config.admission.callers]
     return f"AEs that may call: {', '.join(callers)}" if callers else "any AE that reaches the port may call"
 
 
-def _notify(config: Config) -> str:
-    """Who is told what, and how; nothing is sent: that does `sct-node notify`."""
+def check_notify(config: Config) -> str:
+    """Check the channels by which people get notices. Nothing is sent; `sct-node notify` sends a test message."""
     settings = config.notify
     ways = [channels.check_mail(settings.mail)] if settings.mail is not None else []
     ways += [channels.check_webhook(settings.webhook)] if settings.webhook is not None else []
-    told = f"{', '.join(settings.about)} ({settings.contents}): {'; '.join(ways)}"
-    return told if ways else "nobody is told anything; see notify in the configuration"
+    if not ways:
+        return "nobody is told anything; see notify in the configuration"
+    return f"{', '.join(settings.about)} ({settings.contents}): {'; '.join(ways)}"
 
 
-def _database(config: Config) -> str:
-    """It answers; a SQLite file that is not there yet is made at the first start."""
+def check_database(config: Config) -> str:
+    """Check that the database answers. A SQLite file that is not there yet is made at the first start."""
     if config.database == "sqlite" and not (config.node.data / "node.sqlite").exists():
         return "SQLite, made at the first start"
     ledger = Ledger(database_url(config))
@@ -152,23 +150,14 @@ def _database(config: Config) -> str:
     return f"{ledger.engine.dialect.name} answers"
 
 
-def _profile(destination: Destination) -> Callable[[], str]:
-    def check() -> str:
-        profile = load_profile(destination.profile)
-        return f"{profile.name}, {len(profile.rules)} rules, for {profile.purpose}"
-
-    return check
+def check_profile(destination: Destination) -> str:
+    """Check that the preflight profile of a destination can be read."""
+    profile = load_profile(destination.profile)
+    return f"{profile.name}, {len(profile.rules)} rules, for {profile.purpose}"
 
 
-def _echoes(destination: Destination, calling_ae: str) -> Callable[[], str]:
-    def check() -> str:
-        return reach(destination, calling_ae)
-
-    return check
-
-
-ANSWER_S = 5.0
-"""Within this time the page, /readyz or the receiver answers when it is asked whether the node is ready."""
+ANSWER_S: Final = 5.0
+"""Time limit for each answer of the page, /readyz and the receiver, when they are asked whether the node is ready."""
 
 
 def wait_until_ready(config: Config, timeout_s: float) -> str:
@@ -178,18 +167,18 @@ def wait_until_ready(config: Config, timeout_s: float) -> str:
         NotReady: it is not ready after `timeout_s` seconds; the sentence says what was missing last.
     """
     deadline = time.monotonic() + timeout_s
-    while (missing := _missing(config)) is not None:
+    while (lacking := missing(config)) is not None:
         if time.monotonic() >= deadline:
-            raise NotReady(f"the node is not ready after {timeout_s:g} s: {missing}")
+            raise NotReady(f"the node is not ready after {timeout_s:g} s: {lacking}")
         time.sleep(0.25)
     return f"ready: {config.node.ae_title} answers on port {config.node.port}, the page on port {config.web.port}"
 
 
-def _missing(config: Config) -> str | None:
+def missing(config: Config) -> str | None:
     """Return what a node lacks to be ready, or None.
 
     /readyz alone does not show it: after a restart it still knows the last ticks of the processes before it. The
-    receiver is asked by C-ECHO (PS3.4 A); where admission or TLS may refuse a caller, an open port has to do.
+    receiver is asked by C-ECHO (PS3.4 A, PS3.7 9.1.5); where admission or TLS may refuse it, an open port is enough.
     """
     connection = http.client.HTTPConnection(_reached(config.metrics.bind), config.metrics.port, timeout=ANSWER_S)
     try:
@@ -217,5 +206,5 @@ def _missing(config: Config) -> str | None:
 
 
 def _reached(bind: str) -> str:
-    """The address on which this machine reaches what listens on `bind`."""
+    """Return the address on which this machine reaches what listens on `bind`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104, compared, not bound

@@ -1,4 +1,4 @@
-"""The roles of a node, each a process: what it opens, and what it does about every second until it is stopped.
+"""The roles of a node, each a process that opens what it needs and works about every second until it is stopped.
 
     role         does                                                   imports torch
     receive      C-ECHO, C-STORE, commitment; settles, opens jobs       no
@@ -6,20 +6,19 @@
     deliver      sends CT series to the destinations                    no
     web          the web page; /metrics, /healthz, /readyz             no
 
-Any of them may be killed at any moment: what it had begun is found and done when it is back. `supervisor` runs
+Any of them may be killed at any moment: what it had begun is found and done at its next start. `supervisor` runs
 them all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,18 +45,21 @@ TICK_S: Final = 1.0
 RECONCILE_S: Final = 30.0
 PRUNE_S: Final = 3600.0
 GRACE_S: Final = 8.0
-"""How long a role may take to end after SIGTERM; then it ends all the same, which is safe at any point."""
+"""Time that a role has to end after SIGTERM; then its process ends all the same, which is safe at any point."""
 
 
-def ready(config: Config) -> Ledger:
-    """Folders, tables and model are there; -> the ledger, open.
+def prepare_node(config: Config) -> Ledger:
+    """Make the folders and tables of a node, one process at a time; return the ledger, open.
 
-    Raises ConfigError for a data folder or model that cannot be used, LedgerUnreachable.
+    Raises:
+        ConfigError: the data folder or a model cannot be used.
+        LedgerUnreachable: the database does not answer.
     """
-    _models_found(config)
+    check_models(config)
     ledger = Ledger(database_url(config))
     try:
-        with _alone(run_folder(config) / f"{name_of(config)}-ready.lock"), reaching():
+        with (run_folder(config) / f"{name_of(config)}-ready.lock").open("w") as lock, reaching():
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel when its holder ends
             ledger.create()
             prepare(ledger)
     except NodeError:
@@ -66,7 +68,8 @@ def ready(config: Config) -> Ledger:
     return ledger
 
 
-def _models_found(config: Config) -> None:
+def check_models(config: Config) -> None:
+    """Raise ConfigError when a model that the configuration names is not installed."""
     for path, name in models_of(config).items():
         try:
             find(name)
@@ -75,7 +78,7 @@ def _models_found(config: Config) -> None:
 
 
 def run_folder(config: Config) -> Path:
-    """The folder of locks and of what is served now, made. Raises ConfigError."""
+    """Make and return the folder of locks and of the served configuration. Raises ConfigError."""
     folder = config.node.data / "run"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,29 +89,24 @@ def run_folder(config: Config) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the kernel lets the lock go when its holder ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-# Roles
-
-
 def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = False) -> None:
     """Run one role in this process until SIGTERM or SIGINT; then this process ends (it does not return).
 
-    `number` tells several synthesize processes apart. `supervised`: also end when standard input closes.
-    Raises ConfigError, PortTaken, RoleTaken before anything is started.
+    Args:
+        role: one of `ROLES`.
+        config: the configuration.
+        number: tells several processes of one role apart.
+        supervised: also end when standard input closes.
+
+    Raises:
+        ConfigError, PortTaken, RoleTaken: before anything is started.
     """
     name = role if number == 0 else f"{role}{number}"
     log.start(name, config.log.level)
     run_folder(config)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     if supervised:
-        threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+        threading.Thread(target=end_with_parent, name="parent-watch", daemon=True).start()
     tls.check(config)
     executor = Executor(config, role, number)
     metrics.keep_in(metrics_folder(config), name)
@@ -117,9 +115,11 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
     if not supervised:
         trail.record(Event.APPLICATION_STARTED, by="node", words=name)
-        if role != "web":
-            _watched_alone(config, stop)
-    _BODIES[role](config, executor, stop)
+        if role != "web":  # no `serve` and no web page serves this role's metrics and health
+            from dicomnode.web import health, server
+
+            server.run_beside(health.app(config), config.metrics.bind, config.metrics.port, stop)
+    BODIES[role](config, executor, stop)
     if not supervised:
         trail.record(Event.APPLICATION_STOPPED, by="node", words=name)
     trail.close()
@@ -128,15 +128,8 @@ def run_role(role: str, config: Config, number: int = 0, *, supervised: bool = F
     os._exit(0)
 
 
-def _watched_alone(config: Config, stop: threading.Event) -> None:
-    """Metrics and health of a role that no `serve` and no web page runs beside."""
-    from dicomnode.web import health, server
-
-    server.run_beside(health.app(config), config.metrics.bind, config.metrics.port, stop)
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set; from then on the process has GRACE_S."""
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set; the process ends at most GRACE_S later."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:
@@ -151,8 +144,8 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _end_with_parent() -> None:
-    """Wait until the supervisor's end of our standard input is closed, however it ended; then stop."""
+def end_with_parent() -> None:
+    """Stop when standard input closes: then the supervisor has ended, in whatever way."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -161,10 +154,10 @@ def _end_with_parent() -> None:
 
 
 def _open(config: Config, executor: Executor, stop: threading.Event) -> Ledger | None:
-    """The ledger, waiting for its database as long as it takes; None when stopped meanwhile."""
+    """Open the ledger, and wait for its database as long as it takes; return None when stopped meanwhile."""
     while not stop.is_set():
         try:
-            return ready(config)
+            return prepare_node(config)
         except LedgerUnreachable as error:
             log.event("database_awaited", level="error", reason=str(error))
         _alive(executor)
@@ -172,15 +165,17 @@ def _open(config: Config, executor: Executor, stop: threading.Event) -> Ledger |
     return None
 
 
-def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
+def receive(config: Config, executor: Executor, stop: threading.Event) -> None:
+    """Run the Storage SCP and the Storage Commitment SCP (PS3.4 B, J), and make jobs of the series that came."""
     from dicomnode.commitment.proofs import Proofs
     from dicomnode.commitment.requests import Commitments
     from dicomnode.commitment.scp import Provider
     from dicomnode.commitment.scu import Hearing
     from dicomnode.reception.intake import Intake
+    from dicomnode.reception.other_receivers import SharedReceivers, SingleReceiver
     from dicomnode.reception.storage_scp import Receiver, Service
 
-    _models_found(config)
+    check_models(config)
     spool = Spool(config.node.data, config.receive.disk_reserve_bytes)
     spool.sweep()
     database = connect(database_url(config))
@@ -201,14 +196,17 @@ def _receive(config: Config, executor: Executor, stop: threading.Event) -> None:
     ledger = _open(config, executor, stop)
     if ledger is not None:
         commitment.start()
-        receivers = _receivers(config, ledger, executor)
+        receivers: Receivers = SingleReceiver()
+        if config.database != "sqlite":
+            receivers = SharedReceivers(ledger.engine, executor.id, config.hosts.dead_after_s)
         intake = Intake(config, ledger, open_queues(ledger), spool, receiver, receivers)
-        _each_tick(executor, stop, _first(intake.adopt), intake.tick)
+        _each_tick(executor, stop, until_done(intake.adopt), intake.tick)
     commitment.stop()
     receiver.stop(GRACE_S / 2)
 
 
-def _synthesize(config: Config, executor: Executor, stop: threading.Event) -> None:
+def synthesize(config: Config, executor: Executor, stop: threading.Event) -> None:
+    """Convert jobs, and run the daily constancy check."""
     from dicomnode.quality.constancy import Daily
     from dicomnode.synthesis.attempt import Conversions
 
@@ -222,12 +220,13 @@ def _synthesize(config: Config, executor: Executor, stop: threading.Event) -> No
     work_synthesize(ledger, executor.id, conversions.attempt)
     others = _among_others(config, ledger, queues, executor)
     daily = Daily(config, ledger, executor.id, conversions.run_exclusively)
-    reconcile = _now_and_then(conversions.reconcile)
+    reconcile = _periodically(conversions.reconcile)
     _each_tick(executor, stop, conversions.end_what_hangs, others, reconcile, daily.tick)
     daily.stop()
 
 
-def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
+def deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
+    """Send CT series, ask for storage commitment (PS3.4 J), send notices and delete what is due."""
     from dicomnode.commitment.proofs import Proofs
     from dicomnode.commitment.scu import Asking
     from dicomnode.delivery.attempt import Deliveries
@@ -243,22 +242,23 @@ def _deliver(config: Config, executor: Executor, stop: threading.Event) -> None:
     asking = Asking(config, Proofs(ledger.engine), spool)
     work_deliver(ledger, executor.id, deliveries.attempt)
     others = _among_others(config, ledger, queues, executor)
-    prune = _now_and_then(lambda: queues.prune(REMEMBERED_S), PRUNE_S)
+    prune = _periodically(lambda: queues.prune(REMEMBERED_S), PRUNE_S)
     trail = AuditTrail(config.audit, config.node.data, config.node.ae_title)
-    delete = _now_and_then(RetentionSweep(config, ledger, spool, trail).run, PRUNE_S)
+    delete = _periodically(RetentionSweep(config, ledger, spool, trail).run, PRUNE_S)
     notifier = Notifier(config, ledger, spool)
-    notify, forget = _now_and_then(notifier.tick, LOOK_S), _now_and_then(notifier.forget, PRUNE_S)
-    _each_tick(executor, stop, others, _now_and_then(deliveries.reconcile), asking.tick, notify, prune, delete, forget)
+    notify, forget = _periodically(notifier.tick, LOOK_S), _periodically(notifier.forget, PRUNE_S)
+    _each_tick(executor, stop, others, _periodically(deliveries.reconcile), asking.tick, notify, prune, delete, forget)
 
 
 def check_page(config: Config) -> None:
-    """The page may be served where it is asked to be. Raises ConfigError."""
+    """Raise ConfigError where the page may not be served as configured, such as to a network without users."""
     from dicomnode.security.users import check_reachable
 
     check_reachable(config)
 
 
-def _web(config: Config, executor: Executor, stop: threading.Event) -> None:
+def web(config: Config, executor: Executor, stop: threading.Event) -> None:
+    """Serve the web page."""
     from dicomnode.web import app
 
     check_page(config)
@@ -266,34 +266,23 @@ def _web(config: Config, executor: Executor, stop: threading.Event) -> None:
         app.serve(config)
 
 
-_BODIES: Final[dict[str, Callable[[Config, Executor, threading.Event], None]]] = {
-    "receive": _receive,
-    "synthesize": _synthesize,
-    "deliver": _deliver,
-    "web": _web,
+BODIES: Final[dict[str, Callable[[Config, Executor, threading.Event], None]]] = {
+    "receive": receive,
+    "synthesize": synthesize,
+    "deliver": deliver,
+    "web": web,
 }
 
 
-def _receivers(config: Config, ledger: Ledger, executor: Executor) -> Receivers:
-    """The other receivers on the database; on SQLite there is none."""
-    from dicomnode.reception.other_receivers import SharedReceivers, SingleReceiver
-
-    return (
-        SingleReceiver()
-        if config.database == "sqlite"
-        else SharedReceivers(ledger.engine, executor.id, config.hosts.dead_after_s)
-    )
-
-
 def _among_others(config: Config, ledger: Ledger, queues: Queues, executor: Executor) -> Callable[[], None]:
-    """What a worker does about other machines at each tick; on SQLite nothing."""
+    """Return what a worker does about other machines at each tick; on SQLite nothing."""
     if config.database == "sqlite":
         return lambda: None
     return hosts.KnownHosts(ledger, queues, config.hosts.dead_after_s, executor.id).tick
 
 
 def _each_tick(executor: Executor, stop: threading.Event, *works: Callable[[], object]) -> None:
-    """Say that the role is alive and do its works, about every second, until stopped; a failure is logged."""
+    """Record that the role is alive and do its works, about every second, until stopped; log a failure."""
     while not stop.wait(TICK_S):
         _alive(executor)
         for work in works:
@@ -307,13 +296,13 @@ def _each_tick(executor: Executor, stop: threading.Event, *works: Callable[[], o
 
 
 def _alive(executor: Executor) -> None:
-    """For `/healthz`, and for probes that look at the lock file's time."""
+    """Record a sign of life: for `/readyz`, and for probes that look at the lock file's time."""
     metrics.tick(executor.role)
     executor.touch()
 
 
-def _first(work: Callable[[], None]) -> Callable[[], None]:
-    """`work` until it has succeeded once."""
+def until_done(work: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that does `work` at each call until it has succeeded once."""
     due = [True]
 
     def maybe() -> None:
@@ -324,8 +313,8 @@ def _first(work: Callable[[], None]) -> Callable[[], None]:
     return maybe
 
 
-def _now_and_then(work: Callable[[], object], every_s: float = RECONCILE_S) -> Callable[[], None]:
-    """`work` at the first call, and again when `every_s` have passed."""
+def _periodically(work: Callable[[], object], every_s: float = RECONCILE_S) -> Callable[[], None]:
+    """Return a function that does `work` at its first call, and again when `every_s` have passed."""
     due = [0.0]
 
     def maybe() -> None:

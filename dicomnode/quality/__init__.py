@@ -1,1 +1,1 @@
-"""Constancy, HU drift over weeks, and the report of a programme."""
+"""Quality over time: the constancy check, and the report of a programme of weeks."""

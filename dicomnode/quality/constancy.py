@@ -1,18 +1,17 @@
-"""The constancy check: the phantom through the whole chain, compared with a reference that a person accepted.
+"""The constancy check sends a phantom through the whole chain and compares it with a reference that a person accepted.
 
     sct-node constancy            one run, now, in this process
     sct-node constancy --accept   the same, and what comes out is the reference from now on
     constancy.at                  each synthesize worker, once a day, with each model that the configuration uses
 
-A reference belongs to a model's weights and a device, for arithmetic differs between devices. It lies in
+A reference belongs to a model's weights and a device, since arithmetic differs between devices. It lies in
 node.data/constancy/. Within a worker patients go first: a run begins while no attempt is at work, and the next attempt
-waits for it; a run that hangs, or takes its process down, has failed and is not begun again before the next day.
+waits for it. A run that hangs, or takes its process down, has failed and is not begun again before the next day.
 """
 
 from __future__ import annotations
 
 import datetime
-import functools
 import json
 import os
 import tempfile
@@ -42,16 +41,16 @@ if TYPE_CHECKING:
     from models.inference.weights import Model
 
     Aside = Callable[[str, Callable[[Model], Outcome]], Outcome]
-    """Runs something with an installed model, by its name, while the worker does nothing else."""
+    """Runs a function with an installed model, by its name, while the worker does nothing else."""
 
 NO_REFERENCE: Final = "there is no reference of these weights on this device yet: sct-node constancy --accept"
 DIED: Final = "the process ended before the phantom was through, as when memory runs out"
 
 
 def due(now: datetime.datetime, at: str, last: datetime.datetime | None) -> bool:
-    """Whether a day's run is due: the last time that it was `at` o'clock is over, and nothing has been begun since.
+    """Return whether a day's run is due: `at` (HH:MM) has passed, and no run has begun since.
 
-    `now` and `last` in local time, both aware or both naive.
+    `now` and the begin of the `last` run are in local time, both aware or both naive.
     """
     hours, minutes = map(int, at.split(":"))
     today = now.replace(hour=hours, minute=minutes, second=0, microsecond=0)
@@ -60,7 +59,7 @@ def due(now: datetime.datetime, at: str, last: datetime.datetime | None) -> bool
 
 
 def check(model: Model, config: Config) -> Outcome:
-    """One run, compared with its reference. Raises OSError where nothing can be written."""
+    """Do one run and compare it with its reference. Raises OSError where nothing can be written."""
     began = time.monotonic()
     try:
         measured = _measured(model, config)
@@ -68,18 +67,18 @@ def check(model: Model, config: Config) -> Outcome:
         return Outcome(False, f"the phantom was refused, {error}", device=model.device_name)
     device, seconds = model.device_name, round(time.monotonic() - began, 3)
     path = reference_path(config, model)
-    reference = _reference(path)
+    reference = read_reference(path)
     if measured.complaints:
         sentence = f"its CT breaks rules: {'; '.join(measured.complaints)}"
     elif reference is None:
         sentence = f"{path.name} is no reference; accept it anew" if path.exists() else NO_REFERENCE
     else:
-        return _compared(measured, reference, config, device, seconds)
+        return compare(measured, reference, config, device, seconds)
     return Outcome(False, sentence, None, None, measured.as_json(), device, seconds)
 
 
 def accept(model: Model, config: Config, by: str) -> Outcome:
-    """One run, which is the reference from now on. Raises OSError."""
+    """Do one run and make it the reference from now on. Raises OSError."""
     began = time.monotonic()
     measured = _measured(model, config)
     path = reference_path(config, model)
@@ -96,27 +95,28 @@ def accept(model: Model, config: Config, by: str) -> Outcome:
 
 
 def reference_path(config: Config, model: Model) -> Path:
-    """Where the reference of a model's weights on its device lies."""
+    """Return the path of the reference of a model's weights on its device."""
     device = "".join(character if character.isalnum() else "-" for character in model.device_name)
     return config.node.data / "constancy" / f"{model.card.name}-{model.card.digest[:12]}-{device}.json"
 
 
 def _measured(model: Model, config: Config) -> Measured:
-    """The phantom through the chain as this node is configured, in a folder that is gone afterwards."""
+    """Send the phantom through the chain as this node is configured, in a folder that is deleted afterwards."""
     options = options_of(settings_of(config, AS_CONFIGURED), config.device)
     with tempfile.TemporaryDirectory(prefix="sct-constancy-") as folder:
         return run_phantom(model, Path(folder), options)
 
 
-def _reference(path: Path) -> Measured | None:
-    """What was accepted; None where nothing was, or the file is none."""
+def read_reference(path: Path) -> Measured | None:
+    """Return the accepted measurement; None where there is none, or the file cannot be read."""
     try:
         return Measured.read(json.dumps(json.loads(path.read_text(encoding="utf-8"))["measured"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _compared(measured: Measured, reference: Measured, config: Config, device: str, seconds: float) -> Outcome:
+def compare(measured: Measured, reference: Measured, config: Config, device: str, seconds: float) -> Outcome:
+    """Return whether a run lies within `constancy.hu` (HU) and `constancy.mm` of its reference, and why not."""
     found, limits = difference(measured, reference), config.constancy
     wrong = []
     if found.hu > limits.hu:
@@ -129,7 +129,7 @@ def _compared(measured: Measured, reference: Measured, config: Config, device: s
 
 
 class Daily:
-    """The runs of a synthesize worker: `tick` begins one in a thread of its own when it is due, and ends what hangs."""
+    """The daily runs of a synthesize worker: `tick` begins a run in a thread when it is due, and ends a hanging one."""
 
     def __init__(self, config: Config, ledger: Ledger, executor: str, aside: Aside) -> None:
         self._config = config
@@ -142,71 +142,64 @@ class Daily:
         self._looked = False
 
     def tick(self) -> None:
-        """Begin what is due. Raises LedgerUnreachable."""
-        if self._config.constancy.at is None:
+        """Begin the runs that are due; end this process when one takes longer than `synthesize.timeout_s`.
+
+        Runs that an earlier process of this worker left unfinished have failed. Raises LedgerUnreachable.
+        """
+        at = self._config.constancy.at
+        if at is None:
             return
         if not self._looked:
-            self._look_back()
-        if self._thread is None or not self._thread.is_alive():
-            self._begin_if_due(self._config.constancy.at)
-        else:
-            self._end_what_hangs()
+            for number in constancy_runs.running(self._engine, self._executor):
+                constancy_runs.end(self._engine, number, Outcome(False, DIED))
+            last_at = constancy_runs.last_begun(self._engine, self._executor)
+            self._last = None if last_at is None else datetime.datetime.fromtimestamp(last_at).astimezone()
+            self._looked = True
+        now = datetime.datetime.now().astimezone()
+        if self._thread is not None and self._thread.is_alive():
+            limit_s = self._config.synthesize.timeout_s
+            hanging = self._at_work.longer_than(limit_s)
+            if hanging is not None:
+                sentence = f"the phantom took longer than {limit_s:g} s (synthesize.timeout_s)"
+                self._end("", hanging, Outcome(False, sentence))
+                os._exit(HUNG)
+        elif due(now, at, self._last):
+            numbers = {}
+            for name in sorted(set(models_of(self._config).values())):
+                card = find(name)
+                numbers[name] = constancy_runs.begin(self._engine, self._executor, card.name, card.digest)
+            self._last = now
+            self._thread = threading.Thread(target=self.run, args=(numbers,), name="constancy", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
-        """The worker is stopped in order: a run that has not ended is made up for at its next start."""
+        """Withdraw a run that has not ended, since the worker is stopped: its next start makes up for it."""
         if self._thread is not None and self._thread.is_alive():
             try:
                 constancy_runs.withdraw(self._engine, self._executor)
             except LedgerUnreachable as error:
                 log.event("constancy_not_withdrawn", level="warning", reason=str(error))
 
-    def _look_back(self) -> None:
-        """When the last run was begun, by this process or an earlier one of this worker; that one's have failed."""
-        for number in constancy_runs.running(self._engine, self._executor):
-            constancy_runs.end(self._engine, number, Outcome(False, DIED))
-        last_at = constancy_runs.last_begun(self._engine, self._executor)
-        self._last = None if last_at is None else datetime.datetime.fromtimestamp(last_at).astimezone()
-        self._looked = True
-
-    def _begin_if_due(self, at: str) -> None:
-        now = datetime.datetime.now().astimezone()
-        if due(now, at, self._last):
-            names = sorted(set(models_of(self._config).values()))
-            numbers = {name: self._begun(name) for name in names}
-            self._last = now
-            self._thread = threading.Thread(target=self._run, args=(numbers,), name="constancy", daemon=True)
-            self._thread.start()
-
-    def _begun(self, name: str) -> int:
-        card = find(name)
-        return constancy_runs.begin(self._engine, self._executor, card.name, card.digest)
-
-    def _run(self, numbers: dict[str, int]) -> None:
+    def run(self, numbers: dict[str, int]) -> None:
+        """Do the runs of a day: model -> number of its run. A run that raises an error has failed."""
         for name, number in numbers.items():
+
+            def checked(model: Model, number: int = number) -> Outcome:
+                with self._at_work.on(number):
+                    return check(model, self._config)
+
             try:
-                outcome = self._aside(name, functools.partial(self._checked, number))
+                outcome = self._aside(name, checked)
             except Exception as error:
                 log.exception("constancy_failed", model=name)
                 outcome = Outcome(False, f"the check itself failed, {type(error).__name__}: {error}")
-            self._ended(name, number, outcome)
+            self._end(name, number, outcome)
 
-    def _checked(self, number: int, model: Model) -> Outcome:
-        with self._at_work.on(number):
-            return check(model, self._config)
-
-    def _ended(self, name: str, number: int, outcome: Outcome) -> None:
+    def _end(self, name: str, number: int, outcome: Outcome) -> None:
+        """Log the outcome of a run, and write it into the ledger."""
         level = "info" if outcome.passed else "error"
         log.event("constancy_measured", level=level, model=name, passed=outcome.passed, reason=outcome.sentence)
         try:
             constancy_runs.end(self._engine, number, outcome)
         except LedgerUnreachable as error:
             log.event("constancy_not_noted", level="warning", reason=str(error))
-
-    def _end_what_hangs(self) -> None:
-        """End this process when a run takes longer than `synthesize.timeout_s`."""
-        limit_s = self._config.synthesize.timeout_s
-        number = self._at_work.longer_than(limit_s)
-        if number is None:
-            return
-        self._ended("", number, Outcome(False, f"the phantom took longer than {limit_s:g} s (synthesize.timeout_s)"))
-        os._exit(HUNG)

@@ -1,7 +1,7 @@
-"""The diary of the constancy check: what each run of the phantom through the whole chain gave. Its SQL is here.
+"""The table of constancy runs: the outcome of each run of the phantom through the whole chain. Its SQL is here.
 
-A run is written down when it begins and again when it ends. One whose process did not live to its end has failed, and
-is not begun again before its time: what kills a worker must not kill it over and over.
+A run is written when it begins and again when it ends. One whose process ended before it has failed, and is not begun
+again before the next day, so that what kills a worker does not kill it over and over.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 FAILED: Final = "CONSTANCY_FAILED"
 """Code of the notice."""
 KEPT_S: Final = 3 * 366 * 86_400.0
-"""How long a run is remembered."""
+"""Time after which a run is deleted."""
 _RUNNING: Final = constancy.c.sentence == ""
 
 
 @dataclass(frozen=True, slots=True)
 class ConstancyRow(Row):
-    """A run: on which worker (`executor`), with which model on which device, and what came of it.
+    """One run: its worker (`executor`), model, device and outcome.
 
     `deviation_hu` is the largest difference of any tissue from the reference, `deviation_mm` the largest of grid, body
     and bone; None where nothing could be compared. `measured` is JSON (`pipeline.phantom.constancy.Measured`), or None.
@@ -53,13 +53,13 @@ class ConstancyRow(Row):
 
     @property
     def worker(self) -> str:
-        """The worker as metrics and pages name it; all commands count as one."""
+        """Return the worker as metrics and pages name it; all commands count as one."""
         return "cli" if self.executor.startswith("cli:") else self.executor
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run; the fields are those of `ConstancyRow`."""
+    """The outcome of a run; the fields are those of `ConstancyRow`."""
 
     passed: bool
     sentence: str
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def begin(engine: sa.Engine, executor: str, model: str, model_digest: str) -> int:
-    """A run begins; -> its number. Forgets runs older than `KEPT_S`."""
+    """Write that a run begins, and delete runs older than `KEPT_S`; return its number."""
     now = time.time()
     row: Mapping[str, Any] = dataclasses.asdict(Outcome(passed=False, sentence=""))
     row = {**row, "at": now, "executor": executor, "model": model, "model_digest": model_digest}
@@ -81,7 +81,7 @@ def begin(engine: sa.Engine, executor: str, model: str, model_digest: str) -> in
 
 
 def end(engine: sa.Engine, number: int, outcome: Outcome) -> None:
-    """A run ends; of one that failed people are told, in the same transaction. Nothing happens when it has ended."""
+    """Write the outcome of a run that has not ended yet; a failure becomes a notice in the same transaction."""
     with transaction(engine) as connection:
         change = sa.update(constancy).where(constancy.c.id == number, _RUNNING).values(dataclasses.asdict(outcome))
         if connection.execute(change).rowcount and not outcome.passed:
@@ -89,27 +89,27 @@ def end(engine: sa.Engine, number: int, outcome: Outcome) -> None:
 
 
 def running(engine: sa.Engine, executor: str) -> list[int]:
-    """Numbers of the runs of a worker that have not ended; of a worker that has just started, none of them will."""
+    """Return the numbers of a worker's runs that have not ended; after a restart of the worker they never will."""
     query = sa.select(constancy.c.id).where(constancy.c.executor == executor, _RUNNING)
     with transaction(engine) as connection:
         return list(connection.execute(query).scalars())
 
 
 def withdraw(engine: sa.Engine, executor: str) -> None:
-    """Runs of a worker that was stopped before they had ended were never begun."""
+    """Delete the runs of a worker that have not ended: it was stopped in order, so they do not count as failed."""
     with transaction(engine) as connection:
         connection.execute(sa.delete(constancy).where(constancy.c.executor == executor, _RUNNING))
 
 
 def history(engine: sa.Engine, since: float = 0.0) -> list[ConstancyRow]:
-    """Every run that has ended and began since then (Unix time), the oldest first."""
+    """Return every run that has ended and began after `since` (Unix time), the oldest first."""
     query = sa.select(constancy).where(constancy.c.at >= since, ~_RUNNING).order_by(constancy.c.id)
     with transaction(engine) as connection:
         return [ConstancyRow.of(row) for row in connection.execute(query).mappings()]
 
 
 def latest(engine: sa.Engine) -> list[ConstancyRow]:
-    """The last run of each worker and model, by model, device and worker; all commands count as one worker."""
+    """Return the last run of each worker and model, by model, device and worker; all commands count as one worker."""
     last: dict[tuple[str, str], ConstancyRow] = {}
     for row in history(engine):
         last[row.worker, row.model] = row
@@ -117,7 +117,7 @@ def latest(engine: sa.Engine) -> list[ConstancyRow]:
 
 
 def last_begun(engine: sa.Engine, executor: str) -> float | None:
-    """When a worker last began a run (Unix time); None when it never did."""
+    """Return when a worker last began a run (Unix time); None when it never did."""
     query = sa.select(sa.func.max(constancy.c.at)).where(constancy.c.executor == executor)
     with transaction(engine) as connection:
         found = connection.execute(query).scalar_one()

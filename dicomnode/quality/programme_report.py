@@ -1,6 +1,6 @@
-"""The programme of some weeks as PDF: `sct-node report --since 30d`.
+"""The programme of some weeks as PDF, for `sct-node report --since 30d`: tables, and plots over time.
 
-Plots over time: cases, how long they took, findings, constancy; in colours that every kind of vision tells apart.
+The colours of the plots can be told apart with colour vision deficiency too (M. Okabe, K. Ito, Color Universal Design).
 """
 
 from __future__ import annotations
@@ -27,47 +27,45 @@ if TYPE_CHECKING:
     from reportlab.platypus import Flowable
 
     from dicomnode.quality.constancy_runs import ConstancyRow
-    from dicomnode.quality.programme import Checked, Programme, ProgrammeRow
+    from dicomnode.quality.programme import Programme, ProgrammeRow
 
 
 def pdf_of(programme: Programme, node: str) -> bytes:
-    """The programme as PDF; `node` is the node's AE title. The same programme gives the same bytes."""
+    """Return the programme as PDF; `node` is the node's AE title. The same programme gives the same bytes."""
     span = f"{programme.since:%Y-%m-%d} to {programme.until:%Y-%m-%d}"
-    return pdf(f"Synthetic CT programme, {span}", f"node {node}; no patient is named", list(_content(programme, node)))
-
-
-def _content(programme: Programme, node: str) -> Iterator[Flowable]:
-    yield paragraph("Synthetic CT programme", TITLE)
-    told = programme.told
-    holds = sum(one.hold is not None for one in told)
-    yield facts(
-        (
-            ("Node", node),
-            ("From", utc(programme.since)),
-            ("Until", utc(programme.until)),
-            ("Cases", str(len(told))),
-            ("By state", _counts(programme.states)),
-            ("Held", f"{holds}, of which {sum(one.job.held is not None for one in told)} still are"),
-            ("Decisions", _counts(programme.decisions)),
-            ("Faults", _counts(programme.failures)),
-        )
+    jobs = programme.jobs
+    holds = sum(one.hold is not None for one in jobs)
+    overview = (
+        ("Node", node),
+        ("From", utc(programme.since)),
+        ("Until", utc(programme.until)),
+        ("Cases", str(len(jobs))),
+        ("By state", _counts(programme.states)),
+        ("Held", f"{holds}, of which {sum(one.job.held is not None for one in jobs)} still are"),
+        ("Decisions", _counts(programme.decisions)),
+        ("Faults", _counts(programme.failures)),
     )
-    if told:
-        yield gap()
-        yield picture(cases(programme))
-    yield from _times(programme)
-    yield from _reasons(programme)
-    yield from _origins(programme)
-    yield from _findings(programme)
-    yield from _destinations(programme)
-    yield from _constancy(programme)
+    content = [
+        paragraph("Synthetic CT programme", TITLE),
+        facts(overview),
+        *((gap(), picture(cases(programme))) if jobs else ()),
+        *times_section(programme),
+        *reasons_section(programme),
+        *origins_section(programme),
+        *findings_section(programme),
+        *destinations_section(programme),
+        *constancy_section(programme),
+    ]
+    return pdf(f"Synthetic CT programme, {span}", f"node {node}; no patient is named", content)
 
 
 def _counts(counts: Mapping[str, int]) -> str:
+    """Write counts as `name 2, other 1`."""
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
-def _times(programme: Programme) -> Iterator[Flowable]:
+def times_section(programme: Programme) -> Iterator[Flowable]:
+    """Yield the times of each part of the way, as a table and a plot."""
     yield heading("Times")
     if not programme.times:
         yield paragraph("No case has got so far.")
@@ -82,13 +80,14 @@ def _times(programme: Programme) -> Iterator[Flowable]:
 
 
 def _span(seconds: float) -> str:
-    """A time as a person says it."""
+    """Write a time in seconds, minutes or hours, as fits."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _reasons(programme: Programme) -> Iterator[Flowable]:
+def reasons_section(programme: Programme) -> Iterator[Flowable]:
+    """Yield the reasons for which jobs were held or rejected."""
     yield heading("Why cases were held or rejected")
     rows = [("held", code, str(count)) for code, count in programme.holds.items()]
     rows += [("rejected", code, str(count)) for code, count in programme.rejections.items()]
@@ -98,7 +97,8 @@ def _reasons(programme: Programme) -> Iterator[Flowable]:
         yield paragraph("None was.")
 
 
-def _origins(programme: Programme) -> Iterator[Flowable]:
+def origins_section(programme: Programme) -> Iterator[Flowable]:
+    """Yield the jobs and the drift of HU by scanner and protocol."""
     yield heading("Scanners and protocols")
     rows = [
         (one.scanner, one.protocol, str(one.cases), str(one.held), _number(one.median_hu), _number(one.drift_hu))
@@ -117,14 +117,21 @@ def _origins(programme: Programme) -> Iterator[Flowable]:
     yield paragraph(text)
 
 
-def _findings(programme: Programme) -> Iterator[Flowable]:
+def findings_section(programme: Programme) -> Iterator[Flowable]:
+    """Yield every finding over all jobs, as a table and plots."""
     yield heading("Findings")
     checked = programme.findings
     if not checked:
         yield paragraph("No case has findings.")
         return
+    rows = []
+    for one in checked:
+        title = f"{MEANINGS[one.name].title} ({one.name})" if one.name in MEANINGS else one.name
+        counts = [str(one.verdicts.get(verdict, 0)) for verdict in ("pass", "review", "reject")]
+        within = "" if one.low is None or one.high is None else f"{_number(one.low)} to {_number(one.high)}"
+        rows.append([title, *counts, _number(one.median), within, UNITS.get(one.unit, one.unit)])
     head = ("Finding", "Passes", "Review", "Reject", "Median", "5 to 95 %", "Unit")
-    yield table(head, [_row(one) for one in checked], (56, 14, 14, 14, 18, 32, 12))
+    yield table(head, rows, (56, 14, 14, 14, 18, 32, 12))
     drawn = findings(programme)
     if drawn is not None:
         yield gap()
@@ -132,18 +139,13 @@ def _findings(programme: Programme) -> Iterator[Flowable]:
         yield paragraph("Dashed: limits of the last case, where they are near. Crosses do not pass.")
 
 
-def _row(one: Checked) -> list[str]:
-    title = f"{MEANINGS[one.name].title} ({one.name})" if one.name in MEANINGS else one.name
-    counts = [str(one.verdicts.get(verdict, 0)) for verdict in ("pass", "review", "reject")]
-    within = "" if one.low is None or one.high is None else f"{_number(one.low)} to {_number(one.high)}"
-    return [title, *counts, _number(one.median), within, UNITS.get(one.unit, one.unit)]
-
-
 def _number(value: float | None) -> str:
+    """Write a number as reports do; nothing for None."""
     return "" if value is None else number(value)
 
 
-def _destinations(programme: Programme) -> Iterator[Flowable]:
+def destinations_section(programme: Programme) -> Iterator[Flowable]:
+    """Yield the jobs and attempts by destination."""
     if not programme.destinations:
         return
     yield heading("Destinations")
@@ -151,7 +153,8 @@ def _destinations(programme: Programme) -> Iterator[Flowable]:
     yield table(("Destination", "Cases for it", "With it", "Attempts"), rows, (50, 24, 24, 24))
 
 
-def _constancy(programme: Programme) -> Iterator[Flowable]:
+def constancy_section(programme: Programme) -> Iterator[Flowable]:
+    """Yield the constancy runs, as a plot and a table of those that failed."""
     yield heading("Constancy")
     runs = programme.runs
     if not runs:
@@ -167,7 +170,7 @@ def _constancy(programme: Programme) -> Iterator[Flowable]:
 
 
 COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000")
-"""Okabe and Ito."""
+"""The palette of Okabe and Ito, but for its yellow."""
 FAILED_COLOUR: Final = "#d55e00"
 OUTCOMES: Final[Mapping[str, str]] = {
     "delivered": "#0072b2",
@@ -176,21 +179,21 @@ OUTCOMES: Final[Mapping[str, str]] = {
     "rejected": "#d55e00",
 }
 ABOVE: Final[dict[str, Any]] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 7, "frameon": False}
-"""Where a legend hides nothing."""
+"""Place of a legend: above the axes, where it hides nothing."""
 MOST_FINDINGS: Final = 12
-"""Findings of which a trend is drawn: those that most often do not pass."""
+"""Number of findings that are plotted: those that most often do not pass."""
 
 
 def trend(runs: Sequence[ConstancyRow]) -> bytes:
-    """The constancy of each tissue's HU and of the geometry, as PNG."""
+    """Return the plot of `constancy` as PNG."""
     return png(constancy(runs))
 
 
 def constancy(runs: Sequence[ConstancyRow]) -> Figure:
-    """HU of each tissue since the first run of the same weights on the same device; and the deviation in mm."""
+    """Plot the HU of each tissue relative to the first run of the same weights and device, and the deviation in mm."""
     figure = _figure(7.0, 3.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for index, (tissue, points) in enumerate(sorted(_tissues(runs).items())):
+    for index, (tissue, points) in enumerate(sorted(tissue_changes(runs).items())):
         when, change = _numbers(at for at, _ in points), [change for _, change in points]
         upper.plot(when, change, ".-", color=COLOURS[index % len(COLOURS)], linewidth=0.8, label=tissue)
     known = [(run.at, run.deviation_mm) for run in runs if run.deviation_mm is not None]
@@ -208,8 +211,8 @@ def constancy(runs: Sequence[ConstancyRow]) -> Figure:
     return figure
 
 
-def _tissues(runs: Sequence[ConstancyRow]) -> dict[str, list[tuple[datetime.datetime, float]]]:
-    """Tissue -> when, and its HU since the first run of the same weights on the same device."""
+def tissue_changes(runs: Sequence[ConstancyRow]) -> dict[str, list[tuple[datetime.datetime, float]]]:
+    """Return tissue -> moments, and its HU relative to the first run of the same weights and device."""
     first: dict[tuple[str, str, str], float] = {}
     found: dict[str, list[tuple[datetime.datetime, float]]] = defaultdict(list)
     for run in runs:
@@ -220,10 +223,10 @@ def _tissues(runs: Sequence[ConstancyRow]) -> dict[str, list[tuple[datetime.date
 
 
 def cases(programme: Programme) -> Figure:
-    """Cases a day, by what has become of them."""
+    """Plot the jobs of each day by their outcome."""
     figure = _figure(7.0, 2.2)
     axes = figure.subplots()
-    counted = Counter((one.job.created_at.date(), outcome(one)) for one in programme.told)
+    counted = Counter((one.job.created_at.date(), outcome(one)) for one in programme.jobs)
     days = sorted({day for day, _ in counted})
     below = [0] * len(days)
     for name, colour in OUTCOMES.items():
@@ -239,26 +242,26 @@ def cases(programme: Programme) -> Figure:
     return figure
 
 
-def outcome(told: ProgrammeRow) -> str:
-    """What has become of a job, one of `OUTCOMES`."""
-    if told.job.held is not None:
+def outcome(row: ProgrammeRow) -> str:
+    """Return the outcome of a job, one of `OUTCOMES`."""
+    if row.job.held is not None:
         return "held now"
-    return {"DELIVERED": "delivered", "REJECTED": "rejected"}.get(str(told.job.state), "on its way")
+    return {"DELIVERED": "delivered", "REJECTED": "rejected"}.get(str(row.job.state), "on its way")
 
 
-_STEPS: Final = {JobEvent.SYNTHESIZED: "to the CT", JobEvent.DELIVERED: "to all destinations"}
+STEPS: Final = {JobEvent.SYNTHESIZED: "to the CT", JobEvent.DELIVERED: "to all destinations"}
 
 
 def times(programme: Programme) -> Figure:
-    """How long each case took from the complete series to the CT, and to the last destination."""
+    """Plot the time of each job from the complete series to the CT, and to the last destination."""
     figure = _figure(7.0, 2.2)
     axes = figure.subplots()
-    for index, (fact, label) in enumerate(_STEPS.items()):
-        seconds = [(one.job.created_at, one.seconds(JobEvent.SETTLED, fact)) for one in programme.told]
+    for index, (event, label) in enumerate(STEPS.items()):
+        seconds = [(one.job.created_at, one.seconds(JobEvent.SETTLED, event)) for one in programme.jobs]
         known = [(at, value / 60.0) for at, value in seconds if value]
         style: dict[str, Any] = {"color": COLOURS[index], "markersize": 4, "label": label, "linestyle": ""}
         axes.plot(_numbers(at for at, _ in known), [value for _, value in known], marker="ox"[index], **style)
-    every = [value for one in programme.told for fact in _STEPS if (value := one.seconds(JobEvent.SETTLED, fact))]
+    every = [value for one in programme.jobs for event in STEPS if (value := one.seconds(JobEvent.SETTLED, event))]
     low, high = min(every, default=60.0) / 90.0, max(every, default=60.0) / 40.0
     axes.set_yscale("log")
     axes.set_ylim(low, max(high, 12.0 * low))  # a power of ten at least is within
@@ -272,15 +275,15 @@ def times(programme: Programme) -> Figure:
 
 
 def findings(programme: Programme) -> Figure | None:
-    """Every measured finding over time with its limits, those first that most often do not pass; None without any."""
-    series = _series(programme)
+    """Plot every measured finding over time with its limits; None where no job has one."""
+    series = measured_findings(programme)
     if not series:
         return None
     rows = (len(series) + 2) // 3
     figure = _figure(7.0, 1.5 * rows + 0.2)
     panels = figure.subplots(rows, 3, squeeze=False, sharex=True).ravel()
     for axes, (name, points) in zip(panels, series.items(), strict=False):
-        _finding(axes, name, points)
+        plot_finding(axes, name, points)
         axes.set_xlim(*_numbers((programme.since, programme.until)))
         _days(axes)
     for axes in panels[len(series) :]:
@@ -288,52 +291,51 @@ def findings(programme: Programme) -> Figure | None:
     return figure
 
 
-def _series(programme: Programme) -> dict[str, list[tuple[datetime.datetime, Mapping[str, Any]]]]:
-    """Finding -> when, and the finding; of those with a number."""
+def measured_findings(programme: Programme) -> dict[str, list[tuple[datetime.datetime, Mapping[str, Any]]]]:
+    """Return finding -> moments and findings with a number, those first that most often do not pass."""
     found: dict[str, list[tuple[datetime.datetime, Mapping[str, Any]]]] = defaultdict(list)
-    for told in programme.told:
-        for one in told.report.get("findings", ()):
+    for row in programme.jobs:
+        for one in row.report.get("findings", ()):
             if isinstance(one["value"], int | float):
-                found[one["name"]].append((told.job.created_at, one))
+                found[one["name"]].append((row.job.created_at, one))
     failed = {name: sum(one["verdict"] != "pass" for _, one in points) for name, points in found.items()}
     names = sorted(found, key=lambda name: (-failed[name], name))[:MOST_FINDINGS]
     return {name: found[name] for name in names}
 
 
-def _finding(axes: Axes, name: str, points: Sequence[tuple[datetime.datetime, Mapping[str, Any]]]) -> None:
-    """One finding: dots, crosses where it does not pass, and the limits of the last case."""
+def plot_finding(axes: Axes, name: str, points: Sequence[tuple[datetime.datetime, Mapping[str, Any]]]) -> None:
+    """Plot one finding: dots, crosses where it does not pass, and the limits of the last job.
+
+    A limit is left out where drawing it would press the points together.
+    """
     for passes, marker, colour in ((True, "o", COLOURS[0]), (False, "x", FAILED_COLOUR)):
         own = [(at, one["value"]) for at, one in points if (one["verdict"] == "pass") is passes]
-        when, values = _numbers(at for at, _ in own), [value for _, value in own]
-        axes.plot(when, values, linestyle="", markersize=3, marker=marker, color=colour)
+        when, own_values = _numbers(at for at, _ in own), [value for _, value in own]
+        axes.plot(when, own_values, linestyle="", markersize=3, marker=marker, color=colour)
     limit = points[-1][1]["limit"]
-    every = [float(one["value"]) for _, one in points]
+    values = [float(one["value"]) for _, one in points]
+    low, high = min(values), max(values)
+    room = 3.0 * max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-9)
     for edge in () if isinstance(limit, str) else limit:
-        if abs(float(edge)) < 1e6 and _near(float(edge), every):
+        if abs(float(edge)) < 1e6 and low - room <= float(edge) <= high + room:
             axes.axhline(edge, color="#555555", linewidth=0.7, linestyle="--")
     axes.set_title(name, fontsize=7)
 
 
-def _near(edge: float, values: Sequence[float]) -> bool:
-    """Whether a limit is near enough to what was measured that drawing it leaves that to be seen."""
-    low, high = min(values), max(values)
-    room = 3.0 * max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-9)
-    return low - room <= edge <= high + room
-
-
 def _numbers(moments: Iterable[datetime.datetime]) -> list[float]:
-    """Moments as matplotlib counts them: days."""
+    """Return moments as matplotlib counts them, in days."""
     return [float(dates.date2num(moment)) for moment in moments]
 
 
 def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure (inches) that is drawn without a display."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def _days(axes: Axes) -> None:
-    """Days along the axis."""
+    """Format the time axis and the grid."""
     axes.tick_params(labelsize=6)
     locator = dates.AutoDateLocator(maxticks=6)
     axes.xaxis.set_major_locator(locator)

@@ -1,4 +1,4 @@
-"""Audit messages after PS3.15 A.5: what happened, who took part, who says so, and what it was about.
+"""Audit messages (PS3.15 A.5): the event, its participants, the source of the record, and the objects concerned.
 
 A message is a dictionary with the names of the schema of PS3.15 A.5.1, for a line of JSON; `xml` writes the same as
 the document of that schema, which audit record repositories take over syslog (PS3.15 A.5, A.6).
@@ -30,11 +30,11 @@ Message = dict[str, Any]
 """The elements and attributes of an AuditMessage by name; an element that may be repeated is a list."""
 
 OWN_CODES: Final = "99SCTNODE"
-"""Coding scheme of what the standard has no code for."""
+"""Coding scheme of the codes that the standard lacks (PS3.3 8.2: private schemes begin with 99)."""
 
 
 def code(value: str, meaning: str, scheme: str = "DCM") -> Message:
-    """A coded value (PS3.15 A.5.1, CodedValueType)."""
+    """Return a coded value (PS3.15 A.5.1, CodedValueType)."""
     return {"csd-code": value, "codeSystemName": scheme, "originalText": meaning}
 
 
@@ -57,7 +57,7 @@ JOB: Final = code("job", "Job of the node", OWN_CODES)
 
 
 class Event(enum.Enum):
-    """What is recorded: EventID, EventActionCode, EventTypeCode."""
+    """The events that are recorded: EventID, EventActionCode, EventTypeCode (PS3.15 A.5.3)."""
 
     APPLICATION_STARTED = (_ACTIVITY, "E", code("110120", "Application Start"))
     APPLICATION_STOPPED = (_ACTIVITY, "E", code("110121", "Application Stop"))
@@ -77,15 +77,24 @@ class Event(enum.Enum):
 
 
 TRANSFERS: Final = (Event.BEGIN_TRANSFERRING, Event.INSTANCES_TRANSFERRED_IN, Event.INSTANCES_TRANSFERRED_OUT)
-"""Events with a source and a destination (PS3.15 A.5.3.3, A.5.3.7); it comes in when an AE is who did it."""
+"""Events with a source and a destination (PS3.15 A.5.3.3, A.5.3.7); a transfer by an AE is one inwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One thing that happened.
+    """The facts of one audit message.
 
-    `by` is who did it: "cli:jane", "web:jane", "ae:MR1", "node". `peer` is the other application entity of a transfer
-    outwards. `failed` says why it did not succeed. `address` is the network address that `by`, or `peer`, was at.
+    Attributes:
+        event: what happened.
+        at: when (ISO 8601).
+        by: who did it: "cli:jane", "web:jane", "ae:MR1" or "node".
+        peer: the other application entity of a transfer outwards.
+        address: network address of `by`, or of `peer`.
+        failed: why it did not succeed; None for success.
+        job: key of the job.
+        studies, series, patients: UIDs and Patient IDs.
+        instances: number of instances.
+        words: a sentence for EventOutcomeDescription.
     """
 
     event: Event
@@ -104,7 +113,7 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who writes the trail: AuditSourceID, AuditEnterpriseSiteID, and the node's AE title and process."""
+    """The source of the records (PS3.15 A.5.2.3): its ID and site, and the node's AE title and process."""
 
     name: str
     site: str
@@ -113,17 +122,19 @@ class Source:
 
 
 def message(fact: AuditRecord, source: Source) -> Message:
-    """The audit message of a fact (PS3.15 A.5.2)."""
+    """Return the audit message of a record (PS3.15 A.5.2)."""
+    site = {"AuditEnterpriseSiteID": source.site} if source.site else {}
     return {
         "EventIdentification": _event(fact),
         "ActiveParticipant": list(_participants(fact, source)),
-        "AuditSourceIdentification": _audit_source(source),
+        # type 4 is an application server (PS3.15 A.5.2.3)
+        "AuditSourceIdentification": {"AuditSourceID": source.name, **site, "AuditSourceTypeCode": [{"csd-code": "4"}]},
         "ParticipantObjectIdentification": list(_objects(fact, source)),
     }
 
 
 def _event(fact: AuditRecord) -> Message:
-    """What happened, when, and whether it succeeded (0, or 4: minor failure, the action may be tried again)."""
+    """Return the event, its time and its outcome: 0 success, 4 minor failure (PS3.15 A.5.2)."""
     event_id, action, kind = fact.event.value
     found: Message = {
         "EventActionCode": action,
@@ -138,7 +149,7 @@ def _event(fact: AuditRecord) -> Message:
 
 
 def _participants(fact: AuditRecord, source: Source) -> Iterator[Message]:
-    """Who did it, and the node itself, each in its role."""
+    """Yield the actor and the node itself, each in its role (PS3.15 A.5.2)."""
     scheme, _, name = fact.by.rpartition(":")
     own: Message = {"UserID": source.ae_title, "AlternativeUserID": str(source.process)}
     if fact.event in TRANSFERS:
@@ -157,7 +168,7 @@ def _participants(fact: AuditRecord, source: Source) -> Iterator[Message]:
 
 
 def _participant(who: Message, role: Message | None, address: str = "", *, requests: bool) -> Message:
-    """One participant; NetworkAccessPointTypeCode 2 is an IP address, 1 a host's name."""
+    """Return a participant; NetworkAccessPointTypeCode 2 is an IP address, 1 a host name (PS3.15 A.5.2)."""
     found = who | {"UserIsRequestor": "true" if requests else "false"}
     if role is not None:
         found["RoleIDCode"] = [role]
@@ -167,14 +178,8 @@ def _participant(who: Message, role: Message | None, address: str = "", *, reque
     return found
 
 
-def _audit_source(source: Source) -> Message:
-    """Who says so; type 4 is an application server (PS3.15 A.5.2.3)."""
-    site = {"AuditEnterpriseSiteID": source.site} if source.site else {}
-    return {"AuditSourceID": source.name, **site, "AuditSourceTypeCode": [{"csd-code": "4"}]}
-
-
 def _objects(fact: AuditRecord, source: Source) -> Iterator[Message]:
-    """Studies (role 3, report), the job (role 20), patients (role 1), and for an alert the node (role 13)."""
+    """Yield studies (role 3), the job (role 20), patients (role 1), and for an alert the node (role 13)."""
     for study in fact.studies:
         found = _object(study, "2", "3", STUDY)
         if fact.instances:
@@ -191,7 +196,7 @@ def _objects(fact: AuditRecord, source: Source) -> Iterator[Message]:
 
 
 def _object(name: str, kind: str, role: str, id_type: Message) -> Message:
-    """One participant object: `kind` 1 is a person, 2 a system object (PS3.15 A.5.2.4)."""
+    """Return a participant object; `kind` 1 is a person, 2 a system object (PS3.15 A.5.2.4)."""
     return {
         "ParticipantObjectID": name,
         "ParticipantObjectTypeCode": kind,
@@ -201,7 +206,7 @@ def _object(name: str, kind: str, role: str, id_type: Message) -> Message:
 
 
 def _details(kind: str, values: Sequence[str]) -> list[Message]:
-    """Details of one kind; in XML their values are base64 (PS3.15 A.5.1, ValuePair)."""
+    """Return details of one kind; in XML their values are base64 (PS3.15 A.5.1, ValuePair)."""
     return [{"type": kind, "value": value} for value in values]
 
 
@@ -221,16 +226,16 @@ _ELEMENTS: Final = (
     "ParticipantObjectDetail",
     "SOPClass",
 )
-"""What the schema makes an element, in its order; all else is an attribute."""
+"""The elements of the schema (PS3.15 A.5.1) in its order; everything else is an attribute."""
 
 
 def xml(one: Message) -> str:
-    """The message as the XML document of PS3.15 A.5.1, on one line; control characters become question marks."""
+    """Return the message as an XML document (PS3.15 A.5.1) on one line; control characters become question marks."""
     return ElementTree.tostring(_element("AuditMessage", one), encoding="unicode")
 
 
 def _element(name: str, content: Mapping[str, Any]) -> ElementTree.Element:
-    """An element with its attributes and, in the schema's order, its elements."""
+    """Return an element with its attributes and, in the order of the schema, its elements."""
     attributes = {key: _printable(str(value)) for key, value in content.items() if key not in _ELEMENTS}
     if name == "ParticipantObjectDetail":
         attributes["value"] = base64.b64encode(str(content["value"]).encode()).decode()
@@ -246,5 +251,5 @@ def _element(name: str, content: Mapping[str, Any]) -> ElementTree.Element:
 
 
 def _printable(text: str) -> str:
-    """XML 1.0 knows no control characters, and a line of syslog no line break."""
+    """Replace control characters, which XML 1.0 (2.2) forbids, and line breaks, which would end a syslog message."""
     return "".join(character if character.isprintable() else "?" for character in text)

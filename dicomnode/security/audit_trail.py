@@ -1,14 +1,14 @@
-"""The audit trail: who sent, saw, released, rejected, sent out; one line of JSON each, and a copy to a syslog server.
+"""The audit trail (PS3.15 A.5): who sent, saw, released or rejected what. One line of JSON each; a copy goes to syslog.
 
     trail = audit.Trail(config.audit, config.node.data)
     trail.record(audit.Event.RELEASED, by="cli:jane", job=job, studies=[uid], words="reason")
 
 Lines are appended to `node.data/audit/YYYY-MM-DD.jsonl` (UTC) and synced; each is one write, so that any number of
-processes may share the file. What a line holds is said in `audit_message` (PS3.15 A.5). A record is of an association
-and a series, never of one instance; it names studies by UID, and patients only where `audit.patients` says so.
+processes may share the file. `audit_message` defines the content of a line. A record is about an association and a
+series, never about one instance; it names studies by UID, and patients only with `audit.patients`.
 
-A trail that cannot be written never stops the work by itself: it is an error in the log and a metric. With
-`audit.required` the receiver refuses instances (0xA700) until it can be written again.
+A trail that cannot be written does not stop the work: it is an error in the log and a metric. With `audit.required` the
+receiver refuses instances (0xA700, PS3.4 Table B.2-1) until the trail can be written again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CLOSE_S: Final = 2.0
 
 
 class AuditTrail:
-    """Where records go. Thread-safe; any number of processes may write one trail."""
+    """Writes the records. Thread-safe; any number of processes may write one trail."""
 
     def __init__(self, settings: Audit, data: Path, ae_title: str = "SCTNODE") -> None:
         self._settings = settings
@@ -65,8 +65,18 @@ class AuditTrail:
     ) -> None:
         """Write one record; it is on the disk when this returns. Never raises for a disk or a server that fails.
 
-        `by`: "cli:jane", "web:jane", "ae:MR1" or "node". `peer`: AE title of the destination of a transfer outwards.
-        `patients` (Patient IDs) are left out unless the configuration wants them.
+        Args:
+            event: what happened.
+            by: who did it: "cli:jane", "web:jane", "ae:MR1" or "node".
+            address: network address of `by`, or of `peer`.
+            peer: AE title of the destination of a transfer outwards.
+            failed: why it did not succeed.
+            job: key of the job.
+            studies: Study Instance UIDs.
+            series: Series Instance UIDs.
+            patients: Patient IDs; left out unless `audit.patients` is set.
+            instances: number of instances.
+            words: a sentence, such as the reason that a person gave.
         """
         now = datetime.datetime.now(datetime.UTC)
         shown = patients if self._settings.patients else ()
@@ -78,7 +88,7 @@ class AuditTrail:
             self._syslog.send(line(xml(record), at))
 
     def close(self) -> None:
-        """Give what waits for the syslog server a moment; the files have it all."""
+        """Wait at most CLOSE_S for the syslog server; the files hold every record."""
         if self._syslog is not None:
             self._syslog.flush(CLOSE_S)
 
@@ -90,27 +100,23 @@ class AuditTrail:
                 raise OutOfResources("The audit trail cannot be written")
 
     def _keep(self, record: Message | None, day: datetime.date) -> None:
-        """Append a record to the day's file; none only tries whether that can be done."""
+        """Append a record to the day's file; None only tests whether that is possible."""
         entry = b"" if record is None else json.dumps(record).encode() + b"\n"
         with self._lock:
             try:
                 _append(self._folder, self._folder / f"{day.isoformat()}.jsonl", entry)
             except OSError as error:
-                self._fails(error)
+                self._broken = True
+                metrics.AUDIT_FAILURES.labels(where="file").inc()
+                log.event("audit_record_not_written", level="error", reason=error.strerror or "the disk fails")
             else:
                 self._broken = False
 
-    def _fails(self, error: OSError) -> None:
-        """The trail cannot be written."""
-        self._broken = True
-        metrics.AUDIT_FAILURES.labels(where="file").inc()
-        log.event("audit_record_not_written", level="error", reason=error.strerror or "the disk fails")
-
 
 def _append(folder: Path, path: Path, entry: bytes) -> None:
-    """One write at the end of a file that only its owner and group may read, and sync.
+    """Append an entry by one write to a file that only its owner and group may read, and sync it.
 
-    A line that a full disk cut short is ended first.
+    A line that a full disk has cut short is ended first.
     """
     new = not path.exists()
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Copies of audit records for a syslog server: RFC 5424 over UDP (RFC 5426), TLS (RFC 5425) or a local socket.
 
-PS3.15 A.6 and A.7 say the rest: facility 10 (security), severity 5 (notice), MSGID `DICOM+RFC3881`, and the message as
-the XML of A.5.1. Records wait in a queue of `QUEUED` and are sent by a thread of their own, so that no server delays
-the work; those that find the queue full are left out, counted and logged. The file of the trail holds them all.
+PS3.15 A.6 and A.7 define the content: facility 10 (security), severity 5 (notice), MSGID `DICOM+RFC3881`, and the
+message as the XML of A.5.1. A thread sends the records from a queue of `QUEUED`, so that no server delays the work;
+records that find the queue full are left out, counted and logged. The file of the trail holds every record.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from dicomnode.errors import ConfigError
 from dicomnode.security.tls import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dicomnode.config.peers import ClientTls
 
 QUEUED: Final = 1000
@@ -35,23 +33,31 @@ PRIORITY: Final = 10 * 8 + 5
 
 
 def line(document: str, at: str) -> bytes:
-    """A record, as XML, as a syslog message (RFC 5424 6); `at` is its time (ISO 8601, UTC)."""
+    """Return a record (XML) as a syslog message (RFC 5424 6); `at` is its time (RFC 5424 6.2.3, UTC)."""
     host = socket.gethostname() or "-"
     return f"<{PRIORITY}>1 {at} {host} sct-node {os.getpid()} DICOM+RFC3881 - \ufeff{document}".encode()
 
 
 class Syslog:
-    """Sends records to a server, in the order they come, for as long as there is room for them to wait."""
+    """Sends records to a server in their order; at most QUEUED of them wait."""
 
     def __init__(self, address: str, tls: ClientTls | None) -> None:
-        """`address`: udp://HOST:PORT, tls://HOST:PORT or unix:///PATH."""
-        self._send = _sender(address, tls)
+        """Start the thread; `address` is udp://HOST:PORT, tls://HOST:PORT or unix:///PATH."""
+        parts = urlsplit(address)
+        host, port = parts.hostname or "", parts.port or 0
+        if parts.scheme == "unix":
+            self._send = _Datagrams(socket.AF_UNIX, parts.path).send
+        elif parts.scheme == "udp":
+            self._send = _Datagrams(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)).send
+        else:
+            assert tls is not None, "checked when the configuration was read"
+            self._send = _Stream(host, port, tls).send
         self._waiting: queue.Queue[bytes] = queue.Queue(QUEUED)
         self._complained_at = -COMPLAINT_S
         threading.Thread(target=self._run, name="audit-syslog", daemon=True).start()
 
     def send(self, message: bytes) -> None:
-        """Send a message soon; returns at once."""
+        """Queue a message; return at once."""
         try:
             self._waiting.put_nowait(message)
         except queue.Full:
@@ -59,13 +65,13 @@ class Syslog:
             self._complain("audit_records_left_out")
 
     def flush(self, limit_s: float) -> None:
-        """Wait until all is sent, no longer than `limit_s`."""
+        """Wait until everything is sent, no longer than `limit_s`."""
         deadline = time.monotonic() + limit_s
         while self._waiting.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def _run(self) -> None:
-        """Send what waits; a message is tried until it is sent."""
+        """Send the waiting messages; each is tried until it is sent."""
         while True:
             message = self._waiting.get()
             while True:
@@ -78,27 +84,14 @@ class Syslog:
             self._waiting.task_done()
 
     def _complain(self, what: str, why: str = "") -> None:
-        """Say once a minute that it does not work."""
+        """Log a failure, at most once in COMPLAINT_S."""
         if time.monotonic() - self._complained_at >= COMPLAINT_S:
             self._complained_at = time.monotonic()
             log.event(what, level="error", reason=why)
 
 
-def _sender(address: str, tls: ClientTls | None) -> Callable[[bytes], None]:
-    """What sends one message to an address; it raises OSError or ConfigError."""
-    parts = urlsplit(address)
-    if parts.scheme == "unix":
-        return _Datagrams(socket.AF_UNIX, parts.path).send
-    host, port = parts.hostname or "", parts.port or 0
-    if parts.scheme == "udp":
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return _Datagrams(family, (host, port)).send
-    assert tls is not None, "checked when the configuration was read"
-    return _Stream(host, port, tls).send
-
-
 class _Datagrams:
-    """One datagram a message (RFC 5426 3.1), or a local socket such as /dev/log."""
+    """Sends each message as one datagram (RFC 5426 3.1), by UDP or to a local socket such as /dev/log."""
 
     def __init__(self, family: int, address: tuple[str, int] | str) -> None:
         self._family = family
@@ -111,7 +104,7 @@ class _Datagrams:
 
 
 class _Stream:
-    """A connection over TLS; each message is preceded by its length (RFC 5425 4.3)."""
+    """Sends messages over one TLS connection, each preceded by its length (RFC 5425 4.3)."""
 
     def __init__(self, host: str, port: int, tls: ClientTls) -> None:
         self._host = host
@@ -131,7 +124,7 @@ class _Stream:
             raise
 
     def _open(self) -> socket.socket:
-        """The connection, if it is still there; a server says nothing but that it goes."""
+        """Return the connection, a new one when the server has closed it. A syslog server sends no data."""
         if self._connection is not None and _ended(self._connection):
             self._connection.close()
             self._connection = None
@@ -148,7 +141,7 @@ class _Stream:
 
 
 def _ended(connection: socket.socket) -> bool:
-    """Whether the server has closed the connection."""
+    """Return whether the server has closed the connection."""
     connection.settimeout(0)
     try:
         return not connection.recv(1)

@@ -1,14 +1,12 @@
-"""TLS in and out: mutual authentication after PS3.15 B.12 (BCP 195: RFC 8996, RFC 9325).
+"""TLS contexts for both directions with mutual authentication (PS3.15 B.12; BCP 195: RFC 8996, RFC 9325).
 
-    TLS 1.3   preferred; its cipher suites are those of OpenSSL
+    TLS 1.3   preferred (RFC 8446); its cipher suites are those of OpenSSL
     TLS 1.2   the four suites of RFC 9325 4.2: ECDHE with RSA or ECDSA, AES-GCM; no renegotiation, no compression
     older     refused, as are keys and signatures below OpenSSL's security level 2 (RSA 2048, SHA-256)
 
-Whoever calls is served in a thread of its own from the first byte on: a handshake that stalls delays nobody else, and
-ends after `tls.handshake_s`. Certificate, key, CAs and revocation lists are read again when their files change; when
-the new ones are no good, the old ones stay in use, with an error in the log. Open associations are not touched.
-
-Certificates in PEM files: readable, not expired, and for how long yet.
+The PEM files are checked when they are loaded. Certificate, key, CAs and revocation lists are read again when their
+files change. When the new files cannot be used, the old ones stay in use, with an error in the log. Open associations
+are not touched.
 """
 
 from __future__ import annotations
@@ -48,44 +46,44 @@ SUITES: Final = (
 VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 LOOK_S: Final = 5.0
-"""How often the files are looked at while nobody calls."""
+"""Interval in which the files are looked at while nobody calls."""
 
 
 class Context(ssl.SSLContext):
-    """A context that remembers why TLS failed: pynetdicom only says that there is no connection."""
+    """A context that remembers why TLS failed, because pynetdicom only reports that there is no connection."""
 
     failure: str = ""
 
 
 class TlsConnection(ssl.SSLSocket):
-    """A TLS connection that can always be closed, and tells its context why it failed."""
+    """A TLS connection that can always be closed, and stores the reason of a failure in its context."""
 
     _turn: threading.Lock
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
-        """SSLSocket is made by contexts alone, without a constructor."""
+        """Make the connection and its lock; a context makes an SSLSocket without calling `__init__`."""
         made = super().__new__(cls, *arguments, **named)
         made._turn = threading.Lock()
         return made
 
     def do_handshake(self, block: bool = False) -> None:
-        """Agree with the peer; raises OSError."""
+        """Do the handshake (RFC 8446 4, RFC 5246 7.3). Raises OSError."""
         with self._remembered(OSError):
             super().do_handshake(block)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """Receive; a client learns here that a server of TLS 1.3 does not take its certificate."""
+        """Receive; with TLS 1.3 a client learns only here that its certificate is rejected."""
         with self._turn, self._remembered(ssl.SSLError):
             return super().recv(buflen, flags)
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send."""
+        """Send, while no other thread uses the connection."""
         with self._turn:
             return super().send(data, flags)
 
     @contextlib.contextmanager
     def _remembered(self, kind: type[OSError]) -> Iterator[None]:
-        """Keep the reason of a failure of this kind."""
+        """Store the reason of a failure of this kind in the context."""
         try:
             yield
         except kind as error:
@@ -96,9 +94,9 @@ class TlsConnection(ssl.SSLSocket):
             raise
 
     def shutdown(self, how: int) -> None:
-        """Say goodbye (close_notify) without waiting for the answer, and shut down what is still there.
+        """Send close_notify (RFC 8446 6.1) without waiting for the answer, and shut the socket down.
 
-        Another thread may be receiving: then there is no goodbye, for OpenSSL serves one thread at a time.
+        While another thread is receiving no close_notify is sent, because OpenSSL serves one thread at a time.
         """
         if self._turn.acquire(blocking=False):
             with contextlib.suppress(OSError, ValueError):
@@ -110,7 +108,7 @@ class TlsConnection(ssl.SSLSocket):
 
 
 def reason(error: OSError) -> str:
-    """Why TLS failed, for a person."""
+    """Return why TLS failed, for a person."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the peer's certificate is not accepted: {error.verify_message}"
     named = getattr(error, "reason", None)
@@ -122,7 +120,7 @@ def reason(error: OSError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files of one side of TLS; `path` is the dotted path of the configuration's mapping that names them."""
+    """The files of one side of TLS; `path` is the dotted path of the mapping that names them."""
 
     path: str
     certificate: Path | None
@@ -133,12 +131,12 @@ class Files:
     warn_days: int = 30
 
     def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """What changes when any file does, links to it included."""
+        """Return values that change when any of the files changes, also behind a symbolic link."""
         password = self.key_password.file if self.key_password else None
         return tuple(_stamp(file) for file in (self.certificate, self.key, self.ca, self.crl, password) if file)
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Put them into a context. Raises ConfigError for one that is missing, unreadable, mismatching or expired."""
+        """Load them into a context. Raises ConfigError for one that is missing, unreadable, mismatching or expired."""
         if self.certificate is not None and self.key is not None:
             check_certificate(self.certificate, f"{self.path}.certificate")
             self._load_key(context, self.certificate, self.key)
@@ -146,17 +144,24 @@ class Files:
             check_issuers(self.ca, f"{self.path}.ca")
             context.load_verify_locations(self.ca)
         if self.crl is not None:
-            _load_crl(context, self.crl, f"{self.path}.crl")
+            path, remedy = f"{self.path}.crl", "name its file, or leave crl out"
+            try:
+                context.load_verify_locations(self.crl)
+            except ssl.SSLError as error:
+                raise ConfigError(path, f"{self.crl} is no revocation list in PEM", remedy) from error
+            except OSError as error:
+                raise ConfigError(path, f"{self.crl} cannot be read ({error.strerror})", remedy) from error
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         self.warn()
 
     def warn(self) -> None:
-        """Say, once a day, that a certificate ends soon, and when to the metrics."""
+        """Log once a day that a certificate ends soon, and set the metric of its end."""
         for kind, file in (("own", self.certificate), ("ca", self.ca)):
             if file is not None:
                 warn(kind, file, self.warn_days)
 
     def _load_key(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-        """Certificate and key together."""
+        """Load certificate and key into a context. Raises ConfigError."""
         secret = self.key_password
         password = read_secret(secret, f"{self.path}.key_password") if secret else ""
         check_key(key, password, f"{self.path}.key")
@@ -169,7 +174,7 @@ class Files:
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of a file, none when it is not there."""
+    """Return inode, size and time of a file; None when it is not there."""
     try:
         found = file.stat()
     except OSError:
@@ -177,21 +182,8 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _load_crl(context: ssl.SSLContext, crl: Path, path: str) -> None:
-    """Ask revocation lists."""
-    try:
-        context.load_verify_locations(crl)
-    except ssl.SSLError as error:
-        raise ConfigError(path, f"{crl} is no revocation list in PEM", "name its file, or leave crl out") from error
-    except OSError as error:
-        raise ConfigError(
-            path, f"{crl} cannot be read ({error.strerror})", "name its file, or leave crl out"
-        ) from error
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-
-
 def _context(protocol: int, minimum: Version) -> Context:
-    """A context of the profile, without files."""
+    """Return a context of the profile (PS3.15 B.12), without files."""
     context = Context(protocol)
     context.minimum_version = VERSIONS[minimum]
     context.set_ciphers(":".join((*SUITES, "@SECLEVEL=2")))
@@ -201,30 +193,33 @@ def _context(protocol: int, minimum: Version) -> Context:
 
 
 def server_context(settings: Tls) -> Context:
-    """What is agreed with peers that call. Raises ConfigError."""
+    """Return the context for peers that call. Raises ConfigError."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, settings.minimum)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
-    context.verify_mode = ssl.CERT_REQUIRED if settings.mutual else _optional(settings)
+    if settings.mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+    else:  # a certificate is verified where the peer shows one and there are CAs
+        context.verify_mode = ssl.CERT_OPTIONAL if settings.ca else ssl.CERT_NONE
     inwards(settings).load(context)
     return context
 
 
-def _optional(settings: Tls) -> ssl.VerifyMode:
-    """Without mutual authentication a certificate is looked at where one is shown and there are CAs to judge it."""
-    return ssl.CERT_OPTIONAL if settings.ca else ssl.CERT_NONE
-
-
 def inwards(settings: Tls) -> Files:
-    """The files for peers that call."""
+    """Return the files for peers that call."""
     named = (settings.certificate, settings.key, settings.key_password, settings.ca, settings.crl)
     return Files("tls", *named, settings.warn_days)
 
 
 def client_context(tls: ClientTls | None, path: str) -> Context | None:
-    """What is agreed with a peer that is called, none without TLS; made anew each time, so files may change.
+    """Return the context for a peer that is called; None without TLS. The files are read each time.
 
-    `path` names the peer in the complaint. Raises ConfigError.
+    Args:
+        tls: the settings for this peer.
+        path: names the peer in the error.
+
+    Raises:
+        ConfigError: a file is missing, unreadable, mismatching or expired.
     """
     if tls is None:
         return None
@@ -235,7 +230,7 @@ def client_context(tls: ClientTls | None, path: str) -> Context | None:
 
 
 def client_arguments(destination: Destination) -> tuple[ssl.SSLContext, str] | None:
-    """Context, and the name that the destination's certificate must hold; none without TLS. Raises ConfigError."""
+    """Return context and name (RFC 9525 6.3) for a destination's certificate; None without TLS. Raises ConfigError."""
     context = client_context(destination.tls, f"destination {destination.name}: tls")
     if context is None or destination.tls is None:
         return None
@@ -253,7 +248,7 @@ def check(config: Config) -> None:
 
 
 class Inwards:
-    """The context for peers that call, made again when its files change. Thread-safe."""
+    """The context for peers that call; it is made again when its files change. Thread-safe."""
 
     def __init__(self, settings: Tls) -> None:
         self._settings = settings
@@ -264,35 +259,31 @@ class Inwards:
         self._looked_at = time.monotonic()
 
     def context(self) -> Context:
-        """The context of the files as they are now, or of the last ones that were good."""
+        """Return the context of the present files, or of the last ones that could be used."""
         with self._lock:
             stamp = self._files.stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
-                self._load()
+                try:
+                    self._context = server_context(self._settings)
+                except (ConfigError, OSError) as error:
+                    metrics.TLS_RELOADS.labels(outcome="failed").inc()
+                    log.event("tls_files_rejected", level="error", reason=str(error))
+                else:
+                    metrics.TLS_RELOADS.labels(outcome="loaded").inc()
+                    log.event("tls_files_reloaded")
             return self._context
 
     def look(self) -> None:
-        """Look at the files, at most every LOOK_S."""
+        """Look at the files, at most once in LOOK_S."""
         if time.monotonic() - self._looked_at >= LOOK_S:
             self._looked_at = time.monotonic()
             self.context()
             self._files.warn()
 
-    def _load(self) -> None:
-        """Make the context again; when that fails the old one stays."""
-        try:
-            self._context = server_context(self._settings)
-        except (ConfigError, OSError) as error:
-            metrics.TLS_RELOADS.labels(outcome="failed").inc()
-            log.event("tls_files_rejected", level="error", reason=str(error))
-        else:
-            metrics.TLS_RELOADS.labels(outcome="loaded").inc()
-            log.event("tls_files_reloaded")
-
 
 def names_of(connection: socket.socket | None) -> frozenset[str] | None:
-    """The names that a peer's certificate holds (common names, DNS names); none without TLS or certificate."""
+    """Return common names and DNS names (RFC 5280 4.2.1.6) of a peer's certificate; None without one."""
     if not isinstance(connection, ssl.SSLSocket):
         return None
     shown: Any = connection.getpeercert()
@@ -309,9 +300,9 @@ _lock: Final = threading.Lock()
 
 
 def check_certificate(file: Path, path: str) -> None:
-    """Raise ConfigError when the first certificate of the file, one's own, is not valid now.
+    """Raise ConfigError when the first certificate of the file, one's own, is not valid now (RFC 5280 4.1.2.5).
 
-    `path` is the dotted path of its key. Raises ConfigError also for a file that cannot be read.
+    `path` is the dotted path of its key. A file that cannot be read raises ConfigError as well.
     """
     own = certificates(file, path)[0]
     now = datetime.datetime.now(datetime.UTC)
@@ -346,7 +337,7 @@ def check_key(file: Path, password: str | None, path: str) -> None:
 
 
 def certificates(file: Path, path: str) -> list[x509.Certificate]:
-    """The certificates of a PEM file, at least one. Raises ConfigError."""
+    """Return the certificates of a PEM file (RFC 7468), at least one. Raises ConfigError."""
     try:
         return x509.load_pem_x509_certificates(file.read_bytes())
     except OSError as error:
@@ -356,7 +347,7 @@ def certificates(file: Path, path: str) -> list[x509.Certificate]:
 
 
 def when_it_ends(file: Path) -> str:
-    """The day on which the first certificate of a file ends, in UTC. Raises ConfigError."""
+    """Return the day (UTC) on which the first certificate of a file ends. Raises ConfigError."""
     return certificates(file, "tls.certificate")[0].not_valid_after_utc.date().isoformat()
 
 
@@ -383,7 +374,7 @@ def warn(kind: str, file: Path, warn_days: int) -> None:
 
 
 def _changed(file: Path) -> int:
-    """When the file changed (ns), 0 when it is not there."""
+    """Return when the file changed (ns), or 0 when it is not there."""
     try:
         return file.stat().st_mtime_ns
     except OSError:

@@ -1,9 +1,9 @@
-"""Who may sign in to the web page: names, roles and hashed passwords (Argon2id, RFC 9106), in one file.
+"""The users of the web page: names, roles and hashed passwords (Argon2id, RFC 9106), in one file.
 
     {"users": [{"name": "jane", "role": "physicist", "hash": "$argon2id$v=19$m=65536,t=3,p=4$..."}]}
 
-`sct-node user add|remove|list` writes it. It is read again when it has changed, so that who is removed is out at once.
-A file that is there and cannot be understood lets nobody in.
+`sct-node user add|remove|list` writes it. It is read again when it has changed, so that a removed user is signed out at
+once. While the file cannot be understood, nobody can sign in.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from dicomnode.config.load import Config
 
 SHORTEST: Final = 12
-"""Characters of a password at least; the page slows guessing down, but a stolen file is guessed at without it."""
+"""Smallest number of characters of a password; the page slows guessing down, but not for a stolen file."""
 
 LONGEST: Final = 256
 
 HASHER: Final = argon2.PasswordHasher()
-"""The library's present choice: RFC 9106's for little memory, 64 MiB and about 50 ms a password."""
+"""The default of argon2-cffi: the second option of RFC 9106 4 (64 MiB), about 50 ms a password."""
 
 AT_ONCE: Final = threading.BoundedSemaphore(2)
-"""Passwords that are tried at the same time: each takes 64 MiB."""
+"""Limits the passwords that are verified at the same time, because each takes 64 MiB."""
 
 
 class Role(StrEnum):
-    """What a user may do: a viewer reads, a physicist also decides about jobs."""
+    """The role of a user: a viewer reads, a physicist also decides about jobs."""
 
     VIEWER = "viewer"
     PHYSICIST = "physicist"
@@ -50,7 +50,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One who may sign in. Raises ValueError for a name or role that cannot be."""
+    """A person who may sign in. Raises ValueError for an impossible name or hash."""
 
     name: str
     role: Role
@@ -63,12 +63,12 @@ class User:
 
 
 def users_path(config: Config) -> Path:
-    """The file of users: `web.users`, or `users.json` in node.data."""
+    """Return the file of users: `web.users`, or `users.json` in node.data."""
     return config.web.users or config.node.data / "users.json"
 
 
 def is_local(config: Config) -> bool:
-    """Whether only this machine reaches the page."""
+    """Return whether only this machine can reach the page."""
     bind = config.web.bind
     try:
         loopback = bind == "localhost" or ipaddress.ip_address(bind).is_loopback
@@ -101,15 +101,21 @@ class Users:
         self._nobody = HASHER.hash(os.urandom(16).hex())
 
     def all(self) -> Mapping[str, User]:
-        """Name -> user; none where there is no file. Raises UsersUnreadable."""
+        """Return the users by name; none where there is no file. Raises UsersUnreadable."""
         with self._lock:
-            version = _version(self.path)
+            try:
+                found = self.path.stat()
+                version: tuple[int, ...] = (found.st_ino, found.st_mtime_ns, found.st_size)
+            except FileNotFoundError:
+                version = ()
+            except OSError as error:
+                raise UsersUnreadable(self.path, error.strerror or "it is not readable") from error
             if version != self._seen:
                 self._users, self._seen = _read(self.path), version
             return self._users
 
     def verified(self, name: str, password: str) -> User | None:
-        """The user of that name and password, or None; both take equally long. Raises UsersUnreadable."""
+        """Return the user of that name and password, or None after the same time. Raises UsersUnreadable."""
         user = self.all().get(name)
         with AT_ONCE:
             try:
@@ -119,11 +125,14 @@ class Users:
         return user
 
     def add(self, name: str, role: Role, password: str) -> bool:
-        """Add a user, or give one another role and password. -> whether the name is new.
+        """Add a user, or change role and password of one. Return whether the name is new.
 
-        Raises BadPassword, ValueError for a name that cannot be, UsersUnreadable.
+        Raises:
+            BadPassword: the password is too short, too long or too simple.
+            ValueError: the name is impossible.
+            UsersUnreadable: the file of users cannot be read.
         """
-        if complaint := _complaint(password, name):
+        if complaint := password_complaint(password, name):
             raise BadPassword(complaint)
         user = User(name, role, HASHER.hash(password))
         before = self._write(lambda users: {**users, name: user})
@@ -136,7 +145,7 @@ class Users:
         self._write(lambda users: {key: user for key, user in users.items() if key != name})
 
     def _write(self, change: Callable[[Mapping[str, User]], Mapping[str, User]]) -> Mapping[str, User]:
-        """Write the file anew, whole or not at all, one writer at a time. -> the users before."""
+        """Replace the file, whole or not at all, one writer at a time. Return the users before."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -149,8 +158,8 @@ class Users:
         return before
 
 
-def _complaint(password: str, name: str) -> str | None:
-    """What is wrong with a password, or None."""
+def password_complaint(password: str, name: str) -> str | None:
+    """Return what is wrong with a password, or None."""
     if not SHORTEST <= len(password) <= LONGEST:
         return f"a password has {SHORTEST} to {LONGEST} characters"
     if len(set(password)) < 5 or (len(name) > 3 and name.lower() in password.lower()):
@@ -158,18 +167,8 @@ def _complaint(password: str, name: str) -> str | None:
     return None
 
 
-def _version(path: Path) -> tuple[int, ...]:
-    """What changes whenever the file does; empty while there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise UsersUnreadable(path, error.strerror or "it is not readable") from error
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
 def _read(path: Path) -> Mapping[str, User]:
+    """Return the users of a file by name. Raises UsersUnreadable."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         users = [User(one["name"], Role(one["role"]), one["hash"]) for one in found["users"]]

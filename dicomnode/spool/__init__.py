@@ -1,1 +1,1 @@
-"""Instance files on the disk, each whole or not there at all. No database."""
+"""Instance files on the disk, each complete or absent. No database."""

@@ -1,4 +1,4 @@
-"""One instance as a file: DICOM Part 10 (PS3.10), written as received; what is told of it without decoding it."""
+"""One instance as a DICOM file (PS3.10 7): written as received, and read without decoding its data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DIGEST_BYTES: Final = 32
 
 
 def _element(number: int, vr: bytes, value: bytes) -> bytes:
-    """Element (0002,number) in explicit VR little endian (PS3.5 7.1.2), padded to even length."""
+    """Return element (0002,number) in explicit VR little endian (PS3.5 7.1.2), padded to even length (PS3.5 6.2)."""
     padded = value + (b"\0" if vr in (b"UI", b"OB") else b" ") * (len(value) % 2)
     length = struct.pack("<HI", 0, len(padded)) if vr == b"OB" else struct.pack("<H", len(padded))
     return struct.pack("<HH", 0x0002, number) + vr + length + padded
@@ -29,13 +29,13 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.167002375628855213724802636761998151049"
 IMPLEMENTATION_VERSION_NAME: Final = "SCT-NODE"
-"""Who made the files and speaks on the network (PS3.7 D.3.3.2); the UID is a UUID of ours (PS3.5 B.2)."""
+"""The implementation that writes the files and negotiates (PS3.7 D.3.3.2); the UID is a UUID (PS3.5 B.2)."""
 
 
 def checked_uid(uid: str, what: str) -> str:
-    """The UID without padding, safe as a file name: digits and dots, at most 64 (PS3.5 9.1; leading zeros tolerated).
+    """Return the UID without padding: at most 64 digits and dots (PS3.5 9.1), so it is safe as a file name.
 
-    `what` names it in the complaint. Raises NotStorable.
+    Leading zeros are tolerated. `what` names the UID in the error. Raises NotStorable.
     """
     plain = uid.strip(" \0")
     if len(plain) > 64 or not _UID.fullmatch(plain):
@@ -45,7 +45,7 @@ def checked_uid(uid: str, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One instance as a C-STORE request brings it (PS3.7 9.1.1.1), its data set encoded and untouched.
+    """One instance of a C-STORE request (PS3.7 9.1.1.1); its data set stays encoded and unchanged.
 
     `study_uid` and `patient_id` are as they came, for the audit trail alone.
     """
@@ -60,7 +60,7 @@ class Incoming:
     patient_id: str = ""
 
     def file_head(self) -> bytes:
-        """Preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
+        """Return preamble, prefix and File Meta Information (PS3.10 7.1) that make the data set a file.
 
         Its last element, Private Information (0002,0102), ends with the SHA-256 of all other bytes of the file.
         """
@@ -84,7 +84,7 @@ class Incoming:
 
 
 def source_ae(path: Path) -> str:
-    """Source Application Entity Title (0002,0016) of a stored file, empty if it is not there."""
+    """Return Source Application Entity Title (0002,0016; PS3.10 Table 7.1-1) of a file; empty when it has none."""
     try:
         meta = read_file_meta_info(path)
     except (InvalidDicomError, OSError, EOFError, struct.error):
@@ -93,9 +93,9 @@ def source_ae(path: Path) -> str:
 
 
 def sop_class_of_intact(path: Path) -> str:
-    """The SOP Class UID of a stored file, after the file was read again and has the digest of when it was written.
+    """Read a stored file, compare its digest with that of its writing, and return its SOP Class UID.
 
-    Raises Damaged when it has not, OSError when it cannot be read.
+    Raises Damaged when they differ, OSError when the file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(len(_PREAMBLE) + 12)
@@ -110,7 +110,7 @@ def sop_class_of_intact(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One file to send, and what has to be negotiated for it."""
+    """One file to send, with the presentation context that it needs (PS3.8 9.3.2.2)."""
 
     path: Path
     sop_class_uid: UID
@@ -119,7 +119,7 @@ class Parcel:
 
 
 def parcel(path: Path) -> Parcel:
-    """Read a DICOM file's meta information (PS3.10 7.1)."""
+    """Return the parcel of a DICOM file, from its File Meta Information (PS3.10 7.1)."""
     meta = read_file_meta_info(path)
     instance = str(meta.MediaStorageSOPInstanceUID)
     return Parcel(path, UID(meta.MediaStorageSOPClassUID), instance, UID(meta.TransferSyntaxUID))

@@ -1,4 +1,4 @@
-"""Files: whole or not at all. What came lies in `in/`, what was made lies in `out/`.
+"""The spool keeps received instances in `in/` and the results of jobs in `out/`; every file is complete or absent.
 
     in/<SeriesInstanceUID>/<SOPInstanceUID>.dcm           bytes as received, never changed
     in/<SeriesInstanceUID>/<SOPInstanceUID>~<sha12>.dcm   the same UID again with other bytes: kept, flagged, not used
@@ -10,8 +10,8 @@
     .writers/<writer>.lock                                held (flock) by each living process that writes
 
 A file is complete under its name: `.part` is written and synced first, then gets its name by a hard link, which, unlike
-a rename, never replaces what is there; then the folder is synced. Only after `store` has returned may a sender be told
-Success (PS3.4 B.2.3). A dead process loses its lock, and so the `.part` it left behind is known to be nobody's.
+a rename, never replaces what is there; then the folder is synced. Only after `store` has returned may the answer be
+Success (PS3.4 B.2.3). A dead process loses its lock, so that the `.part` that it left behind can be removed.
 """
 
 from __future__ import annotations
@@ -47,9 +47,14 @@ _PROMISED: Final = ".promised"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where an instance lies now. `duplicate`: these bytes were there already, nothing was written.
+    """The place of a stored instance.
 
-    `conflict`: another file has the same SOP Instance UID and other bytes; both are kept, this one is not used.
+    Attributes:
+        series_uid: its Series Instance UID.
+        sop_instance_uid: its SOP Instance UID.
+        path: its file.
+        duplicate: whether these bytes were there already, so that nothing was written.
+        conflict: whether another file has the same SOP Instance UID and other bytes; both are kept, this is not used.
     """
 
     series_uid: str
@@ -80,16 +85,21 @@ class Spool:
     # What came
 
     def store(self, incoming: Incoming) -> Stored:
-        """Keep one instance; it is durable when this returns.
+        """Store one instance; it is durable when this returns.
 
-        The same UID with identical bytes is no work; with other bytes both are kept. Raises NotStorable for an invalid
-        UID, OutOfResources when the disk is full, at its reserve, or fails.
+        The same UID with identical bytes is not written again; with other bytes both are kept.
+
+        Raises:
+            NotStorable: a UID is invalid.
+            OutOfResources: the disk is full, at its reserve, or fails (status 0xA700, PS3.4 Table B.2-1).
         """
         series_uid = checked_uid(incoming.series_uid, "Series Instance UID")
         sop_uid = checked_uid(incoming.sop_instance_uid, "SOP Instance UID")
         try:
             self.check_room(len(incoming.dataset))
-            folder = self._made(series_uid)
+            folder = self.inbox / series_uid
+            folder.mkdir(exist_ok=True)
+            sync_folder(self.inbox)
             stored = self._kept(incoming, folder, sop_uid)
             sync_folder(folder)
         except OSError as error:
@@ -104,19 +114,19 @@ class Spool:
             raise OutOfResources("The disk is full" if left < 0 else "The disk has reached its reserve")
 
     def series_folder(self, series_uid: str) -> Path:
-        """The folder of a series, there or not. Raises NotStorable for an invalid UID."""
+        """Return the folder of a series, which need not exist. Raises NotStorable for an invalid UID."""
         return self.inbox / checked_uid(series_uid, "Series Instance UID")
 
     def instances(self, series_uid: str) -> list[Path]:
-        """The files of a series, one for each SOP Instance UID (the first that came), sorted by UID."""
+        """Return the files of a series sorted by UID, one for each SOP Instance UID (the first that came)."""
         return [path for path in _dicom_files(self.series_folder(series_uid)) if "~" not in path.name]
 
     def conflicts(self, series_uid: str) -> list[Path]:
-        """Files that came later under a SOP Instance UID already there, with other bytes."""
+        """Return the files that came later under a known SOP Instance UID with other bytes."""
         return [path for path in _dicom_files(self.series_folder(series_uid)) if "~" in path.name]
 
     def series_files(self, series_uid: str) -> list[Path]:
-        """Every file of a series, contradictions included."""
+        """Return every file of a series, conflicts included."""
         return list(_dicom_files(self.series_folder(series_uid)))
 
     def promise(self, paths: Collection[Path]) -> None:
@@ -129,24 +139,24 @@ class Spool:
             sync_folder(folder)
 
     def promised(self, series_uid: str) -> bool:
-        """Whether an instance of the series was promised by storage commitment."""
+        """Return whether an instance of the series was promised by storage commitment (PS3.4 J)."""
         return (self.series_folder(series_uid) / _PROMISED).exists()
 
     def discard_series(self, series_uid: str, *, even_promised: bool = False) -> bool:
-        """Remove a series, unless it is promised by now; False when it stays or is not there."""
+        """Remove a series unless it is promised. Return False when it stays or does not exist."""
         return self._discarded(self.series_folder(series_uid), even_promised=even_promised)
 
     def discard_result(self, job: str) -> bool:
-        """Remove out/<job>/; False when it is not there."""
+        """Remove out/<job>/. Return False when it does not exist."""
         return self._discarded(self.outbox / _checked_job(job), even_promised=True)
 
     def find(self, sop_uids: Collection[str]) -> dict[str, list[Path]]:
-        """SOP Instance UID -> its files, of those that are on disk, whatever their series; conflicting ones included.
+        """Return the files of SOP Instance UIDs by UID, in whatever series they lie; conflicts included.
 
-        What the files' folders say is durable when this returns. A series that changed lately is looked at first.
+        The folders of the files are durable when this returns. The series that changed last is searched first.
         """
         found: dict[str, list[Path]] = {}
-        for folder in sorted(self._series_folders(), key=_changed_at, reverse=True):
+        for folder in sorted(self._series_folders(), key=lambda folder: folder.stat().st_mtime, reverse=True):
             for path in _dicom_files(folder):
                 sop_uid = path.stem.partition("~")[0]
                 if sop_uid in sop_uids:
@@ -158,34 +168,38 @@ class Spool:
         return found
 
     def scan(self) -> list[Arrival]:
-        """Every series on disk, as if it had just come and its sender had gone.
+        """Return every series on disk as an arrival that has just come and whose sender has gone.
 
-        The quiet time begins anew: a sender cut off by our own end may be about to send the rest.
+        The quiet time begins again, because a sender that our own end has cut off may be about to send the rest.
         """
-        arrivals = (self._found(folder) for folder in sorted(self._series_folders()))
-        return [arrival for arrival in arrivals if arrival.sop_uids]
+        arrivals = []
+        for folder in sorted(self._series_folders()):
+            if files := self.instances(folder.name):
+                uids, now = frozenset(path.stem for path in files), time.monotonic()
+                arrivals.append(Arrival(folder.name, uids, source_ae(files[0]), now, now, 0, 0))
+        return arrivals
 
     # What was made
 
     def published(self, job: str) -> Path | None:
-        """The finished folder of a job, or None."""
+        """Return the finished folder of a job, or None."""
         folder = self.outbox / _checked_job(job)
         return folder if folder.is_dir() else None
 
     def publish(self, job: str, build: Callable[[Path], object]) -> Path:
-        """Let `build` write into a folder of its own, then make that folder `out/<job>/` by one rename.
+        """Let `build` write into a new folder, then rename that folder to `out/<job>/`, and return it.
 
-        Idempotent: when `out/<job>/` is there, `build` is not called. Everything is synced before the rename.
-        What `build` raises passes through and leaves nothing. Raises OutOfResources when the disk is full.
+        When `out/<job>/` exists, `build` is not called. Everything is synced before the rename. An exception of `build`
+        is passed on and leaves no folder. Raises OutOfResources when the disk is full.
         """
         return self._built(job, self.outbox / _checked_job(job), build)
 
     def attach(self, job: str, name: str, build: Callable[[Path], object]) -> Path:
-        """The same for a folder within `out/<job>/`; OSError when the job's is not there (any more)."""
+        """Publish a folder within `out/<job>/`. Raises OSError when `out/<job>/` does not exist."""
         return self._built(job, self.outbox / _checked_job(job) / name, build)
 
     def _built(self, job: str, target: Path, build: Callable[[Path], object]) -> Path:
-        """A folder that is there, or was made by one rename."""
+        """Return the folder `target`, which `build` has filled before one rename."""
         if target.is_dir():
             return target
         part = self.outbox / f".{job}.{self._mark()}.part"
@@ -204,9 +218,13 @@ class Spool:
         return target
 
     def sweep(self) -> list[Path]:
-        """Remove what dead writers left half done, and say what it was. Safe while others write."""
+        """Remove and return the unfinished files and folders of dead writers. Safe while others write."""
         leftovers = [*self.inbox.glob("*/*.part"), *self.inbox.glob(".*.part"), *self.outbox.glob(".*.part")]
-        dead = [path for path in leftovers if not self._alive(_writer_of(path))]
+        dead = []
+        for path in leftovers:  # <anything>.<writer>-<number>.part
+            writer = path.name.removesuffix(".part").rpartition(".")[2].partition("-")[0]
+            if not self._alive(writer):
+                dead.append(path)
         for path in dead:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -219,7 +237,7 @@ class Spool:
     # Steps
 
     def _discarded(self, folder: Path, *, even_promised: bool) -> bool:
-        """Take a folder out of sight by one rename, then remove it; what a kill leaves is swept."""
+        """Hide a folder by one rename, then remove it; `sweep` removes what a kill leaves."""
         part = folder.parent / f".{folder.name}.{self._mark()}.part"
         try:
             folder.rename(part)
@@ -233,18 +251,11 @@ class Spool:
         return True
 
     def _series_folders(self) -> Iterator[Path]:
-        """The folder of each series on disk."""
+        """Return the folder of each series on disk."""
         return (path for path in self.inbox.iterdir() if path.is_dir() and _UID.fullmatch(path.name))
 
-    def _made(self, series_uid: str) -> Path:
-        """The folder of a series, its entry in `in/` durable."""
-        folder = self.inbox / series_uid
-        folder.mkdir(exist_ok=True)
-        sync_folder(self.inbox)
-        return folder
-
     def _kept(self, incoming: Incoming, folder: Path, sop_uid: str) -> Stored:
-        """The instance under the first name that is free or holds the same bytes."""
+        """Store the instance under the first name that is free or holds the same bytes."""
         digest = hashlib.sha256(incoming.dataset).hexdigest()
         names = ((f"{sop_uid}.dcm", False), (f"{sop_uid}~{digest[:12]}.dcm", True))
         for name, conflict in names:
@@ -255,7 +266,7 @@ class Spool:
         raise NotStorable("Two data sets with one SOP Instance UID and one digest")
 
     def _placed(self, incoming: Incoming, path: Path) -> bool:
-        """Write `.part`, sync it, link it to its name; False when another writer was first."""
+        """Write `.part`, sync it and link it to its name. Return False when another writer was first."""
         part = path.with_name(f"{path.stem}.{self._mark()}.part")
         try:
             write_synced(part, incoming.file_head(), incoming.dataset)
@@ -266,23 +277,15 @@ class Spool:
             part.unlink(missing_ok=True)
         return True
 
-    def _found(self, folder: Path) -> Arrival:
-        """One series folder as an arrival."""
-        files = self.instances(folder.name)
-        now = time.monotonic()
-        uids = frozenset(path.stem for path in files)
-        sender = source_ae(files[0]) if files else ""
-        return Arrival(folder.name, uids, sender, first_at=now, last_at=now, open_associations=0, associations=0)
-
     def _mark(self) -> str:
-        """A name for one piece of work of this process, beginning with its writer's name."""
+        """Return a new name for one write of this process; it begins with the name of the writer."""
         with self._lock:
             if self._writer is None:
                 self._writer = _Writer(self.root / ".writers")
         return f"{self._writer.name}-{next(self._numbers)}"
 
     def _alive(self, writer: str) -> bool:
-        """Whether that writer's process lives; the lock file of a dead one is removed."""
+        """Return whether the process of a writer lives; the lock file of a dead one is removed."""
         path = self.root / ".writers" / f"{writer}.lock"
         try:
             lock = os.open(path, os.O_RDWR)
@@ -299,7 +302,7 @@ class Spool:
 
 
 class _Writer:
-    """This process's proof of life: a lock file held until its spool is let go or the process ends, however it ends."""
+    """A lock file that shows that this process lives: locked until the spool is deleted or the process ends."""
 
     def __init__(self, folder: Path) -> None:
         while True:
@@ -310,7 +313,7 @@ class _Writer:
             if os.fstat(lock).st_nlink:
                 weakref.finalize(self, _let_go, lock, path)
                 return
-            os.close(lock)  # a sweep took it for a dead one's before it was locked
+            os.close(lock)  # a sweep has removed it before it was locked
 
 
 def _let_go(lock: int, path: Path) -> None:
@@ -323,34 +326,24 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _said(error: OSError) -> str:
-    """A failed disk in a few words without a path."""
+    """Return a sentence about a failed disk, without a path."""
     return "The disk is full" if error.errno in _FULL else f"The disk fails: {error.strerror}"
 
 
-def _writer_of(part: Path) -> str:
-    """The writer's name in `<anything>.<writer>-<number>.part`."""
-    return part.name.removesuffix(".part").rpartition(".")[2].partition("-")[0]
-
-
 def _checked_job(job: str) -> str:
-    """The job's name if it is safe as a folder's name; ValueError otherwise, since job names are ours."""
+    """Return the job's name when it is safe as the name of a folder. Raises ValueError."""
     if not _JOB.fullmatch(job):
         raise ValueError(f"{job!r} cannot be the name of a job")
     return job
 
 
 def _dicom_files(folder: Path) -> Iterator[Path]:
-    """The complete files of a folder, sorted by name; none when there is no folder."""
+    """Return the complete files of a folder, sorted by name; none when there is no folder."""
     return iter(sorted(folder.glob("*.dcm")))
 
 
-def _changed_at(folder: Path) -> float:
-    """When an entry of a folder last changed (Unix time)."""
-    return folder.stat().st_mtime
-
-
 def _holds(path: Path, incoming: Incoming) -> bool:
-    """Whether a stored file has these very data set bytes in this very encoding."""
+    """Return whether a stored file has the same data set bytes in the same transfer syntax."""
     with path.open("rb") as file:
         head = file.read(len(_PREAMBLE) + 12)
         (length,) = struct.unpack_from("<I", head, len(_PREAMBLE) + 8)
@@ -360,7 +353,7 @@ def _holds(path: Path, incoming: Incoming) -> bool:
 
 
 def _rename_once(part: Path, target: Path) -> None:
-    """Rename a folder; when another writer was first, that one stays."""
+    """Rename a folder; when another writer was first, that one's folder stays."""
     try:
         part.rename(target)
     except OSError as error:
@@ -370,16 +363,21 @@ def _rename_once(part: Path, target: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What is known of one series in the spool that has not been handed over yet.
+    """A series in the spool of which no job has been made since its last instance.
 
-    Attributes: `series_uid`; `sop_uids` (the instances that came since it was last handed over; the spool lists all of
-    them); `calling_ae` (the last sender's AE title, empty if unknown); `first_at` and `last_at` (seconds of
-    `time.monotonic`, so that a step of the clock splits no series); `open_associations` (those that brought an instance
-    of it and are neither released nor aborted nor lost); `associations` (how many have brought it in all; 0 for one
-    found on disk); `interrupted` (one ended without a release, and none has begun to bring it after that); `pause_s`
-    (the longest silence before another piece of it began; 0: it came in one piece); `awaited_since` (when an open
-    association brought its last instance, one that was there already included; None when every open one has gone on to
-    another series).
+    Attributes:
+        series_uid: its Series Instance UID.
+        sop_uids: the instances that came since the last job was made of it; the spool lists all of them.
+        calling_ae: AE title of the last sender; empty when unknown.
+        first_at: when the first of them came (s, `time.monotonic`, so that a step of the clock splits no series).
+        last_at: when the last of them came.
+        open_associations: associations that brought an instance of it and have not ended.
+        associations: all associations that brought an instance of it; 0 for a series found on disk.
+        interrupted: whether one ended without a release (PS3.8 7.2), and none has brought an instance since.
+        pause_s: longest silence (s) after all its associations were released and before it went on; 0 for none.
+        awaited_since: when an open association brought its last instance, duplicates included; None when every open
+            association has gone on to another series.
+        begun_at: when the last association began to bring instances of it.
     """
 
     series_uid: str
@@ -396,5 +394,5 @@ class Arrival:
 
 
 def every_file(folder: Path) -> Iterable[Path]:
-    """Every object of a job, whoever gets it."""
+    """Return every DICOM file of a job, whichever destination gets it."""
     return [*sorted(folder.glob("*.dcm")), *sorted(folder.glob("*/*.dcm"))]

@@ -120,7 +120,7 @@ def draw_warp(generator: np.random.Generator, strength: float = 1.0) -> Warp:
 
 
 def places(warp: Warp, corner: Sequence[int], size: Sequence[int], spacing_mm: Sequence[float]) -> torch.Tensor:
-    """Where each voxel of a warped patch comes from: voxel indices (S, R, C, 3) of the pair, float32."""
+    """Return the source of each voxel of a warped patch: voxel indices (S, R, C, 3) of the pair, float32."""
     spacing = torch.tensor(spacing_mm, dtype=torch.float32)
     axes = [torch.arange(length, dtype=torch.float32) - (length - 1) / 2 for length in size]
     beside = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) * spacing
@@ -152,7 +152,7 @@ def warped_patch(pair: Pair, corner: Sequence[int], size: Sequence[int], warp: W
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What a coarser or smaller acquisition would have left of a patch.
+    """Return a patch as an acquisition of lower resolution or smaller field of view would show it.
 
     Attributes:
         coarser: factor of the voxels' size, (slice, row, column), at least 1.

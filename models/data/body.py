@@ -1,4 +1,4 @@
-"""Where the patient is: body masks of an MR and of a CT. Axes (slice, row, column) throughout.
+"""Body masks of an MR and of a CT. Axes are (slice, row, column) throughout.
 
 Regions of the body that give no MR signal and are thicker than cortical bone: metal, gas, dense calcification.
 """
@@ -95,7 +95,7 @@ DEPTH_MM: Final = 4.0
 
 
 def full_signal(mr: NDArray[np.floating], body: Mask) -> float:
-    """What counts as full signal, in the MR's unit; 0 for an empty body."""
+    """Return the value of full signal in the unit of the MR; 0 for an empty body."""
     return float(np.percentile(mr[body], FULL_SIGNAL_PERCENTILE)) if body.any() else 0.0
 
 

@@ -60,7 +60,7 @@ def homogenised(
 
 
 def to_unit(hu: torch.Tensor) -> torch.Tensor:
-    """HU -> the networks' unit."""
+    """Convert HU to the unit of the networks."""
     return hu / HU_PER_UNIT
 
 

@@ -70,7 +70,7 @@ class LossWeights:
             with one seed and not with another. 0 for an L1 throughout, as the autoencoder has it.
         kl: of the KL term (equation 2).
         perceptual: of the distance of features (equation 3).
-        adversarial: of fooling the discriminator (equation 4).
+        adversarial: of the generator against the discriminator (equation 4).
         adversarial_after: share of a stage's steps before the adversarial term begins.
         flow: of the flow loss (equation 5) beside the L1, in the LDM's joint stage.
         cycle: of what comes back from a cycle; 10 in CycleGAN.

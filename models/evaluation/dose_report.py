@@ -57,7 +57,7 @@ def rows_of(
     gammas: Mapping[str, Mapping[str, Mapping[str, float]]],
     settings: PlanSettings,
 ) -> list[DoseRow]:
-    """Every measure of a patient.
+    """Return all dose measures of a patient.
 
     Args:
         pair: the patient.

@@ -80,7 +80,7 @@ MEASURES: Final[Mapping[str, TableColumn]] = {
 
 @dataclass(frozen=True)
 class Method:
-    """What is evaluated.
+    """A method that is evaluated.
 
     Attributes:
         name: in the tables.
@@ -144,7 +144,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Terms:
-    """What predictions depend on beside their source.
+    """The settings on which predictions depend beside their source.
 
     Attributes:
         pairs: patients that are measured.

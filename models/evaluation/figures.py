@@ -185,7 +185,7 @@ def differences(evaluation: Evaluation, measure: str = "mae") -> Figure:
 
 
 def no_counts() -> NDArray[np.float64]:
-    """Counts before the first patient."""
+    """Return empty counts."""
     return np.zeros((len(HU_BINS) - 1,) * 2)
 
 

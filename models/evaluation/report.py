@@ -34,7 +34,7 @@ HU_RANGE: Final = (-1024.0, 3071.0)
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate.
+    """The methods, patients and options of an evaluation.
 
     Attributes:
         pairs: folder with `NAME_mr.nii.gz` and `NAME_ct.nii.gz`, or with SynthRAD's folders (see
@@ -113,7 +113,7 @@ def report(request: EvaluationRequest, into: Path, clock: Clock) -> Evaluation:
 def draw(
     evaluation: Evaluation, counts: dict[str, NDArray[np.float64]], methods: Sequence[Method], album: figures.Album
 ) -> None:
-    """The pictures of all patients."""
+    """Draw the pictures of all patients."""
     album.add(figures.boxes(evaluation), "boxes")
     album.add(figures.tissue_bars(evaluation), "tissues")
     album.add(figures.differences(evaluation), "differences")
@@ -197,7 +197,7 @@ def write(
 
 
 def as_json(evaluation: Evaluation, methods: Sequence[Method]) -> dict[str, Any]:
-    """What the evaluation depends on, and each measure's mean and SD by method (null where no patient has it)."""
+    """Return the inputs of the evaluation, and mean and SD of each measure by method (null where no patient has it)."""
     trained = {method.name: training_cost.effort_of(method.cards) for method in methods}
     return {
         "patients": list(evaluation.patients),

@@ -48,7 +48,7 @@ class Point:
 
 
 def read_settings(text: str) -> tuple[Setting, ...]:
-    """`1x1,20x1,4x4` -> steps x samples.
+    """Read pairs of sampler steps and samples from a text such as `1x1,20x1,4x4`.
 
     Raises:
         ValueError: the text has another form, or a number is below 1.

@@ -83,7 +83,7 @@ class Evaluation:
         return summary(self.values(method, measure), self.seed)
 
     def tests(self) -> list[Tested]:
-        """Every test against the reference."""
+        """Tabulate every test against the reference method."""
         keys = [(measure, method) for measure in TESTED for method in self.methods if method != self.reference]
         found = {
             f"{measure} {method}": compare(
@@ -234,7 +234,7 @@ def _at_equal_steps(methods: Sequence[Method]) -> list[str]:
 
 
 def _by_sampling(points: Sequence[Point]) -> list[str]:
-    """What more steps of a sampler, or more samples averaged, buy and cost."""
+    """Tabulate error and time against sampler steps and averaged samples."""
     if not points:
         return []
     heads = ["", "sampler steps", "samples", *(MEASURES[measure].title for measure in MEASURED)]
@@ -274,7 +274,7 @@ def _short_cell(mean: float | None, sd: float | None, measure: str, best: bool) 
 
 
 def _cost(cost: Mapping[str, float] | None) -> tuple[str, str]:
-    """Minutes and steps; some minutes of a training that began with version 0.1 nobody counted."""
+    """Return minutes and steps; a training that began with version 0.1 has uncounted minutes."""
     if cost is None:
         return "", ""
     minutes = f"{cost['minutes']:.0f}" if cost["complete"] else f"> {cost['minutes']:.0f}"

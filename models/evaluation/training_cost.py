@@ -1,4 +1,4 @@
-"""What a model's training cost, and its error at equal steps and equal time, from the cards of a method's models.
+"""Cost of a training, and error at equal steps and at equal time, from the cards of a method's models.
 
 Of a cross-validation, means over the folds' cards. Steps are the optimiser's over all stages, minutes those of
 `recipe.Stage`: the processor's on a CPU.

@@ -19,7 +19,7 @@ SMOOTHING: Final = (0.7, 1.2, 1.2)
 
 
 def all_water(body: Mask) -> NDArray[np.float32]:
-    """0 HU everywhere."""
+    """Predict 0 HU everywhere."""
     return np.full(body.shape, WATER_HU, dtype=np.float32)
 
 

@@ -33,7 +33,7 @@ class BadCard(ValueError):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What weights expect and promise; the JSON file that lies beside them.
+    """The input that weights expect and the output that they promise: the JSON file beside them.
 
     Attributes:
         name: the installed name, such as `limb-t1-ldm`.
@@ -93,7 +93,7 @@ class ModelCard:
             raise BadCard(f"model card {self.name}: hu_range must rise, found {self.hu_range}")
 
     def claims(self, body_part: str) -> bool:
-        """Whether the weights claim meaning for a BodyPartExamined value; an empty value is not a contradiction."""
+        """Return whether the weights are meant for a BodyPartExamined value; an empty value is no contradiction."""
         return not body_part.strip() or body_part.strip().upper() in self.anatomy
 
 
@@ -147,7 +147,7 @@ def installed() -> list[ModelCard]:
 
 
 def card_path(name: str) -> Path:
-    """Where the card of an installed model lies, or the only card of a folder.
+    """Return the path of the card of an installed model, or of the only card of a folder.
 
     Raises:
         UnknownModel: neither a model of that name nor a folder with one card exists.

@@ -1,4 +1,4 @@
-"""How far a synthetic CT may be trusted: the error to be expected of each voxel, and how strange the MR is.
+"""Expected error of each voxel of a synthetic CT, and the novelty of the MR.
 
 Both look at the same measures of each voxel: MR and CT, their gradients, and over four neighbourhoods their means and
 SD and the fractions of bone, fat and air. A small network learns from them the mean of log(|error| + 5 HU), whatever
@@ -137,7 +137,7 @@ class UncertaintyEstimator(nn.Module):
 
     @torch.inference_mode()
     def judge(self, mr: torch.Tensor, hu: torch.Tensor, body: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """What is to be thought of a synthetic CT.
+        """Return the expected error in HU of each voxel, and the novelty of the MR.
 
         Args:
             mr: normalised, (S, R, C).

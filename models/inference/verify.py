@@ -1,4 +1,4 @@
-"""Whether an installed model is what its card says, and computes here what it computed where it was made.
+"""Check that an installed model is the one of its card, and that it computes the same HU on this machine.
 
 Gates of arithmetic: how far the HU may move when the precision changes, or when an image is seen in parts.
 """
@@ -43,7 +43,7 @@ def reference_of(model: Model) -> list[float]:
 
 
 def problems_of(card: ModelCard, source: str = "", device: str = "cpu") -> list[str]:
-    """What is wrong with an installed model, one sentence each; none for a sound one.
+    """Return what is wrong with an installed model, one sentence for each fault; a sound model has none.
 
     Args:
         card: of the model.
@@ -76,19 +76,20 @@ TAIL_PERCENT: Final = 99.9
 
 @dataclass(frozen=True)
 class Apart:
-    """How far two computations of one synthetic CT lie apart, in HU: mean and 99.9th percentile of |difference|."""
+    """difference|.|Deviation of two computations of one synthetic CT in HU: mean and 99.9th percentile of
+    |difference|.|difference|."""
 
     mean: float
     tail: float
 
     @property
     def passes(self) -> bool:
-        """Whether both are within their limits."""
+        """Return whether both values are within their limits."""
         return self.mean <= MEAN_HU and self.tail <= TAIL_HU
 
 
 def apart(first: NDArray[np.float32], second: NDArray[np.float32]) -> Apart:
-    """Of the voxels of two arrays of one shape."""
+    """Compare the voxels of two arrays of one shape."""
     difference = np.abs(first - second)
     return Apart(float(difference.mean()), float(np.percentile(difference, TAIL_PERCENT)))
 

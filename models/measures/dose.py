@@ -1,4 +1,5 @@
-"""What a dose on synthetic CT says of the dose on the true CT. Axes (slice, row, column), Gy over all fractions.
+"""Comparison of the dose on the synthetic CT with that on the true CT. Axes (slice, row, column); Gy over all
+fractions.
 
 The plan is optimised on the CT and recomputed on the synthetic CT with the same weights; the difference is what the
 synthetic CT would have done to the patient's dose. Outside the body that MR and CT have in common the synthetic CT
@@ -37,7 +38,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """How plans are made.
+    """Settings by which plans are made.
 
     Attributes:
         prescription_gy: to the target, over all fractions.
@@ -62,7 +63,7 @@ class PlanSettings:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the dose shall go: a mask, its centre in voxels (slice, row, column), and what it is in words."""
+    """The target volume: a mask, its centre in voxels (slice, row, column), and a description."""
 
     mask: Mask
     centre: tuple[float, float, float]

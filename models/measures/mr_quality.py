@@ -1,4 +1,4 @@
-"""What an MR is like, in a few numbers that tell a sound image from a damaged one. Free of torch.
+"""Measures of an MR that distinguish a sound image from a damaged one. Free of torch.
 
 Axes (slice, row, column) along +S, +P, +L. Values are relative to full signal (`void.full_signal`), so that a scanner's
 unit has no meaning. A measure is NaN where the image has not what it needs, such as air around the body.

@@ -40,7 +40,7 @@ STEP_MM: Final = 0.5
 
 @dataclass(frozen=True)
 class PathDifference:
-    """How path lengths in one image differ from those in another, over rays.
+    """Differences of the path lengths in two images, over rays.
 
     Attributes:
         mean_mm: mean of the absolute differences.

@@ -1,4 +1,4 @@
-"""What a case looks like, in a few numbers; and the limits within which they are plausible. Free of torch.
+"""Measures of one case, MR and synthetic CT, and limits within which they are plausible. Free of torch.
 
 `MEASURES` is the table: what is measured of the MR that came in and of the HU that came out.
 """
@@ -92,12 +92,12 @@ class CaseImages:
 
     @cached_property
     def inside(self) -> Inside:
-        """HU within the outline."""
+        """Return the HU within the outline."""
         return self.hu[self.body]
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel."""
+        """Return the volume of a voxel in mL."""
         return float(np.prod(self.spacing_mm)) / 1000.0
 
 

@@ -26,7 +26,7 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a structure of the synthetic CT agrees with that of the true one.
+    """Agreement of a structure of the synthetic CT with that of the true CT.
 
     Attributes:
         dice: 0 to 1; NaN where neither image has the structure.

@@ -47,7 +47,7 @@ def in_blocks(image: torch.Tensor, block: Stride) -> torch.Tensor:
 
 
 def out_of_blocks(image: torch.Tensor, block: Stride) -> torch.Tensor:
-    """The inverse of `in_blocks`."""
+    """Invert `in_blocks`."""
     first, second, third = block
     return rearrange(image, "n (c i j k) s r q -> n c (s i) (r j) (q k)", i=first, j=second, k=third)
 
@@ -72,7 +72,7 @@ def norm(channels: int, groups: int) -> nn.Module:
 
 
 def closing_norm(channels: int, groups: int) -> nn.Module:
-    """What stands before a last convolution: GroupNorm, or nothing, so that HU pass along the residual sum."""
+    """Return the layer before a last convolution: GroupNorm, or none, so that HU pass along the residual sum."""
     return nn.GroupNorm(groups, channels, eps=1e-6) if groups else nn.Identity()
 
 

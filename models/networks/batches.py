@@ -1,4 +1,4 @@
-"""What a stage of training learns from: patches, noise and precision, each a function of seed, stage and step alone.
+"""Batches of a training stage: patches, noise and precision, each a function of seed, stage and step alone.
 
 A training that was interrupted therefore goes on with the very draws that it would have had.
 """
@@ -54,12 +54,12 @@ class TrainingStage:
         return self.recipe.stages[self.name]
 
     def draw(self, step: int) -> list[tuple[Pair, Corner]]:
-        """Which copy of which patient, and where; one entry a patch of the batch."""
+        """Draw patient, copy and place of each patch of a batch."""
         generator = np.random.default_rng([self.recipe.seed, self.number, step])
         return [self._draw_one(self.patients, generator) for _ in range(self.stage.batch)]
 
     def draw_other(self, step: int) -> list[tuple[Pair, Corner]]:
-        """As `draw`, but no entry is of the patient that `draw` has there: for learning without pairs.
+        """Draw as `draw` does, but each patch of another patient than there: for learning without pairs.
 
         Raises:
             ValueError: there is one patient only.
@@ -78,7 +78,7 @@ class TrainingStage:
         return pair, pairs.draw_corner(pair.body, self.stage.patch, self.stride, generator)
 
     def batch(self, step: int) -> Patch:
-        """A batch of patches; their shape, the MR's contrast and what was acquired of it change anew at every step."""
+        """Return a batch of patches; deformation, contrast and acquisition are drawn at every step."""
         return self._cut(self.draw(step), step)
 
     def unpaired(self, step: int) -> Patch:
@@ -108,7 +108,7 @@ class TrainingStage:
         return replace(patch, mr=augmentation.apply_contrast(patch.mr, contrast))
 
     def noise(self, step: int) -> torch.Generator:
-        """The noise of a step."""
+        """Return the generator of a step's noise."""
         return torch.Generator().manual_seed(self.recipe.seed + 1_000_000 * self.number + step)
 
     def autocast(self) -> torch.autocast:
@@ -118,7 +118,7 @@ class TrainingStage:
     def l1(self, y: torch.Tensor, patch: Patch, over: float) -> torch.Tensor:
         """Equation 1 as the recipe weights it, when so much of the stage is over; see `losses.masked_l1`."""
         weights = self.recipe.losses
-        return weights.l1 * losses.masked_l1(y, patch, weights.bone, losses.narrowed(weights.quadratic, over))
+        return weights.l1 * losses.masked_l1(y, patch, weights.bone, losses.huber_threshold(weights.quadratic, over))
 
     def perceptual(self, y: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Equation 3 between a CT y and the true x, weighted; nothing without a segmenter or a weight."""

@@ -64,7 +64,7 @@ def _normal(channels: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class DiscriminatorInputs:
-    """What the critics are shown in a step: real images, and what the generators made of them."""
+    """The inputs of the discriminators in one step: real images, and the generators' images."""
 
     mr: torch.Tensor
     ct: torch.Tensor
@@ -116,7 +116,7 @@ class CycleGan(Regression):
 
         def judge(step: int, over: float) -> Losses:
             del over
-            return _telling(lesson, shown[0], step)
+            return _discriminator_losses(lesson, shown[0], step)
 
         return [
             OptimiserStep("generators", [self.network, partners["back"]], generate, BETAS),
@@ -134,19 +134,19 @@ class CycleGan(Regression):
             came_back_mr, came_back_ct = back(fake_ct), self.network(fake_mr)
             same_ct, same_mr = self.network(ct), back(mr)
             judged_ct, judged_mr = ct_critic(fake_ct), mr_critic(fake_mr)
-        begun = losses.warmed_up(over, weights.adversarial_after)
+        begun = losses.adversarial_ramp(over, weights.adversarial_after)
         cycle = losses.l1(came_back_mr, mr) + losses.l1(came_back_ct, ct)
         identity = losses.l1(same_ct, ct) + losses.l1(same_mr, mr)
-        fooled = losses.fooling(judged_ct) + losses.fooling(judged_mr)
+        fooled = losses.generator_loss(judged_ct) + losses.generator_loss(judged_mr)
         found = {
-            "fooling": begun * weights.adversarial * fooled,
+            "generator": begun * weights.adversarial * fooled,
             "cycle": weights.cycle * cycle,
             "identity": weights.cycle * weights.identity * identity,
         }
         return found, DiscriminatorInputs(mr, ct, fake_mr.detach(), fake_ct.detach())
 
 
-def _telling(lesson: TrainingStage, shown: DiscriminatorInputs, step: int) -> Losses:
+def _discriminator_losses(lesson: TrainingStage, shown: DiscriminatorInputs, step: int) -> Losses:
     """The critics' losses, on images of the pools."""
     partners, noise = lesson.partners, lesson.noise(step)
     ct_pool, mr_pool = partners["ct_pool"], partners["mr_pool"]
@@ -155,6 +155,6 @@ def _telling(lesson: TrainingStage, shown: DiscriminatorInputs, step: int) -> Lo
     old_ct, old_mr = ct_pool.exchange(shown.fake_ct, noise), mr_pool.exchange(shown.fake_mr, noise)
     ct_critic, mr_critic = partners["ct_critic"], partners["mr_critic"]
     with lesson.autocast():
-        ct = losses.telling(ct_critic(shown.ct), ct_critic(old_ct))
-        mr = losses.telling(mr_critic(shown.mr), mr_critic(old_mr))
-    return {"telling_ct": ct, "telling_mr": mr}
+        ct = losses.discriminator_loss(ct_critic(shown.ct), ct_critic(old_ct))
+        mr = losses.discriminator_loss(mr_critic(shown.mr), mr_critic(old_mr))
+    return {"discriminator_ct": ct, "discriminator_mr": mr}

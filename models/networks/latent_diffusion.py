@@ -48,7 +48,7 @@ CONDITIONINGS: Final = ("concat", "bridge", "paper")
 
 
 class MrCondition(NamedTuple):
-    """What the networks see of the MR: its encoding on the latent's grid, and its detail on the image's grid."""
+    """The MR as the networks see it: its encoding on the latent's grid, and its detail on the image's grid."""
 
     latent: torch.Tensor | None
     detail: torch.Tensor | None
@@ -119,7 +119,7 @@ class LatentDiffusion(Translator):
         mean, _ = self.autoencoder.encode(ct)
         return (mean - _by_channel(self.latent_mean)) / _by_channel(self.latent_sd)
 
-    def look(self, mr: torch.Tensor) -> MrCondition:
+    def encode_mr(self, mr: torch.Tensor) -> MrCondition:
         """Encode a normalised MR (N, 1, S, R, C); the paper does not."""
         if not len(self.mr_encoder):
             return MrCondition(None, None)
@@ -131,22 +131,24 @@ class LatentDiffusion(Translator):
         latent = z * _by_channel(self.latent_sd) + _by_channel(self.latent_mean)
         return self.autoencoder.decode(latent, condition and condition.detail)
 
-    def begin(self, noise: torch.Tensor, condition: MrCondition) -> torch.Tensor:
+    def initial_latent(self, noise: torch.Tensor, condition: MrCondition) -> torch.Tensor:
         """z_1, where the path begins: noise (N, C, s, r, c); in a bridge sigma of it on the encoded MR."""
         if self.conditioning != "bridge":
             return noise
         assert condition.latent is not None
         return condition.latent.float() + self.sigma * noise
 
-    def say(self, z: torch.Tensor, t: torch.Tensor, condition: MrCondition) -> torch.Tensor:
-        """What the UNet says of z_t of shape (N, C, s, r, c) at t of shape (N,): see `prediction`."""
+    def predict_from(self, z: torch.Tensor, t: torch.Tensor, condition: MrCondition) -> torch.Tensor:
+        """Predict by the UNet from z_t of shape (N, C, s, r, c) at t of shape (N,); `prediction` names what."""
         beside = [condition.latent] if self.conditioning == "concat" and condition.latent is not None else []
         said: torch.Tensor = self.denoiser(torch.cat([z, *beside], dim=1), timesteps=t * TIMES)
         return said
 
     def denoise(self, z: torch.Tensor, t: torch.Tensor, condition: MrCondition) -> torch.Tensor:
         """The clean latent seen from z_t of shape (N, C, s, r, c) at t of shape (N,), given the encoded MR."""
-        return schedules.clean_of(self.prediction, z, self.say(z, t, condition), self.schedule.levels(t))
+        return schedules.clean_from_prediction(
+            self.prediction, z, self.predict_from(z, t, condition), self.schedule.levels(t)
+        )
 
     def draw_noise(self, shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
         """Noise for an image of (S, R, C) voxels; drawn on the CPU, so that every device starts from the same."""
@@ -158,9 +160,9 @@ class LatentDiffusion(Translator):
     def synthesize(self, mr: torch.Tensor, seed: int, steps: int = 1) -> torch.Tensor:
         """Synthetic CT of a whole normalised MR, padded to a multiple and cropped exactly; see `Translator`."""
         padded = pad_to_multiple(mr[None, None].to(self.latent_mean.device), self.multiple)
-        condition = self.look(padded)
+        condition = self.encode_mr(padded)
         generator = torch.Generator().manual_seed(seed)
-        start = self.begin(self.draw_noise(padded.shape[2:], generator), condition)
+        start = self.initial_latent(self.draw_noise(padded.shape[2:], generator), condition)
         z = self.schedule.sample(lambda z, t: self.denoise(z, t, condition), start, steps, generator)
         return to_hu(self.decode(z, condition))[0, 0, : mr.shape[0], : mr.shape[1], : mr.shape[2]]
 
@@ -175,7 +177,7 @@ class LatentDiffusion(Translator):
 
     @classmethod
     def plan(cls, recipe: Recipe, patients: Sequence[Pair]) -> Recipe:
-        """The recipe as it is.
+        """Return the recipe unchanged.
 
         Raises:
             BadRecipe: the denoiser's patches would change their shape, though its latents are encoded once.
@@ -191,7 +193,7 @@ class LatentDiffusion(Translator):
         return nn.ModuleDict({"critic": PatchDiscriminator(inputs=1)} if recipe.losses.adversarial else {})
 
     @torch.no_grad()
-    def close(self, lesson: TrainingStage) -> None:
+    def on_stage_end(self, lesson: TrainingStage) -> None:
         """After the autoencoder, store the latent's mean and SD by channel over the bodies of the training patients.
 
         With air in it the SD would be that of the body's outline: tissues would differ by 0.1 to 0.3 of it, and hide in
@@ -314,16 +316,16 @@ def _autoencoder_turns(networks: LatentDiffusion, lesson: TrainingStage) -> list
 
     def lose_and_fool(step: int, over: float) -> Losses:
         found = lose(step, over)
-        begun = losses.warmed_up(over, weights.adversarial_after)
+        begun = losses.adversarial_ramp(over, weights.adversarial_after)
         with lesson.autocast():
             judged = critic(shown["fake"])
-        return {**found, "fooling": begun * weights.adversarial * losses.fooling(judged)}
+        return {**found, "generator": begun * weights.adversarial * losses.generator_loss(judged)}
 
     def judge(step: int, over: float) -> Losses:
         del step, over
         with lesson.autocast():
             real, fake = critic(shown["real"]), critic(shown["fake"].detach())
-        return {"telling": losses.telling(real, fake)}
+        return {"discriminator": losses.discriminator_loss(real, fake)}
 
     return [
         OptimiserStep("autoencoder", [networks.autoencoder], lose_and_fool),
@@ -412,7 +414,7 @@ def draw_times(count: int, pure_noise: float, generator: torch.Generator) -> tor
 
 @dataclass(frozen=True)
 class OneStepEstimate:
-    """What the UNet says of a noisy latent: its mean squared error, the clean latent, and what it saw of the MR."""
+    """The UNet's estimate from a noisy latent: mean squared error, the clean latent, and the MR as it was seen."""
 
     error: torch.Tensor
     clean: torch.Tensor
@@ -430,7 +432,7 @@ def guess(
     generator, schedule, places = lesson.noise(step), networks.schedule, lesson.stage.places
     count = clean.shape[0]
     with lesson.autocast():
-        condition = networks.look(patch.mr)
+        condition = networks.encode_mr(patch.mr)
     true = clean.repeat(places, 1, 1, 1, 1)
     latent = None if condition.latent is None else condition.latent.repeat(places, 1, 1, 1, 1)
     noise = torch.randn(true.shape, generator=generator).to(lesson.device)
@@ -438,11 +440,13 @@ def guess(
         [draw_times(count, lesson.stage.pure_noise, generator), torch.rand((places - 1) * count, generator=generator)]
     )
     t = schedule.nearest(t).to(lesson.device)
-    begin = networks.begin(noise, MrCondition(latent, None))
+    begin = networks.initial_latent(noise, MrCondition(latent, None))
     z, levels = schedule.path(true, begin, t), schedule.levels(t)
     with lesson.autocast():
-        said = networks.say(z, t, MrCondition(latent, None)).float()
-    wanted = schedules.said_of(networks.prediction, true, begin, levels)
+        said = networks.predict_from(z, t, MrCondition(latent, None)).float()
+    wanted = schedules.prediction_target(networks.prediction, true, begin, levels)
     weight = nn.functional.avg_pool3d(patch.weight, networks.stride).square().repeat(places, 1, 1, 1, 1)
     error = (weight * (said - wanted).square()).sum() / (weight.sum() * clean.shape[1])
-    return OneStepEstimate(error, schedules.clean_of(networks.prediction, z, said, levels)[:count], condition)
+    return OneStepEstimate(
+        error, schedules.clean_from_prediction(networks.prediction, z, said, levels)[:count], condition
+    )

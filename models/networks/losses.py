@@ -41,12 +41,12 @@ def perceptual(y: Sequence[torch.Tensor], x: Sequence[torch.Tensor]) -> torch.Te
     return torch.stack(distances).mean()
 
 
-def fooling(fake: torch.Tensor) -> torch.Tensor:
+def generator_loss(fake: torch.Tensor) -> torch.Tensor:
     """Equation 4 for the generator (Mao et al. 2017, least squares): mean of (D(y) - 1)^2."""
     return (fake.float() - 1).square().mean()
 
 
-def telling(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+def discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """Equation 4 for the discriminator: half the sum of the means of (D(x) - 1)^2 and D(y)^2."""
     return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
 
@@ -56,12 +56,12 @@ def mse(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (y.float() - x).square().mean()
 
 
-def warmed_up(over: float, share: float) -> float:
+def adversarial_ramp(over: float, share: float) -> float:
     """Factor of the adversarial terms: 0 in the first share of the stage, 1 after; the paper waits 5 epochs."""
     return 0.0 if over < share else 1.0
 
 
-def narrowed(quadratic: float, over: float) -> float:
+def huber_threshold(quadratic: float, over: float) -> float:
     """Error below which `masked_l1` is quadratic, when so much of a stage is over: it falls to the CT's noise."""
     if not quadratic:
         return 0.0
@@ -115,7 +115,7 @@ class TissueSegmenter(nn.Module):
         self.votes = nn.ModuleList([nn.Conv3d(width, len(BOUNDS_HU) + 1, 1) for width in CHANNELS])
 
     def features(self, ct: torch.Tensor) -> list[torch.Tensor]:
-        """What each level sees of a CT (N, 1, S, R, C) in the networks' unit, finest first."""
+        """Return the features of each level for a CT (N, 1, S, R, C) in the networks' unit, finest first."""
         seen = []
         x = ct
         for level in self.levels:

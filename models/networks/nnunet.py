@@ -52,7 +52,7 @@ class Fingerprint:
 
 
 def fingerprint(patients: Sequence[Pair]) -> Fingerprint:
-    """Of the training images as they are, before any deformation."""
+    """Plan from the training images before any deformation."""
     spacing = np.median([pair.spacing_mm for pair in patients], axis=0)
     size = np.median([pair.mr.shape for pair in patients], axis=0)
     return Fingerprint((float(spacing[0]), float(spacing[1]), float(spacing[2])), _rounded(size))
@@ -66,7 +66,7 @@ class Topology:
     strides: tuple[Stride, ...]
 
     def multiple(self) -> Stride:
-        """By which a patch must be divisible, (slice, row, column)."""
+        """Return the divisor of a patch's size, (slice, row, column)."""
         return _rounded(np.prod(self.strides, axis=0))
 
 
@@ -178,7 +178,7 @@ def u_net(
 
 
 def supervised_levels(levels: int) -> int:
-    """How many resolutions are compared with the CT, the finest included."""
+    """Return the number of resolutions that are compared with the CT, the finest included."""
     return max(1, min(MOST_SUPERVISED, levels - 2))
 
 

@@ -67,10 +67,10 @@ class Pix2Pix(Regression):
                 fake = self(patch.mr)
                 judged = critic(torch.cat([patch.mr, fake], dim=1))
             shown.update(mr=patch.mr, real=patch.ct, fake=fake.detach())
-            begun = losses.warmed_up(over, weights.adversarial_after)
+            begun = losses.adversarial_ramp(over, weights.adversarial_after)
             return {
                 "l1": lesson.l1(fake, patch, over),
-                "fooling": begun * weights.adversarial * losses.fooling(judged),
+                "generator": begun * weights.adversarial * losses.generator_loss(judged),
                 **lesson.perceptual(fake, patch.ct),
             }
 
@@ -79,7 +79,7 @@ class Pix2Pix(Regression):
             with lesson.autocast():
                 real = critic(torch.cat([shown["mr"], shown["real"]], dim=1))
                 fake = critic(torch.cat([shown["mr"], shown["fake"]], dim=1))
-            return {"telling": losses.telling(real, fake)}
+            return {"discriminator": losses.discriminator_loss(real, fake)}
 
         return [
             OptimiserStep("generator", [self.network], generate, BETAS),
@@ -99,7 +99,7 @@ class PatchDiscriminator(nn.Sequential):
     """PatchGAN (Isola et al. 2017): convolutions of kernel 4 where they halve, instance norms but for the first.
 
     Maps (N, inputs, S, R, C) to one score a patch, (N, 1, s, r, c); least squares make 1 of what is real and 0 of what
-    is not, see `losses.telling`.
+    is not, see `losses.discriminator_loss`.
     """
 
     def __init__(self, inputs: int, channels: Sequence[int] = CHANNELS) -> None:

@@ -37,5 +37,5 @@ def method_of(recipe: Recipe) -> type[Translator]:
 
 
 def build(method: str, architecture: Mapping[str, Any]) -> Translator:
-    """Networks with new weights."""
+    """Build the networks of a method with new weights."""
     return METHODS[method](**architecture)

@@ -41,24 +41,24 @@ BETAS: Final = (0.0015, 0.0195)
 """First and last beta of the paper; their square roots lie on a line between ("scaled linear")."""
 
 
-def shares(prediction: str, levels: Levels) -> Levels:
+def prediction_coefficients(prediction: str, levels: Levels) -> Levels:
     """p and q, of which the network says p z0 + q e."""
     a, s = levels
     none, one = torch.zeros_like(a), torch.ones_like(a)
     return {"clean": (one, none), "velocity": (-one, one), "v": (-s, a), "epsilon": (none, one)}[prediction]
 
 
-def said_of(prediction: str, clean: torch.Tensor, noise: torch.Tensor, levels: Levels) -> torch.Tensor:
-    """What a perfect network says of the place on the path between a clean latent and noise."""
-    p, q = shares(prediction, levels)
+def prediction_target(prediction: str, clean: torch.Tensor, noise: torch.Tensor, levels: Levels) -> torch.Tensor:
+    """Return the prediction of a perfect network at a place on the path between a clean latent and noise."""
+    p, q = prediction_coefficients(prediction, levels)
     return p * clean + q * noise
 
 
-def clean_of(prediction: str, z: torch.Tensor, said: torch.Tensor, levels: Levels) -> torch.Tensor:
-    """The clean latent from z_t and what a network says of it: z_t = a z0 + s e and said = p z0 + q e, solved."""
+def clean_from_prediction(prediction: str, z: torch.Tensor, said: torch.Tensor, levels: Levels) -> torch.Tensor:
+    """Solve z_t = a z0 + s e and prediction = p z0 + q e for the clean latent z0."""
     if prediction == "clean":
         return said
-    (a, s), (p, q) = levels, shares(prediction, levels)
+    (a, s), (p, q) = levels, prediction_coefficients(prediction, levels)
     return (q * z - s * said) / (q * a - p * s)
 
 
@@ -67,7 +67,7 @@ def _spread(t: torch.Tensor) -> torch.Tensor:
 
 
 class Schedule(ABC):
-    """How a clean latent becomes noise, and a sampler for the way back."""
+    """A path from a clean latent to noise, and a sampler for the way back."""
 
     predictions: ClassVar[tuple[str, ...]]
     """From which the clean latent follows at every time of the schedule."""
@@ -155,7 +155,7 @@ class Diffusion(Schedule):
     def step(
         self, z: torch.Tensor, clean: torch.Tensor, t: torch.Tensor, to: torch.Tensor, noise: torch.Tensor
     ) -> torch.Tensor:
-        """From z at time t to an earlier time: Song et al. 2021, "DDIM", equations 12 and 16."""
+        """Step from z at time t to an earlier time: Song et al. 2021, "DDIM", equations 12 and 16."""
         (a, s), (a_to, s_to) = self.levels(t), self.levels(to)
         sigma = self.eta * s_to / s * (1 - (a / a_to).square()).sqrt()
         direction = (s_to.square() - sigma.square()).clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""What every method is that turns an MR into HU: networks that predict, and how they learn.
+"""The interface of every method that turns an MR into HU: networks that predict, and how they learn.
 
 A method is one class: `LatentDiffusion`, `NnUNet`, `SwinUnetr`, `Pix2Pix`, `CycleGan`. The trainer and the predictor
 know this interface only; `models.networks.registry` names the classes by the word that stands in recipes and cards.
@@ -71,15 +71,15 @@ class Translator(nn.Module, ABC):
 
     @abstractmethod
     def turns(self, lesson: TrainingStage) -> list[OptimiserStep]:
-        """What learns in the lesson's stage, and from which losses."""
+        """Return the optimiser steps of a training stage: which modules learn, from which losses."""
 
     def translates(self, stage: str) -> bool:
-        """Whether the networks make a CT of an MR in a stage of their training; before it, they have not learned to."""
+        """Return whether the networks can make a CT from an MR in a stage of their training."""
         del stage
         return True
 
-    def close(self, lesson: TrainingStage) -> None:
-        """What is to be measured of the networks at the end of a stage, once they are their running average."""
+    def on_stage_end(self, lesson: TrainingStage) -> None:
+        """Do what a stage's end asks for, once the networks are their running average."""
 
     @classmethod
     def partners(cls, recipe: Recipe) -> nn.ModuleDict:
@@ -94,7 +94,7 @@ class Translator(nn.Module, ABC):
         return recipe
 
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Return the device of the networks."""
         return next(self.parameters()).device
 
 

@@ -29,7 +29,7 @@ Image = NDArray[np.float32]
 
 
 class HeadTissue(IntEnum):
-    """What a voxel holds."""
+    """The tissue of a voxel."""
 
     AIR = 0
     SOFT = 1
@@ -154,7 +154,7 @@ def _brain(labels: Labels) -> NDArray[np.bool_]:
 
 
 def _vault(labels: Labels) -> NDArray[np.bool_]:
-    """What lies within the skull in the upper 60 mm of a head, where it is closed in every slice."""
+    """Return the inside of the skull in the upper 60 mm of a head, where it is closed in every slice."""
     bone = labels >= HeadTissue.TABLE
     top = int(np.flatnonzero(bone.any(axis=(1, 2)))[-1])
     inside = np.zeros_like(bone)
@@ -189,7 +189,7 @@ def _colin(folder: Path) -> Atlas:
 
 
 def _within_brain(labels: Labels, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """What brain and fluid enclose, but for the outermost `DURA_MM`."""
+    """Return the volume that brain and fluid enclose, without its outermost `DURA_MM`."""
     brain = np.isin(labels, (HeadTissue.WHITE, HeadTissue.GREY, HeadTissue.CSF))
     steps = round(DURA_MM / min(spacing_mm))
     hull = ndimage.binary_closing(np.pad(brain, steps), iterations=steps)
@@ -224,7 +224,7 @@ def _cropped(labels: Labels, spacing_mm: float, margin: int = 8) -> Labels:
 
 
 def _refined(labels: Labels, spacing_mm: tuple[float, float, float]) -> Labels:
-    """What the label map does not tell apart: fat below the skin, tables of the skull."""
+    """Split what the label map holds as one: fat below the skin, tables of the skull."""
     made = labels.copy()
     if not (labels == HeadTissue.FAT).any():
         inside = ndimage.distance_transform_edt(

@@ -142,14 +142,14 @@ def simulate(atlas: Atlas, look: Look) -> tuple[Image, Image]:
 
 
 def cut_at_the_neck(atlas: Atlas, kept_mm: float) -> Atlas:
-    """What lies at most so far below the vertex."""
+    """Return the voxels that lie at most this far below the vertex."""
     top = int(np.flatnonzero((atlas.labels != HeadTissue.AIR).any(axis=(1, 2)))[-1])
     first = max(top - round(kept_mm / atlas.spacing_mm[0]), 0)
     return replace(atlas, labels=atlas.labels[first:], hu=None if atlas.hu is None else atlas.hu[first:])
 
 
 def sensitivity(atlas: Atlas, look: Look) -> Image:
-    """What a coil about the head receives, 1 at the skin: less in the depth, and less below the coil's end."""
+    """Return the sensitivity of a head coil, 1 at the skin: lower in the depth and below the coil's end."""
     filled = np.stack([ndimage.binary_fill_holes(plane) for plane in atlas.labels != HeadTissue.AIR])
     depth_mm = ndimage.distance_transform_edt(filled, sampling=atlas.spacing_mm).astype(np.float32)
     top = int(np.flatnonzero(filled.any(axis=(1, 2)))[-1])
@@ -211,7 +211,7 @@ def _image(values: Image, have_mm: tuple[float, float, float], spacing_mm: float
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m models.simulation.simulate", description="Pairs of MR and CT of heads, from label maps"
     )

@@ -20,7 +20,7 @@ from models.networks.translator import Translator
 
 @dataclass
 class StageProgress:
-    """How far a stage is.
+    """The state of a stage: steps, time and losses so far.
 
     Attributes:
         step: steps done, those left out included.
@@ -37,7 +37,7 @@ class StageProgress:
 
 @dataclass
 class Training:
-    """What learns, and where the run keeps its state.
+    """The networks that learn, and the folder of the run's state.
 
     Attributes:
         recipe: with everything planned filled in.
@@ -70,7 +70,7 @@ class Training:
         return cls(recipe, networks, average, partners, device)
 
     def path(self, stage: str) -> Path:
-        """The checkpoint of a stage."""
+        """Return the path of a stage's checkpoint."""
         return self.recipe.run / f"{stage}.pt"
 
     def save(self, stage: str, progress: StageProgress, optimisers: Mapping[str, torch.optim.Optimizer]) -> None:
@@ -87,7 +87,7 @@ class Training:
         part.replace(self.path(stage))
 
     def progress_of(self, stage: str) -> StageProgress:
-        """How far a stage was run, or is by its checkpoint; nothing without one."""
+        """Return how far a stage was run by its checkpoint; without one it has not begun."""
         if stage in self.done or not self.path(stage).is_file():
             return self.done.get(stage, StageProgress())
         return _progress(torch.load(self.path(stage), map_location="cpu", weights_only=True, mmap=True))
@@ -106,7 +106,7 @@ class Training:
 
 
 def _progress(state: Mapping[str, Any]) -> StageProgress:
-    """Of a checkpoint; those of version 0.1 knew the step alone."""
+    """Read the progress of a checkpoint; one of version 0.1 holds the step alone."""
     return StageProgress(**state["progress"]) if "progress" in state else StageProgress(int(state["step"]))
 
 
@@ -116,6 +116,6 @@ def card_of(recipe: Recipe) -> ModelCard:
 
 
 def _optimiser_state(state: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Of a turn; checkpoints of version 0.1 had one optimiser without a name."""
+    """Return an optimiser's state from a checkpoint; one of version 0.1 has a single optimiser without a name."""
     found: dict[str, Any] = state["optimisers"][name] if "optimisers" in state else state["optimiser"]
     return found

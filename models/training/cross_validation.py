@@ -35,7 +35,7 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """As folders and models are called by it."""
+        """Return the name of the fold in folders and models."""
         return f"fold-{self.number}-of-{self.of}"
 
 

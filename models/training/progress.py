@@ -49,7 +49,7 @@ class Milestones:
 
     @cached_property
     def before(self) -> list[StageProgress]:
-        """The stages before this one."""
+        """Return the stages before this one."""
         stages = list(self.training.recipe.stages)
         return [self.training.progress_of(name) for name in stages[: stages.index(self.stage)]]
 
@@ -74,7 +74,7 @@ class Milestones:
 
 
 def milestones_of(recipe: Recipe) -> list[dict[str, float]]:
-    """What was measured on a training's way, for its card."""
+    """Return the milestones of a training for its card."""
     path = recipe.run / FILE
     columns = read(path) if path.is_file() else {}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

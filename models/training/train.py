@@ -63,7 +63,7 @@ class ProcessorMinutes:
 
 
 def fraction(progress: StageProgress, stage: Stage) -> float:
-    """How much of a stage is over: of its steps, or of its minutes where those run out first."""
+    """Return the finished share of a stage: of its steps, or of its minutes where those run out first."""
     by_steps = progress.step / stage.steps if stage.steps else 1.0
     by_minutes = progress.minutes / stage.minutes if stage.minutes else 0.0
     if stage.timed:
@@ -192,7 +192,7 @@ def follow(average: nn.Module, networks: nn.Module, step: int) -> None:
 
 
 def log(path: Path, progress: StageProgress, rate: float, seen: dict[str, list[float]]) -> None:
-    """Record the mean of each loss since the last record, print it, and begin anew."""
+    """Record and print the mean of each loss since the last record, then reset it."""
     means = {key: sum(values) / len(values) for key, values in seen.items()}
     record(path, {"step": progress.step, "minutes": progress.minutes, "rate": rate, **means})
     said = " ".join(f"{key} {value:.5f}" for key, value in means.items())
@@ -230,7 +230,7 @@ def train(recipe: Recipe, plain: Sequence[Pair], kept_back: Sequence[Pair], devi
     for lesson in lessons[first:]:
         taught = dataclasses.replace(lesson, segmenter=segmenter)
         fit(training, taught, kept_back)
-        training.networks.close(taught)
+        training.networks.on_stage_end(taught)
         training.average.load_state_dict(training.networks.state_dict())
     return training
 
@@ -301,7 +301,7 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
 
 
 def ceilings_of(training: Training) -> dict[str, validation.Translate]:
-    """What no prediction of the method can surpass: of the LDM, its autoencoder at the end of the first stage.
+    """Measure the method's upper limit: for the LDM, its autoencoder at the end of the first stage.
 
     The joint stage bends the decoder to the denoiser, so the networks of the first stage are asked.
     """
@@ -356,7 +356,7 @@ def of_fold(recipe: Recipe, fold: cross_validation.Fold, resume: bool, device: s
 
 
 def of_recipe(recipe: Recipe, resume: bool, device: str) -> ModelCard:
-    """Train, measure, write; see `main`."""
+    """Train, measure and write the model; see `main`."""
     if not resume and any(recipe.run.glob("*.pt")):
         raise FileExistsError(f"{recipe.run} holds a training already; remove it, or resume")
     plain, kept_back = read_cohort(recipe)

@@ -39,7 +39,7 @@ BINS: Final = 10
 
 @dataclass(frozen=True)
 class Example:
-    """What a model made of an MR, and how wrong it was; all (S, R, C), of the box that the networks saw.
+    """A model's prediction from an MR and its error; all (S, R, C), of the box that the networks saw.
 
     Attributes:
         name: of the patient.
@@ -184,7 +184,7 @@ def curve_of(sd: NDArray[np.floating], error: NDArray[np.floating]) -> Curve:
 
 @dataclass(frozen=True)
 class PatientCalibration:
-    """What was expected of one patient, and what came.
+    """Expected and real errors of one patient.
 
     Attributes:
         name: of the patient.

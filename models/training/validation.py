@@ -1,4 +1,4 @@
-"""How good a model is on patients it never saw: whole volumes, the product's own prediction, SynthRAD's measures."""
+"""Validation on unseen patients: whole volumes, the product's own prediction, SynthRAD's measures."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def figures_of(
 
 
 def made_of(model: Model, pair: Pair, steps: int | None = None, samples: int | None = None) -> Prediction:
-    """What the product makes of a patient; its seed is 0, steps and samples the card's where None."""
+    """Predict a patient as the product does, with seed 0; steps and samples are the card's where None."""
     return model.predict(pair.mr.astype(np.float32), 0, steps, samples)
 
 
 def predicted(model: Model, steps: int | None, samples: int | None, pair: Pair) -> NDArray[np.float32]:
-    """The HU of `made_of`."""
+    """Return the HU of `made_of`."""
     return made_of(model, pair, steps, samples).hu
 
 
@@ -99,7 +99,7 @@ def images_of(pair: Pair, made: Prediction, mr_quantiles: tuple[float, ...] = ()
 
 
 def mr_quantiles_of(patients: Sequence[Pair]) -> tuple[float, ...]:
-    """How the MR values of patients are distributed: the median over them of each quantile."""
+    """Return the distribution of MR values: the median over the patients of each quantile."""
     found = []
     for pair in patients:
         mr = pair.mr.astype(np.float32)

@@ -1,7 +1,7 @@
-"""Constancy: the phantom through the whole chain, and how far what came out is from what came out before.
+"""Measure constancy: send the phantom through the whole chain, and compare the result with an earlier one.
 
-The phantom is written as an oblique MR series, read again, converted, written as a CT series, checked as for a
-destination, and read again. What is measured lies in the CT that a planning system would get: LPS, mm, HU.
+The phantom is written as an oblique MR series, read, converted, written as a CT series, checked as for a destination,
+and read again. All measurements are of the CT that a planning system would receive: LPS, mm, HU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,28 +27,29 @@ from pipeline.series.series import only_series, read_series
 from pipeline.volume.volume import read_volume
 
 Point = tuple[float, float, float]
-"""LPS, mm."""
+"""(x, y, z), LPS, mm."""
+CORNERS: Final = ("first voxel", "last voxel")
 
 SHAPE: Final = (36, 192, 192)
 SPACING_MM: Final = (3.3, 1.0, 1.0)
-"""Of the MR: slice, row, column."""
+"""Spacing of the MR: slice, row, column."""
 TILT_DEGREES: Final = (12.0, 8.0)
-"""Of the MR's planes, about the patient's left-right and front-back axes: no axis is spared."""
+"""Rotation of the MR's planes about the patient's left-right and front-back axes, so that no axis is aligned."""
 BODY_HU: Final = -200.0
 BONE_HU: Final = 250.0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out.
+    """The measurements of one run.
 
     Attributes:
-        tissues: mean HU of each tissue of the phantom, within its borders by a voxel.
+        tissues: mean HU of each tissue of the phantom, at least a voxel away from its borders within the plane.
         corners: centres of the CT's first and last voxel.
-        body: centre of gravity of all voxels above `BODY_HU`; None where there are none.
+        body: centre of gravity of all voxels above `BODY_HU`; None when there are none.
         bone: the same above `BONE_HU`.
         body_ml: volume of the body.
-        complaints: rules for CT series that it breaks.
+        complaints: rules for CT series that the CT breaks.
     """
 
     tissues: dict[str, float]
@@ -60,12 +60,12 @@ class Measured:
     complaints: tuple[str, ...] = ()
 
     def as_json(self) -> str:
-        """For a file or a row; `read` takes it again."""
+        """Encode the measurements as JSON, which `read` decodes."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, text: str) -> Measured:
-        """From `as_json`. Raises ValueError, KeyError or TypeError for a text that is none."""
+        """Decode the text of `as_json`. Raises ValueError, KeyError or TypeError for another text."""
         found = json.loads(text)
         body, bone = (None if found[name] is None else _point(found[name]) for name in ("body", "bone"))
         first, last = found["corners"]
@@ -81,7 +81,7 @@ def _point(values: list[float]) -> Point:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a measurement is from its reference: the largest in HU and in mm with what they are of; what is lost."""
+    """The largest differences from a reference, in HU and in mm, the quantities that have them, and lost quantities."""
 
     hu: float
     of_hu: str
@@ -91,9 +91,10 @@ class Difference:
 
 
 def run_phantom(model: Model, folder: Path, options: ConversionOptions) -> Measured:
-    """The phantom through the whole chain, in an empty folder; without the limits of findings, which are patients'.
+    """Send the phantom through the whole chain in an empty folder; findings have no limits, which are for patients.
 
-    Raises what `convert` raises: Unsuitable, OSError.
+    Raises:
+        Unsuitable, OSError: as `convert`.
     """
     model = dataclasses.replace(model, card=dataclasses.replace(model.card, findings={}))
     options = dataclasses.replace(options, limits={}, gate="auto")
@@ -109,7 +110,7 @@ def run_phantom(model: Model, folder: Path, options: ConversionOptions) -> Measu
 
 
 def measure(ct: Volume, mr: VolumeGeometry) -> Measured:
-    """What a synthetic CT of the phantom holds, whose MR had the grid `mr`."""
+    """Measure a synthetic CT of the phantom whose MR had the grid `mr`."""
     labels = truth(ct, mr).labels.array
     within = ndimage.minimum_filter(labels, size=(1, 3, 3)) == ndimage.maximum_filter(labels, size=(1, 3, 3))
     tissues = {}
@@ -124,7 +125,7 @@ def measure(ct: Volume, mr: VolumeGeometry) -> Measured:
 
 
 def _centre(ct: Volume, mask: NDArray[np.bool_]) -> Point | None:
-    """Centre of gravity of a mask on the grid of `ct`."""
+    """Return the centre of gravity of a mask on the grid of `ct`."""
     return _in_mm(ct, np.asarray(ndimage.center_of_mass(mask))) if mask.any() else None
 
 
@@ -134,30 +135,21 @@ def _in_mm(ct: Volume, index: NDArray[np.floating] | NDArray[np.integer]) -> Poi
 
 
 def difference(measured: Measured, reference: Measured) -> Difference:
-    """The largest differences. What was there before and is not now is lost."""
+    """Find the largest differences from a reference. A quantity that only one of the two has is `lost`."""
     hu = {name: abs(measured.tissues.get(name, math.nan) - value) for name, value in reference.tissues.items()}
     known = {name: value for name, value in hu.items() if math.isfinite(value)}
-    lost = tuple(name for name in hu if name not in known and math.isfinite(reference.tissues[name]))
-    mm, gone = dict(_distances(measured, reference)), tuple(_gone(measured, reference))
-    of_hu, of_mm = max(known, key=known.__getitem__, default=""), max(mm, key=mm.__getitem__)
-    return Difference(known.get(of_hu, 0.0), of_hu, mm[of_mm], of_mm, (*lost, *gone))
-
-
-def _distances(measured: Measured, reference: Measured) -> Iterator[tuple[str, float]]:
-    pairs = [("first voxel", measured.corners[0], reference.corners[0])]
-    pairs += [("last voxel", measured.corners[1], reference.corners[1])]
+    lost = [name for name in hu if name not in known and math.isfinite(reference.tissues[name])]
+    mm = {name: math.dist(*pair) for name, *pair in zip(CORNERS, measured.corners, reference.corners, strict=True)}
     for name, now, before in (("body", measured.body, reference.body), ("bone", measured.bone, reference.bone)):
-        pairs += [(name, now, before)] if now is not None and before is not None else []
-    yield from ((name, math.dist(now, before)) for name, now, before in pairs)
-    yield "size of the body", abs(_radius_mm(measured.body_ml) - _radius_mm(reference.body_ml))
+        if now is not None and before is not None:
+            mm[name] = math.dist(now, before)
+        elif now is not before:
+            lost.append(name)
+    mm["size of the body"] = abs(_radius_mm(measured.body_ml) - _radius_mm(reference.body_ml))
+    of_hu, of_mm = max(known, key=known.__getitem__, default=""), max(mm, key=mm.__getitem__)
+    return Difference(known.get(of_hu, 0.0), of_hu, mm[of_mm], of_mm, tuple(lost))
 
 
 def _radius_mm(millilitres: float) -> float:
-    """Of a ball of that volume."""
+    """Return the radius of a sphere of this volume."""
     return float(np.cbrt(3000.0 * millilitres / (4.0 * np.pi)))
-
-
-def _gone(measured: Measured, reference: Measured) -> Iterator[str]:
-    for name, now, before in (("body", measured.body, reference.body), ("bone", measured.bone, reference.bone)):
-        if (now is None) != (before is None):
-            yield name

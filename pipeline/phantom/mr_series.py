@@ -1,6 +1,7 @@
-"""The phantom's MR volume as DICOM: a classic MR series, or one Enhanced MR object. Both pass dciodvfy.
+"""Write the phantom's MR volume as a classic MR series (PS3.3 A.4) or as one Enhanced MR object (PS3.3 A.36.2).
 
-Written without anything of the reading side, so that a test of the reader tests it against the standard.
+Both pass dciodvfy. Nothing is shared with the code that reads MR, so that tests of the reader are tests against the
+standard.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydicom.valuerep import DSfloat, format_number_as_ds
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a written phantom series says it shows, and how that person lay in the scanner."""
+    """The patient and the body part that a phantom series names, and the position in the scanner."""
 
     patient_id: str = "SCT-PHANTOM"
     patient_name: str = "Phantom^Thigh"
@@ -41,11 +42,11 @@ def write_mr_series(
     seed: int = 0,
     shuffled: bool = False,
 ) -> list[Path]:
-    """Write `mr` as a classic MR Image Storage series (PS3.3 A.4), one file a slice, and return its paths.
+    """Write `mr` as a classic MR Image Storage series (PS3.3 A.4), one file for each slice, and return the paths.
 
     `mr` may have any orientation and axis order: its axes become slices, rows and columns. Values are rounded to
-    0..4095. UIDs follow from `seed` and the geometry, so the same call writes the same bytes. With `shuffled`, file
-    names and InstanceNumber follow a random order instead of the position, as some senders do.
+    0..4095. UIDs are derived from `seed` and the geometry, so the same call writes the same bytes. With `shuffled`,
+    file names and InstanceNumber have a random order instead of the spatial one, as from some senders.
     """
     into.mkdir(parents=True, exist_ok=True)
     slices = mr.shape[0]
@@ -76,7 +77,7 @@ def write_enhanced_mr(mr: Volume, into: Path, *, subject: Subject = PHANTOM_SUBJ
 
 
 def _identity(mr: Volume, subject: Subject, seed: int) -> tuple[str, ...]:
-    """Return what the UIDs of a series are derived from."""
+    """Return the texts from which the UIDs of a series are derived (PS3.5 section B.2)."""
     return str(seed), subject.patient_id, mr.affine.tobytes().hex(), str(mr.shape)
 
 
@@ -103,14 +104,29 @@ def _mr_image(
     image.PositionReferenceIndicator = ""
     image.InstanceNumber = number
     image.Laterality = "L"
-    _image_plane(image, mr, index)
-    _mr_acquisition(image)
+    # Image Plane module (PS3.3 C.7.6.2)
+    slice_step, row_step, column_step = mr.affine[:3, :3].T
+    image.ImagePositionPatient = _ds(mr.affine[:3, 3] + index * slice_step)
+    image.ImageOrientationPatient = _ds([*_unit(column_step), *_unit(row_step)])
+    image.PixelSpacing = _ds(np.linalg.norm([row_step, column_step], axis=1))
+    image.SliceThickness, image.SpacingBetweenSlices = _ds(np.linalg.norm([slice_step, slice_step], axis=1))
+    # MR Image module (PS3.3 C.8.3.1) of a T1-weighted spin echo, and the acquisition
+    image.AcquisitionDate, image.AcquisitionTime = "20250102", "102000"
+    image.ContentDate, image.ContentTime = "20250102", "102000"
+    image.AcquisitionNumber = 1
+    image.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    image.ScanningSequence = "SE"
+    image.SequenceVariant = "NONE"
+    image.ScanOptions = ""
+    image.MRAcquisitionType = "2D"
+    image.RepetitionTime, image.EchoTime, image.EchoTrainLength = "600", "12", "1"
+    image.MagneticFieldStrength = "1.5"
     _image_pixels(image, pixels)
     return _as_file(image)
 
 
 def _patient_and_study(image: pydicom.Dataset, subject: Subject, identity: Sequence[str]) -> None:
-    """Patient (PS3.3 C.7.1.1), General Study (C.7.2.1) and Patient Study (C.7.2.2) modules."""
+    """Write the modules Patient (PS3.3 C.7.1.1), General Study (C.7.2.1) and Patient Study (C.7.2.2)."""
     image.SpecificCharacterSet = "ISO_IR 192"
     image.PatientName = subject.patient_name
     image.PatientID = subject.patient_id
@@ -126,7 +142,7 @@ def _patient_and_study(image: pydicom.Dataset, subject: Subject, identity: Seque
 
 
 def _series_and_equipment(image: pydicom.Dataset, subject: Subject, identity: Sequence[str]) -> None:
-    """General Series (PS3.3 C.7.3.1) and General Equipment (C.7.5.1) modules."""
+    """Write the modules General Series (PS3.3 C.7.3.1) and General Equipment (C.7.5.1)."""
     image.Modality = "MR"
     image.SeriesInstanceUID = generate_uid(entropy_srcs=[*identity, "series"])
     image.SeriesNumber = 3
@@ -141,40 +157,17 @@ def _series_and_equipment(image: pydicom.Dataset, subject: Subject, identity: Se
     image.SoftwareVersions = "1"
 
 
-def _image_plane(image: pydicom.Dataset, mr: Volume, index: int) -> None:
-    """Image Plane module (PS3.3 C.7.6.2): position, orientation and spacing from the affine."""
-    slice_step, row_step, column_step = mr.affine[:3, :3].T
-    image.ImagePositionPatient = _ds(mr.affine[:3, 3] + index * slice_step)
-    image.ImageOrientationPatient = _ds([*_unit(column_step), *_unit(row_step)])
-    image.PixelSpacing = _ds(np.linalg.norm([row_step, column_step], axis=1))
-    image.SliceThickness, image.SpacingBetweenSlices = _ds(np.linalg.norm([slice_step, slice_step], axis=1))
-
-
 def _unit(step: NDArray[np.float64]) -> NDArray[np.float64]:
     return step / float(np.linalg.norm(step))
 
 
 def _ds(values: Sequence[float] | NDArray[np.float64]) -> list[DSfloat]:
-    """Return `values` as DS of at most 16 characters (PS3.5 6.2); -0.0 and rounding dust become 0."""
+    """Return `values` as DS of at most 16 characters (PS3.5 section 6.2); values within 1e-12 of 0 become 0."""
     return [DSfloat(format_number_as_ds(float(v) if abs(v) > 1e-12 else 0.0)) for v in values]
 
 
-def _mr_acquisition(image: pydicom.Dataset) -> None:
-    """Write the acquisition, as an MR Image module (PS3.3 C.8.3.1) of a T1-weighted spin echo."""
-    image.AcquisitionDate, image.AcquisitionTime = "20250102", "102000"
-    image.ContentDate, image.ContentTime = "20250102", "102000"
-    image.AcquisitionNumber = 1
-    image.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
-    image.ScanningSequence = "SE"
-    image.SequenceVariant = "NONE"
-    image.ScanOptions = ""
-    image.MRAcquisitionType = "2D"
-    image.RepetitionTime, image.EchoTime, image.EchoTrainLength = "600", "12", "1"
-    image.MagneticFieldStrength = "1.5"
-
-
 def _image_pixels(image: pydicom.Dataset, pixels: NDArray[np.uint16]) -> None:
-    """Image Pixel module (PS3.3 C.7.6.3): 12 bits in 16, unsigned."""
+    """Write the Image Pixel module (PS3.3 C.7.6.3): 12 of 16 bits, unsigned."""
     image.SamplesPerPixel = 1
     image.PhotometricInterpretation = "MONOCHROME2"
     image.Rows, image.Columns = pixels.shape[-2:]
@@ -184,7 +177,7 @@ def _image_pixels(image: pydicom.Dataset, pixels: NDArray[np.uint16]) -> None:
 
 
 def _as_file(image: pydicom.Dataset) -> pydicom.FileDataset:
-    """Return `image` with its file meta information (PS3.10 7.1), Explicit VR Little Endian."""
+    """Return `image` with its File Meta Information (PS3.10 section 7.1), Explicit VR Little Endian."""
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID = image.SOPClassUID
     meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
@@ -207,27 +200,13 @@ def enhanced_image(
     image.FrameOfReferenceUID = mr.frame_of_reference_uid or generate_uid(entropy_srcs=[*identity, "frame"])
     image.PositionReferenceIndicator = ""
     image.InstanceNumber = 1
-    _enhanced_acquisition(image)
-    image.SharedFunctionalGroupsSequence = [_shared_groups(mr)]
-    image.PerFrameFunctionalGroupsSequence = [_frame_groups(mr, int(index)) for index in order]
-    _dimensions(image, identity)
-    image.NumberOfFrames = len(order)
-    _image_pixels(image, _stored(mr)[order])
-    return _as_file(image)
-
-
-def _enhanced_acquisition(image: pydicom.Dataset) -> None:
-    """Enhanced MR Image module (PS3.3 C.8.13.1) of a derived image, which needs no pulse sequence module."""
+    # Enhanced MR Image module (PS3.3 C.8.13.1) of a derived image, which needs no pulse sequence module
     image.ContentDate, image.ContentTime = "20250102", "102000"
     image.AcquisitionDateTime = "20250102102000"
     image.AcquisitionDuration = 120.0
     image.AcquisitionNumber = 1
     image.ImageType = ["DERIVED", "PRIMARY", "T1", "NONE"]
-    image.PixelPresentation = "MONOCHROME"
-    image.VolumetricProperties = "VOLUME"
-    image.VolumeBasedCalculationTechnique = "NONE"
-    image.ComplexImageComponent = "MAGNITUDE"
-    image.AcquisitionContrast = "T1"
+    _image_description(image)
     image.ContentQualification = "RESEARCH"
     image.ResonantNucleus = "1H"
     image.MagneticFieldStrength = 1.5
@@ -236,10 +215,26 @@ def _enhanced_acquisition(image: pydicom.Dataset) -> None:
     image.LossyImageCompression = "00"
     image.PresentationLUTShape = "IDENTITY"
     image.AcquisitionContextSequence = []
+    image.SharedFunctionalGroupsSequence = [_shared_groups(mr)]
+    image.PerFrameFunctionalGroupsSequence = [_frame_groups(mr, int(index)) for index in order]
+    # Multi-frame Dimension module (PS3.3 C.7.6.17): stack, then position in it
+    organization = pydicom.Dataset()
+    organization.DimensionOrganizationUID = generate_uid(entropy_srcs=[*identity, "dimensions"])
+    image.DimensionOrganizationSequence = [organization]
+    image.DimensionIndexSequence = []
+    for keyword in ("StackID", "InStackPositionNumber"):
+        index = pydicom.Dataset()
+        index.DimensionOrganizationUID = organization.DimensionOrganizationUID
+        index.DimensionIndexPointer = tag_for_keyword(keyword)
+        index.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
+        image.DimensionIndexSequence.append(index)
+    image.NumberOfFrames = len(order)
+    _image_pixels(image, _stored(mr)[order])
+    return _as_file(image)
 
 
 def _shared_groups(mr: Volume) -> pydicom.Dataset:
-    """Functional groups that are the same for every frame (PS3.3 C.7.6.16.2 and C.8.13.5)."""
+    """Make the functional groups that all frames share (PS3.3 C.7.6.16.2 and C.8.13.5)."""
     slice_step, row_step, column_step = mr.affine[:3, :3].T
     measures, orientation = pydicom.Dataset(), pydicom.Dataset()
     measures.PixelSpacing = _ds(np.linalg.norm([row_step, column_step], axis=1))
@@ -251,41 +246,30 @@ def _shared_groups(mr: Volume) -> pydicom.Dataset:
     shared.PixelMeasuresSequence = [measures]
     shared.PlaneOrientationSequence = [orientation]
     shared.PixelValueTransformationSequence = [rescale]
-    shared.FrameVOILUTSequence = [_window()]
-    shared.FrameAnatomySequence = [_thigh_anatomy()]
-    shared.MRImageFrameTypeSequence = [_frame_type()]
-    return shared
-
-
-def _window() -> pydicom.Dataset:
-    window = pydicom.Dataset()
+    window, region, anatomy, frame_type = (pydicom.Dataset() for _ in range(4))
     window.WindowCenter, window.WindowWidth = "600", "1200"
-    return window
-
-
-def _thigh_anatomy() -> pydicom.Dataset:
-    """Frame Anatomy macro (PS3.3 C.7.6.16.2.8)."""
-    region, anatomy = pydicom.Dataset(), pydicom.Dataset()
+    shared.FrameVOILUTSequence = [window]
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "68367000", "SCT", "Thigh"
     anatomy.AnatomicRegionSequence = [region]
     anatomy.FrameLaterality = "L"
-    return anatomy
-
-
-def _frame_type() -> pydicom.Dataset:
-    """MR Image Frame Type macro (PS3.3 C.8.13.5.1)."""
-    frame_type = pydicom.Dataset()
+    shared.FrameAnatomySequence = [anatomy]
     frame_type.FrameType = ["DERIVED", "PRIMARY", "T1", "NONE"]
-    frame_type.PixelPresentation = "MONOCHROME"
-    frame_type.VolumetricProperties = "VOLUME"
-    frame_type.VolumeBasedCalculationTechnique = "NONE"
-    frame_type.ComplexImageComponent = "MAGNITUDE"
-    frame_type.AcquisitionContrast = "T1"
-    return frame_type
+    _image_description(frame_type)
+    shared.MRImageFrameTypeSequence = [frame_type]
+    return shared
+
+
+def _image_description(image: pydicom.Dataset) -> None:
+    """Write the MR Image Description macro (PS3.3 C.8.13.3) of a T1-weighted magnitude volume."""
+    image.PixelPresentation = "MONOCHROME"
+    image.VolumetricProperties = "VOLUME"
+    image.VolumeBasedCalculationTechnique = "NONE"
+    image.ComplexImageComponent = "MAGNITUDE"
+    image.AcquisitionContrast = "T1"
 
 
 def _frame_groups(mr: Volume, index: int) -> pydicom.Dataset:
-    """Functional groups of slice `index` of `mr`: Frame Content and Plane Position (PS3.3 C.7.6.16.2)."""
+    """Make the functional groups Frame Content and Plane Position of slice `index` (PS3.3 C.7.6.16.2)."""
     content, position, groups = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
     content.FrameAcquisitionDateTime = content.FrameReferenceDateTime = "20250102102000"
     content.FrameAcquisitionDuration = 120000.0
@@ -297,17 +281,3 @@ def _frame_groups(mr: Volume, index: int) -> pydicom.Dataset:
     groups.FrameContentSequence = [content]
     groups.PlanePositionSequence = [position]
     return groups
-
-
-def _dimensions(image: pydicom.Dataset, identity: Sequence[str]) -> None:
-    """Multi-frame Dimension module (PS3.3 C.7.6.17): stack, then position in it."""
-    organization = pydicom.Dataset()
-    organization.DimensionOrganizationUID = generate_uid(entropy_srcs=[*identity, "dimensions"])
-    image.DimensionOrganizationSequence = [organization]
-    image.DimensionIndexSequence = []
-    for keyword in ("StackID", "InStackPositionNumber"):
-        index = pydicom.Dataset()
-        index.DimensionOrganizationUID = organization.DimensionOrganizationUID
-        index.DimensionIndexPointer = tag_for_keyword(keyword)
-        index.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
-        image.DimensionIndexSequence.append(index)

@@ -1,9 +1,9 @@
-"""An analytic left thigh: the same anatomy as MR values, as true HU and as labels, on any grid.
+"""Make an analytic left thigh: the same anatomy as MR values, as true HU and as labels, on any grid.
 
-Every shape is a formula in patient coordinates (LPS, mm: x to the patient's left, y to posterior, z to superior)
-and is sampled at voxel centres, so an oblique grid is as exact as an axial one. The femur lies lateral (+x) and
-anterior (-y) of the centre and leans, the vessels lie medial, the thigh widens towards superior: no two directions
-look alike, and a swapped axis shows.
+Every shape is a formula in patient coordinates (LPS, mm: x to the patient's left, y to posterior, z to superior; PS3.3
+C.7.6.2.1.1) that is sampled at voxel centres, so an oblique grid is as exact as an axial one. The femur lies lateral
+(+x) and anterior (-y) of the centre and leans, the vessels lie medial, and the thigh widens towards superior: all
+directions differ, so that swapped axes are seen.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ VESSEL = Tissue(5, "vessel", 45.0, 80.0)
 TISSUES = (AIR, FAT, MUSCLE, CORTICAL_BONE, MARROW, VESSEL)
 
 THIGH_RADIUS_MM = 75.0
-"""Half the diameter at z = 0; it grows by `THIGH_TAPER` a mm towards superior."""
+"""Radius at z = 0; it grows by the fraction `THIGH_TAPER` for each mm towards superior."""
 THIGH_TAPER = 0.0008
 FEMUR_RADIUS_MM = 14.0
 CORTEX_MM = 5.5
@@ -61,6 +61,8 @@ ARTERY_RADIUS_MM = 4.0
 VEIN_RADIUS_MM = 5.0
 SEPTUM_MM = 1.6
 """Thickness of the fatty planes between the three muscle compartments."""
+SEPTA_DEGREES = (25.0, 130.0, 195.0)
+"""Directions of these planes from the femur outwards: the borders of extensors, flexors and adductors."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,18 @@ def thigh(geometry: VolumeGeometry, seed: int = 0, noise: float = 15.0, bias: fl
     `noise` is the standard deviation of each channel of the Rician noise in MR units, drawn from `seed`; `bias` is
     the relative amplitude of a smooth receive field (0.1: about 10 %).
     """
-    labels = _labels(geometry)
-    mr = np.array([tissue.mr for tissue in TISSUES], np.float32)[labels]
-    if bias:
-        mr *= 1 + np.float32(bias) * _receive_field(geometry)
+    x, y, z = _coordinates(geometry)
+    labels = _labels(x, y, z)
     hu = np.array([tissue.hu for tissue in TISSUES], np.float32)[labels]
-    noisy = _rician(mr, noise, np.random.default_rng(seed))
-    return Phantom(geometry.with_array(noisy), geometry.with_array(hu), geometry.with_array(labels))
+    mr = np.array([tissue.mr for tissue in TISSUES], np.float32)[labels]
+    if bias:  # between about -1 and 1 over the thigh, brighter towards anterior left
+        field = np.sin((x - y) / 120) + 0.3 * np.cos(z / 90)
+        mr *= 1 + np.float32(bias) * np.clip(field, -1, 1).astype(np.float32)
+    if noise > 0:  # |signal + n1 + i n2| (Gudbjartsson and Patz 1995, doi 10.1002/mrm.1910340618)
+        draw = np.random.default_rng(seed)
+        real = mr + noise * draw.standard_normal(mr.shape, np.float32)
+        mr = np.hypot(real, noise * draw.standard_normal(mr.shape, np.float32))
+    return Phantom(geometry.with_array(mr), geometry.with_array(hu), geometry.with_array(labels))
 
 
 def femur_centre_mm(z: Coordinates | float) -> tuple[Coordinates | float, Coordinates | float]:
@@ -138,18 +145,23 @@ def _coordinates(geometry: VolumeGeometry) -> tuple[Coordinates, Coordinates, Co
     return x.astype(np.float32), y.astype(np.float32), z.astype(np.float32)
 
 
-def _labels(geometry: VolumeGeometry) -> NDArray[np.uint8]:
+def _labels(x: Coordinates, y: Coordinates, z: Coordinates) -> NDArray[np.uint8]:
     """Return the label at every voxel centre; later shapes overwrite earlier ones."""
-    x, y, z = _coordinates(geometry)
-    labels = np.full(geometry.spatial_shape, AIR.label, np.uint8)
+    labels = np.full(x.shape, AIR.label, np.uint8)
     scale = 1 + np.float32(THIGH_TAPER) * z
     labels[_ellipse(x, y, THIGH_RADIUS_MM * scale, 0.94 * THIGH_RADIUS_MM * scale)] = FAT.label
     muscle = _ellipse(x - 3, y + 4, (THIGH_RADIUS_MM - 14) * scale, (0.94 * THIGH_RADIUS_MM - 13) * scale)
-    labels[muscle & ~_septa(x, y, z)] = MUSCLE.label
+    femur_x, femur_y = femur_centre_mm(z)
+    from_femur = x - femur_x, y - femur_y
+    septa = np.zeros(x.shape, np.bool_)
+    for degrees in SEPTA_DEGREES:
+        c, s = np.float32(np.cos(np.deg2rad(degrees))), np.float32(np.sin(np.deg2rad(degrees)))
+        across, along = from_femur[0] * s - from_femur[1] * c, from_femur[0] * c + from_femur[1] * s
+        septa |= (np.abs(across) < SEPTUM_MM / 2) & (along > 0)
+    labels[muscle & ~septa] = MUSCLE.label
     labels[_ellipse(x + 27, y + 12, ARTERY_RADIUS_MM, ARTERY_RADIUS_MM)] = VESSEL.label
     labels[_ellipse(x + 34, y + 3, VEIN_RADIUS_MM, VEIN_RADIUS_MM)] = VESSEL.label
-    femur_x, femur_y = femur_centre_mm(z)
-    from_axis = np.hypot(x - femur_x, y - femur_y)
+    from_axis = np.hypot(*from_femur)
     labels[from_axis < FEMUR_RADIUS_MM] = CORTICAL_BONE.label
     labels[from_axis < FEMUR_RADIUS_MM - CORTEX_MM] = MARROW.label
     return labels
@@ -158,31 +170,3 @@ def _labels(geometry: VolumeGeometry) -> NDArray[np.uint8]:
 def _ellipse(x: Coordinates, y: Coordinates, a: Coordinates | float, b: Coordinates | float) -> Mask:
     inside: Mask = (x / a) ** 2 + (y / b) ** 2 < 1
     return inside
-
-
-def _septa(x: Coordinates, y: Coordinates, z: Coordinates) -> Mask:
-    """Three half planes from the femur outwards: the borders of extensors, flexors and adductors."""
-    femur_x, femur_y = femur_centre_mm(z)
-    x, y = x - femur_x, y - femur_y
-    septa = np.zeros(x.shape, np.bool_)
-    for degrees in (25.0, 130.0, 195.0):
-        c, s = np.float32(np.cos(np.deg2rad(degrees))), np.float32(np.sin(np.deg2rad(degrees)))
-        septa |= (np.abs(x * s - y * c) < SEPTUM_MM / 2) & (x * c + y * s > 0)
-    return septa
-
-
-def _receive_field(geometry: VolumeGeometry) -> Coordinates:
-    """Return a smooth field between about -1 and 1 over the thigh, brighter towards anterior left."""
-    x, y, z = _coordinates(geometry)
-    field = np.sin((x - y) / 120) + 0.3 * np.cos(z / 90)
-    return np.clip(field, -1, 1).astype(np.float32)
-
-
-def _rician(signal: Coordinates, sigma: float, draw: np.random.Generator) -> Coordinates:
-    """|signal + n1 + i n2| with n1, n2 of standard deviation `sigma`: the noise of a magnitude image."""
-    if sigma <= 0:
-        return signal
-    real = signal + sigma * draw.standard_normal(signal.shape, np.float32)
-    imaginary = sigma * draw.standard_normal(signal.shape, np.float32)
-    noisy: Coordinates = np.hypot(real, imaginary)
-    return noisy

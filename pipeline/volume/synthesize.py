@@ -107,7 +107,7 @@ def synthesize(
 
 
 def predict_nifti(mr_path: Path, out_path: Path, model: Model, seed: int = 0) -> None:
-    """Make of an MR NIfTI a float32 HU NIfTI on the MR's own grid, whatever its orientation.
+    """Write the HU of an MR NIfTI as a float32 NIfTI on the MR's own grid, in any orientation.
 
     Raises:
         Unsuitable: UNREADABLE, when the MR is no three-dimensional NIfTI image.

@@ -68,6 +68,16 @@ def read_nifti(path: Path) -> Volume:
     return Volume.from_simpleitk(image, coordinate_system="PATIENT")
 
 
+def write_uncertainty(sd: Volume | None, folder: Path) -> None:
+    """Write the SD of the error to be expected, rounded to 1 HU, as `UNCERTAINTY`; without SD there is no file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if sd is not None:
+        write_nifti(sd.with_array(np.rint(sd.array).astype(np.int16)), folder / UNCERTAINTY)
+
+
 def write_nifti(volume: Volume, out_path: Path) -> None:
     """Write a volume as a NIfTI file, whole or not at all.
 

@@ -98,7 +98,7 @@ def test_pipeline_convert_is_the_function_whatever_was_imported_before() -> None
 def test_help_of_convert_reads_like_documentation() -> None:
     text = pydoc.plain(pydoc.render_doc(pipeline.convert))
     assert "convert(series: 'Series', model: 'Model', into: 'Path', options: 'ConversionOptions') -> 'Result'" in text
-    for part in ("Make the synthetic CT of an MR series", "Args:", "Returns:", "Raises:", "Unsuitable:"):
+    for part in ("Make the synthetic CT of an MR series", "`options.choice`", "Raises:", "Unsuitable:"):
         assert part in text
 
 

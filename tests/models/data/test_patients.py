@@ -147,4 +147,4 @@ def test_the_papers_recipe_runs_on_the_challenges_folders(synthrad: Path, projec
     assert load_model(str(synthrad / "run/model"), "cpu").card.spacing_mm == (2.2, 2.4, 2.4)
     assert read_segmenter(synthrad / "run/tissue.safetensors").features(torch.zeros(1, 1, 4, 8, 8))
     header = (synthrad / "run/autoencoder.csv").read_text().splitlines()[0]
-    assert header == "step,minutes,rate,l1,kl,perceptual,fooling,telling"
+    assert header == "step,minutes,rate,l1,kl,perceptual,generator,discriminator"

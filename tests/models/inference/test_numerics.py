@@ -47,8 +47,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_computed_between(name: 
 
 def one_step(networks: LatentDiffusion, mr: torch.Tensor, noise: torch.Tensor) -> NDArray[np.float32]:
     with torch.inference_mode():
-        seen = networks.look(mr)
-        clean = networks.denoise(networks.begin(noise, seen), torch.ones(1), seen)
+        seen = networks.encode_mr(mr)
+        clean = networks.denoise(networks.initial_latent(noise, seen), torch.ones(1), seen)
         hu: NDArray[np.float32] = to_hu(networks.decode(clean, seen))[0, 0].numpy()
     return hu
 

@@ -80,7 +80,7 @@ def test_a_latent_of_blocks_has_a_quarter_of_the_voxels_numbers_and_the_mr_reach
     autoencoder = {"latent": 4, "channels": [4, 6], "strides": [[1, 2, 2]], "groups": 0, "block": [1, 2, 2]}
     network = LatentDiffusion(**TINY | {"autoencoder": autoencoder, "detail": True})
     mr = torch.rand(1, 1, 4, 16, 24)
-    z, seen = network.encode(mr), network.look(mr)
+    z, seen = network.encode(mr), network.encode_mr(mr)
     assert z.shape == (1, 4, 4, 4, 6)
     assert 4 * z.numel() == mr.numel()
     assert seen.latent is not None
@@ -149,11 +149,11 @@ def test_a_decoder_that_sees_the_mr_begins_as_the_autoencoders_and_its_gradient_
 ):
     torch.manual_seed(0)
     network, mr, z = LatentDiffusion(**TINY, detail=True), torch.rand(1, 1, 2, 8, 8), torch.randn(1, 2, 2, 4, 4)
-    seen = network.look(mr)
+    seen = network.encode_mr(mr)
     assert torch.equal(network.decode(z, seen), network.decode(z))
     assert network.detail is not None
     torch.nn.init.normal_(network.detail.weight)
-    changed = network.decode(z, network.look(mr))
+    changed = network.decode(z, network.encode_mr(mr))
     assert not torch.allclose(changed, network.decode(z))
     changed.sum().backward()
     first = next(network.mr_encoder.parameters()).grad

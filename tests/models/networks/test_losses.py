@@ -25,10 +25,10 @@ def test_equation_3_is_the_mean_over_layers_of_the_squared_distance_of_features(
 
 
 def test_equation_4_is_least_squares_and_zero_where_a_player_has_won() -> None:
-    assert losses.fooling(image(1.0, 1.0)).item() == 0
-    assert losses.fooling(image(0.0, 3.0)).item() == pytest.approx(2.5)
-    assert losses.telling(real=image(1.0), fake=image(0.0)).item() == 0
-    assert losses.telling(real=image(0.0), fake=image(2.0)).item() == pytest.approx(2.5)
+    assert losses.generator_loss(image(1.0, 1.0)).item() == 0
+    assert losses.generator_loss(image(0.0, 3.0)).item() == pytest.approx(2.5)
+    assert losses.discriminator_loss(real=image(1.0), fake=image(0.0)).item() == 0
+    assert losses.discriminator_loss(real=image(0.0), fake=image(2.0)).item() == pytest.approx(2.5)
 
 
 def test_equation_5_is_the_mean_squared_difference() -> None:
@@ -36,8 +36,8 @@ def test_equation_5_is_the_mean_squared_difference() -> None:
 
 
 def test_the_adversarial_term_waits_for_its_share_of_the_steps() -> None:
-    assert [losses.warmed_up(over, 0.05) for over in (0.0, 0.04, 0.05, 0.99)] == [0.0, 0.0, 1.0, 1.0]
-    assert losses.warmed_up(0.0, 0.0) == 1.0
+    assert [losses.adversarial_ramp(over, 0.05) for over in (0.0, 0.04, 0.05, 0.99)] == [0.0, 0.0, 1.0, 1.0]
+    assert losses.adversarial_ramp(0.0, 0.0) == 1.0
 
 
 def test_bone_and_air_of_the_body_weigh_more_and_skin_less() -> None:
@@ -59,12 +59,12 @@ def test_a_small_error_pulls_less_where_the_loss_is_quadratic_and_a_large_one_as
 
 
 def test_the_loss_narrows_to_an_l1_above_the_noise_before_the_stage_ends() -> None:
-    widths = [losses.narrowed(0.5, over / 40) for over in range(41)]
+    widths = [losses.huber_threshold(0.5, over / 40) for over in range(41)]
     assert widths[:21] == [0.5] * 21
     assert widths[27] == pytest.approx((0.5 * 0.02) ** 0.5)
     assert widths[34:] == pytest.approx([0.02] * 7)
     assert sorted(widths, reverse=True) == widths
-    assert losses.narrowed(0.0, 0.3) == 0.0
+    assert losses.huber_threshold(0.0, 0.3) == 0.0
 
 
 def test_what_lies_beyond_the_body_of_both_images_is_not_bone_however_dense() -> None:

@@ -62,7 +62,7 @@ def perfect(
 ) -> torch.Tensor:
     """What a network says that knows the clean latent."""
     a, s = path.levels(t)
-    return schedules.said_of(prediction, clean, (z - a * clean) / s, (a, s))
+    return schedules.prediction_target(prediction, clean, (z - a * clean) / s, (a, s))
 
 
 @given(t=st.floats(0.01, 1.0), seed=st.integers(0, 1000))
@@ -73,12 +73,12 @@ def test_the_clean_latent_and_each_prediction_follow_from_each_prediction(t: flo
         times = path.nearest(torch.tensor([t], dtype=torch.float64))
         z, levels = path.path(clean, noise, times), path.levels(times)
         for prediction in path.predictions:
-            said = schedules.said_of(prediction, clean, noise, levels)
-            found = schedules.clean_of(prediction, z, said, levels)
+            said = schedules.prediction_target(prediction, clean, noise, levels)
+            found = schedules.clean_from_prediction(prediction, z, said, levels)
             torch.testing.assert_close(found, clean, atol=1e-11, rtol=0)
             for other in path.predictions:
                 again = perfect(path, other, z, times, found)
-                wanted = schedules.said_of(other, clean, noise, levels)
+                wanted = schedules.prediction_target(other, clean, noise, levels)
                 torch.testing.assert_close(again, wanted, atol=1e-9, rtol=0)
 
 
@@ -88,13 +88,13 @@ def test_v_on_the_rectified_path_is_the_preconditioning_of_edm(t: float) -> None
     (clean, noise), time = latents(5), torch.tensor([t], dtype=torch.float64)
     path = schedules.SCHEDULES["rectified"]
     z, levels = path.path(clean, noise, time), path.levels(time)
-    said = schedules.said_of("v", clean, noise, levels)
+    said = schedules.prediction_target("v", clean, noise, levels)
     scale = (t**2 + (1 - t) ** 2) ** 0.5
     skip, out = (1 - t) / scale**2, t / scale
     torch.testing.assert_close(
-        schedules.clean_of("v", z, said, levels), skip * z - out * said / scale, atol=1e-12, rtol=0
+        schedules.clean_from_prediction("v", z, said, levels), skip * z - out * said / scale, atol=1e-12, rtol=0
     )
-    torch.testing.assert_close(schedules.clean_of("v", z, said, levels), clean, atol=1e-12, rtol=0)
+    torch.testing.assert_close(schedules.clean_from_prediction("v", z, said, levels), clean, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50, 1000])
@@ -107,7 +107,7 @@ def test_a_perfect_denoiser_reaches_the_clean_latent_in_any_number_of_steps(
 
     def denoise(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         times.append(t.item())
-        return schedules.clean_of(prediction, z, perfect(path, prediction, z, t, clean), path.levels(t))
+        return schedules.clean_from_prediction(prediction, z, perfect(path, prediction, z, t, clean), path.levels(t))
 
     found = path.sample(denoise, noise, steps, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, clean, atol=1e-9, rtol=0)
@@ -145,7 +145,7 @@ def test_each_of_a_thousand_steps_is_monais(schedule: str, prediction: str) -> N
     for number in (1000, 999, 500, 2, 1):
         t, to = torch.tensor([number / 1000]), torch.tensor([(number - 1) / 1000])
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(number))
-        clean = schedules.clean_of(prediction, z, said, ours.levels(t))
+        clean = schedules.clean_from_prediction(prediction, z, said, ours.levels(t))
         wanted, seen = theirs.step(said, number - 1, z, generator=torch.Generator().manual_seed(number))
         torch.testing.assert_close(clean, seen, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(ours.step(z, clean, t, to, noise), wanted, atol=1e-4, rtol=1e-4)
@@ -195,7 +195,7 @@ def test_a_network_that_knows_the_clean_latent_has_no_loss(
     patch = Patch(*torch.rand(3, 2, 1, 4, 8, 8))
     blank = latent_diffusion.guess(network, lesson, patch, clean, 0)
     known = clean.repeat(places, 1, 1, 1, 1)
-    monkeypatch.setattr(network, "say", lambda z, t, _: perfect(network.schedule, prediction, z, t, known))
+    monkeypatch.setattr(network, "predict_from", lambda z, t, _: perfect(network.schedule, prediction, z, t, known))
     knowing = latent_diffusion.guess(network, lesson, patch, clean, 0)
     assert blank.error > 0.1
     assert knowing.error < 1e-6
@@ -207,18 +207,18 @@ def test_the_mr_is_encoded_once_and_of_several_places_the_first_is_pure_noise_an
 ) -> None:
     network, clean = networks_of("concat", "v", "rectified"), torch.randn(2, 2, 4, 4, 4)
     patch, times, looks = Patch(*torch.rand(3, 2, 1, 4, 8, 8)), [], []
-    say, look = network.say, network.look
+    predict_from, encode_mr = network.predict_from, network.encode_mr
 
     def heard(z: torch.Tensor, t: torch.Tensor, condition: latent_diffusion.MrCondition) -> torch.Tensor:
         times.extend(t.tolist())
-        return say(z, t, condition)
+        return predict_from(z, t, condition)
 
     def seen(mr: torch.Tensor) -> latent_diffusion.MrCondition:
         looks.append(mr.shape)
-        return look(mr)
+        return encode_mr(mr)
 
-    monkeypatch.setattr(network, "say", heard)
-    monkeypatch.setattr(network, "look", seen)
+    monkeypatch.setattr(network, "predict_from", heard)
+    monkeypatch.setattr(network, "encode_mr", seen)
     made = latent_diffusion.guess(network, lesson_of(project, 3, pure_noise=1.0), patch, clean, 0)
     assert looks == [patch.mr.shape]
     assert times[:2] == [1.0, 1.0]
@@ -237,7 +237,7 @@ def test_the_latent_of_misregistered_skin_counts_by_the_square_of_its_weight(
     weight[..., 4:] = 0.2
     wrong = torch.zeros_like(clean)
     wrong[..., 2:] = 3.0
-    monkeypatch.setattr(network, "say", lambda *_: clean + wrong)
+    monkeypatch.setattr(network, "predict_from", lambda *_: clean + wrong)
     mr, ct = torch.rand(2, 2, 1, 4, 8, 8)
     patch = Patch(mr, ct, weight)
     found = latent_diffusion.guess(network, lesson_of(project, 1, pure_noise=0.0), patch, clean, 0)
@@ -249,7 +249,7 @@ def test_an_architecture_that_says_nothing_of_it_is_computed_as_before_there_was
     network = networks_of("concat", "clean", "rectified")
     mr, steps = torch.rand(4, 8, 8), 3
     with torch.inference_mode():
-        condition = network.look(mr[None, None])
+        condition = network.encode_mr(mr[None, None])
         assert condition.latent is not None
         z = torch.randn((1, 2, 4, 4, 4), generator=torch.Generator().manual_seed(7))
         for step in range(steps):

@@ -176,8 +176,8 @@ def test_cyclegan_sees_no_pair_whatever_the_step(project: Path, monkeypatch: pyt
     lesson = dataclasses.replace(lesson, recipe=recipe, partners=CycleGan.partners(recipe))
     monkeypatch.delattr(TrainingStage, "batch")
     generators, critics = CycleGan(**TINY["cyclegan"]).turns(lesson)
-    assert set(generators.losses(0, 0.0)) == {"fooling", "cycle", "identity"}
-    assert set(critics.losses(0, 0.0)) == {"telling_ct", "telling_mr"}
+    assert set(generators.losses(0, 0.0)) == {"generator", "cycle", "identity"}
+    assert set(critics.losses(0, 0.0)) == {"discriminator_ct", "discriminator_mr"}
 
 
 @pytest.mark.parametrize(

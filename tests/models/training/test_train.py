@@ -127,7 +127,7 @@ def lesson_of(recipe_path: Path, stage: str, *changes: str) -> tuple[LatentDiffu
 
 def test_a_latent_has_mean_0_and_sd_1_in_the_bodies_however_much_air_is_about_them(recipe_path: Path) -> None:
     networks, lesson = lesson_of(recipe_path, "autoencoder")
-    networks.close(lesson)
+    networks.on_stage_end(lesson)
     inside, everywhere = [], []
     for (pair,) in lesson.patients:
         latent = encode_whole(networks, lesson, pair)[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.phantom.comparison import inside, picture, tissue_likeness, truth
+from pipeline.phantom.comparison import inside, picture, tissue_errors, truth
 from pipeline.phantom.thigh import TISSUES, axial_grid, oblique_grid, thigh
 from pipeline.volume.ct_grid import axial_geometry
 from pipeline.volume.resampling import resample
@@ -18,7 +18,7 @@ KNOWN = truth(thigh(axial_geometry(MR)).hu, MR.get_geometry())
 
 
 def test_the_truth_itself_has_no_error_in_any_tissue() -> None:
-    rows = tissue_likeness(KNOWN.hu, KNOWN, MR.get_geometry())
+    rows = tissue_errors(KNOWN.hu, KNOWN, MR.get_geometry())
     assert [row.name for row in rows] == [*(tissue.name for tissue in TISSUES), "whole leg"]
     assert all(row.voxels > 100 for row in rows)
     assert rows[-1].voxels == sum(row.voxels for row in rows[1:-1])
@@ -29,7 +29,7 @@ def test_the_truth_itself_has_no_error_in_any_tissue() -> None:
 def test_an_error_in_one_tissue_is_found_there_and_only_there() -> None:
     bone = KNOWN.labels.array == 3
     wrong = KNOWN.hu.with_array(np.where(bone, KNOWN.hu.array - 200, KNOWN.hu.array))
-    rows = {row.name: row for row in tissue_likeness(wrong, KNOWN, MR.get_geometry())}
+    rows = {row.name: row for row in tissue_errors(wrong, KNOWN, MR.get_geometry())}
     assert (rows["cortical bone"].mae_hu, rows["cortical bone"].mean_hu) == (200, 1000)
     assert rows["fat"].mae_hu == 0
 
