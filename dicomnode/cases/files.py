@@ -38,7 +38,7 @@ class JobFacts:
 
     origin: Origin
     findings: int = 0
-    doubtful: tuple[str, ...] = ()
+    not_passing: tuple[str, ...] = ()
 
 
 class JobFactsCache:
@@ -76,8 +76,8 @@ class JobFactsCache:
         try:
             report = json.loads((self._root / "out" / job.job / REPORT).read_text(encoding="utf-8"))
             origin = Origin(str(report.get("scanner", "")), str(report.get("protocol", "")))
-            doubtful = tuple(str(one["name"]) for one in report["findings"] if one["verdict"] != "pass")
-            return JobFacts(origin, len(report["findings"]), doubtful)
+            not_passing = tuple(str(one["name"]) for one in report["findings"] if one["verdict"] != "pass")
+            return JobFacts(origin, len(report["findings"]), not_passing)
         except OSError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -101,6 +101,6 @@ def test_what_cannot_be_read_of_a_case_is_left_out(tmp_path: Path, filled: Any) 
         (tmp_path / "out" / jobs[name] / "report.json").write_text(report)
     known = JobFactsCache(tmp_path)
     read = {name: known.of(made.job(job)) for name, job in jobs.items()}
-    assert (read["delivered"].origin.scanner, read["delivered"].doubtful) == ("Demo 3T", ("anatomy",))
+    assert (read["delivered"].origin.scanner, read["delivered"].not_passing) == ("Demo 3T", ("anatomy",))
     assert {(one.origin.scanner, one.findings) for name, one in read.items() if name != "delivered"} == {("", 0)}
     made.close()
