@@ -75,7 +75,7 @@ TAIL_PERCENT: Final = 99.9
 
 
 @dataclass(frozen=True)
-class Apart:
+class Deviation:
     """difference|.|Deviation of two computations of one synthetic CT in HU: mean and 99.9th percentile of
     |difference|.|difference|."""
 
@@ -88,16 +88,16 @@ class Apart:
         return self.mean <= MEAN_HU and self.tail <= TAIL_HU
 
 
-def apart(first: NDArray[np.float32], second: NDArray[np.float32]) -> Apart:
+def deviation(first: NDArray[np.float32], second: NDArray[np.float32]) -> Deviation:
     """Compare the voxels of two arrays of one shape."""
     difference = np.abs(first - second)
-    return Apart(float(difference.mean()), float(np.percentile(difference, TAIL_PERCENT)))
+    return Deviation(float(difference.mean()), float(np.percentile(difference, TAIL_PERCENT)))
 
 
-def bfloat16_apart(model: Model) -> Apart:
+def bfloat16_deviation(model: Model) -> Deviation:
     """Prediction under bfloat16 autocast against float32, in the body of `verify`'s limb."""
     mr = limb()
     exact = model.predict(mr, 0)
     with torch.autocast(model.device.type, torch.bfloat16):
         rough = model.predict(mr, 0)
-    return apart(rough.hu[exact.body], exact.hu[exact.body])
+    return deviation(rough.hu[exact.body], exact.hu[exact.body])

@@ -93,10 +93,10 @@ def read_atlases(data: Path) -> list[Atlas]:
     colin = _colin(data / "atlas" / "colin27")
     models = data / "atlas" / "martinos_head_phantoms"
     heads = [_mat(models / f"{name}.mat", *KEYS[name]) for name in KEYS]
-    return [colin, Atlas("colin", colin.labels, colin.spacing_mm), *heads, *_real_ct(data / "ct")]
+    return [colin, Atlas("colin", colin.labels, colin.spacing_mm), *heads, *real_ct(data / "ct")]
 
 
-def _real_ct(folder: Path) -> list[Atlas]:
+def real_ct(folder: Path) -> list[Atlas]:
     """The heads of which there is a CT."""
     cranium = SimpleITK.DICOMOrient(
         SimpleITK.ReadImage(str(folder / "invesalius_cranium" / "cranium_ct_HU.nii.gz")), "LPS"
@@ -124,7 +124,7 @@ def _of_ct(name: str, image: SimpleITK.Image) -> Atlas:
     brain, blurred = _brain(labels), ndimage.gaussian_filter(hu, 2.0)
     for tissue, lowest in ((HeadTissue.CSF, -100), (HeadTissue.WHITE, 18), (HeadTissue.GREY, 33)):
         labels[brain & (blurred > lowest)] = tissue
-    return Atlas(name, _sound(labels), (CT_MM,) * 3, hu=hu)
+    return Atlas(name, sound(labels), (CT_MM,) * 3, hu=hu)
 
 
 def _smooth_within(hu: Image, where: NDArray[np.bool_]) -> Image:
@@ -133,7 +133,7 @@ def _smooth_within(hu: Image, where: NDArray[np.bool_]) -> Image:
     return np.asarray(ndimage.gaussian_filter(hu * where, 1.0) / np.maximum(weight, 1e-3), np.float32)
 
 
-def _sound(labels: Labels) -> Labels:
+def sound(labels: Labels) -> Labels:
     """Labels by HU without what voxels that hold two things pretend: fat beside air, marrow at the edge of bone."""
     made = labels.copy()
     beside = ndimage.binary_dilation(labels == HeadTissue.AIR)
@@ -184,11 +184,11 @@ def _colin(folder: Path) -> Atlas:
         6: cavity,
     }
     made = _renamed(labels.astype(np.uint8), key)
-    made[_within_brain(made, spacing_mm) & (made == HeadTissue.TABLE)] = HeadTissue.CSF  # vessels and folds of the dura
-    return Atlas("colin-t1", _refined(made, spacing_mm), spacing_mm, t1)
+    made[within_brain(made, spacing_mm) & (made == HeadTissue.TABLE)] = HeadTissue.CSF  # vessels and folds of the dura
+    return Atlas("colin-t1", refined(made, spacing_mm), spacing_mm, t1)
 
 
-def _within_brain(labels: Labels, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
+def within_brain(labels: Labels, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
     """Return the volume that brain and fluid enclose, without its outermost `DURA_MM`."""
     brain = np.isin(labels, (HeadTissue.WHITE, HeadTissue.GREY, HeadTissue.CSF))
     steps = round(DURA_MM / min(spacing_mm))
@@ -201,7 +201,7 @@ def _mat(path: Path, variable: str, spacing_mm: float, turn: Callable[[Labels], 
     """A voxel model in MATLAB's format."""
     labels = np.ascontiguousarray(turn(loadmat(path)[variable]))
     steps = (spacing_mm, spacing_mm, spacing_mm)
-    return Atlas(path.stem, _refined(_cropped(_renamed(labels, key), spacing_mm), steps), steps)
+    return Atlas(path.stem, refined(_cropped(_renamed(labels, key), spacing_mm), steps), steps)
 
 
 Key = Mapping[int, HeadTissue]
@@ -223,7 +223,7 @@ def _cropped(labels: Labels, spacing_mm: float, margin: int = 8) -> Labels:
     return np.pad(labels[box], ((0, margin), (margin, margin), (margin, margin)))
 
 
-def _refined(labels: Labels, spacing_mm: tuple[float, float, float]) -> Labels:
+def refined(labels: Labels, spacing_mm: tuple[float, float, float]) -> Labels:
     """Split what the label map holds as one: fat below the skin, tables of the skull."""
     made = labels.copy()
     if not (labels == HeadTissue.FAT).any():

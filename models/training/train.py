@@ -253,7 +253,7 @@ def frozen_segmenter(lesson: TrainingStage) -> TissueSegmenter | None:
     return read_segmenter(path).to(lesson.device)
 
 
-def effort(training: Training) -> dict[str, dict[str, float | None]]:
+def training_cost(training: Training) -> dict[str, dict[str, float | None]]:
     """Steps, minutes and steps left out by stage; a checkpoint of version 0.1 had no minutes, so they are None."""
     done = {name: training.progress_of(name) for name in training.recipe.stages}
     return {
@@ -272,7 +272,7 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
     Of a recipe without sampler settings to evaluate, as a fold's is, only what the training itself says is written.
     """
     recipe = training.recipe
-    figures: dict[str, Any] = {"training": effort(training), "patients": [pair.name for pair in kept_back]}
+    figures: dict[str, Any] = {"training": training_cost(training), "patients": [pair.name for pair in kept_back]}
     if recipe.milestones:
         figures["milestones"] = milestones_of(recipe)
     card = dataclasses.replace(card_of(recipe), figures=figures)
@@ -289,7 +289,7 @@ def finish(training: Training, plain: Sequence[Pair], kept_back: Sequence[Pair])
         uncertainty.draw(figures["uncertainty"], recipe.run / "uncertainty.png")
         card = dataclasses.replace(card, uncertainty=estimator.arguments)
     figures["reference"] = verify.reference_of(model)
-    figures["bfloat16_apart_hu"] = dataclasses.asdict(verify.bfloat16_apart(model))
+    figures["bfloat16_apart_hu"] = dataclasses.asdict(verify.bfloat16_deviation(model))
     figures |= validation.figures_of(model, ceilings_of(training), plain, kept_back, recipe.evaluate)
     quantiles = validation.mr_quantiles_of(plain)
     product = dataclasses.replace(model, uncertainty=estimator)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import models
 import pipeline
 
-FACES = [pipeline]
+FACES = [models, pipeline]
 PROJECT = Path(__file__).resolve().parents[2]
-INSIDE = {"pipeline": ("pipeline",)}
+INSIDE = {"models": ("models",), "pipeline": ("pipeline",)}
 """Package -> the folders from which its private names may be reached."""
 
 WITHOUT_TORCH = sorted(set(pipeline.__all__) - pipeline.WITH_TORCH)
@@ -102,10 +103,13 @@ def test_help_of_convert_reads_like_documentation() -> None:
         assert part in text
 
 
-def test_what_needs_no_torch_comes_without_it() -> None:
-    program = (
-        f"import pipeline, sys; [getattr(pipeline, name) for name in {WITHOUT_TORCH}]; sys.exit('torch' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [("models", sorted(models.WITHOUT_TORCH)), ("pipeline", WITHOUT_TORCH)],
+    ids=["models", "pipeline"],
+)
+def test_what_needs_no_torch_comes_without_it(package: str, names: list[str]) -> None:
+    program = f"import {package}, sys; [getattr({package}, name) for name in {names}]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == 0
 
 

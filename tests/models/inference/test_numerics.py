@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.data.intensity import to_hu
 from models.inference.card import installed
-from models.inference.verify import Apart, apart, bfloat16_apart, limb
+from models.inference.verify import Deviation, bfloat16_deviation, deviation, limb
 from models.inference.weights import Model, load_model
 from models.networks.latent_diffusion import LatentDiffusion
 
@@ -31,7 +31,7 @@ def model_of(name: str) -> Model:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_changes_the_hu_of_a_shipped_model_by_no_more_than_the_gate(name: str) -> None:
-    found = bfloat16_apart(model_of(name))
+    found = bfloat16_deviation(model_of(name))
     assert found.mean > 0  # or nothing was computed in bfloat16
     assert found.passes, found
 
@@ -62,13 +62,13 @@ def test_two_parts_under_one_noise_join_to_what_the_whole_gives(name: str) -> No
     noise = networks.draw_noise(mr.shape[2:], torch.Generator().manual_seed(0))
     stride, rows = networks.stride[1], mr.shape[3]
 
-    def joined(halo: int) -> Apart:
+    def joined(halo: int) -> Deviation:
         upper, lower = (slice(0, rows // 2 + halo), slice(rows // 2 - halo, rows))
         halves = [
             one_step(networks, mr[:, :, :, part], noise[:, :, :, part.start // stride : part.stop // stride])
             for part in (upper, lower)
         ]
-        return apart(np.concatenate([halves[0][:, : rows // 2], halves[1][:, halo:]], axis=1), whole)
+        return deviation(np.concatenate([halves[0][:, : rows // 2], halves[1][:, halo:]], axis=1), whole)
 
     whole = one_step(networks, mr, noise)
     assert joined(HALO).tail < 0.05
@@ -77,10 +77,10 @@ def test_two_parts_under_one_noise_join_to_what_the_whole_gives(name: str) -> No
 
 def test_the_gate_is_a_mean_and_a_tail() -> None:
     zeros = np.zeros(10_000, np.float32)
-    assert apart(zeros, zeros + 2).passes
-    assert not apart(zeros, zeros + 2.1).passes
+    assert deviation(zeros, zeros + 2).passes
+    assert not deviation(zeros, zeros + 2.1).passes
     spike = zeros.copy()
     spike[:20] = 25
-    assert not apart(zeros, spike).passes
+    assert not deviation(zeros, spike).passes
     spike[5:] = 0  # fewer than one in a thousand
-    assert apart(zeros, spike).passes
+    assert deviation(zeros, spike).passes

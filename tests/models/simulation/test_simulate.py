@@ -97,7 +97,7 @@ def test_what_a_label_map_calls_skull_within_the_brain_is_none() -> None:
         np.uint8
     )
     labels[30, 25:35, 30] = HeadTissue.TABLE
-    within = heads._within_brain(labels, (1.0, 1.0, 1.0))
+    within = heads.within_brain(labels, (1.0, 1.0, 1.0))
     assert within[30, 25:35, 30].all()
     assert not within[distance >= 20].any()
 
@@ -105,7 +105,7 @@ def test_what_a_label_map_calls_skull_within_the_brain_is_none() -> None:
 def test_voxels_half_air_and_half_skin_are_no_fat_and_the_edge_of_bone_is_no_marrow() -> None:
     labels = np.full((9, 9, 24), HeadTissue.AIR, np.uint8)
     labels[..., 4:5], labels[..., 5:9], labels[..., 9:20] = HeadTissue.FAT, HeadTissue.MUSCLE, HeadTissue.DIPLOE
-    sound = heads._sound(labels)
+    sound = heads.sound(labels)
     assert (sound[..., 4] == HeadTissue.SOFT).all()
     assert (sound[..., 9] == HeadTissue.TABLE).all()
     assert (sound[..., 14] == HeadTissue.DIPLOE).all()
@@ -120,7 +120,7 @@ def test_a_real_mr_and_a_real_ct_are_kept_as_they_are(ball: Atlas) -> None:
 
 def test_a_map_that_knows_only_skull_gets_tables_and_diploe_and_fat_below_the_skin(ball: Atlas) -> None:
     plain = np.where(ball.labels == HeadTissue.FAT, HeadTissue.SOFT, ball.labels).astype(np.uint8)
-    refined = heads._refined(plain, ball.spacing_mm)
+    refined = heads.refined(plain, ball.spacing_mm)
     assert set(np.unique(refined)) >= {HeadTissue.TABLE, HeadTissue.DIPLOE, HeadTissue.FAT}
     assert (refined[plain == HeadTissue.AIR] == HeadTissue.AIR).all()
 
@@ -134,7 +134,7 @@ def test_pairs_are_written_as_recipes_read_them(ball: Atlas, tmp_path: Path) -> 
 
 
 def test_the_heads_of_the_data_hold_brain_in_a_skull_in_air(sct_data: Path) -> None:
-    for atlas in heads._real_ct(sct_data / "ct"):
+    for atlas in heads.real_ct(sct_data / "ct"):
         share = np.bincount(atlas.labels.ravel(), minlength=12) / (atlas.labels != HeadTissue.AIR).sum()
         brain = share[HeadTissue.WHITE] + share[HeadTissue.GREY] + share[HeadTissue.CSF]
         assert 0.2 < brain < 0.7
