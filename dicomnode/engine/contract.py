@@ -14,6 +14,19 @@ The ledger's and the spool's keys make it harmless to do work twice, so they nee
     what became of an attempt                says that it is unknown, waits, has ended, or died each time
     to prune                                 forgets attempts that ended long ago, and none that waits
 
+What is tried again, and when (`back_off_s`: doubling, capped, with jitter):
+
+    what                        first and longest delay                 until
+    a synthesis that failed     2 s, 60 s (`synthesis/attempt.py`)      `synthesize.tries` failures: the job is held
+    a delivery                  `destinations[].retry_first_s`,         the destination has everything, or a person
+                                `retry_max_s` (`delivery/attempt.py`)   cancels; an alarm after `alarm_after_s`
+    a report of commitment      `commitment.retry_first_s`,             `commitment.give_up_after_s`
+                                `retry_max_s` (`commitment/scp.py`)
+    a request for commitment    those of the destination                the destination reports; an alarm likewise
+    a notice                    `notify.retry_first_s`, `retry_max_s`   `notify.give_up_after_s`
+    an attempt whose process    at once (`RECOVERY_ATTEMPTS`)           three times: the job is held
+    died
+
 `dicomnode.engine.queues` fulfils it with DBOS Transact; tests/dicomnode/engine/test_contract.py states every line, on
 SQLite and on PostgreSQL. Another engine is another module like it: an `Engine`.
 """

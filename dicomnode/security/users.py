@@ -42,7 +42,7 @@ AT_ONCE: Final = threading.BoundedSemaphore(2)
 
 
 class Role(StrEnum):
-    """The role of a user: a viewer reads, a physicist also decides about jobs."""
+    """The role of a user: a viewer reads, a physicist also decides about jobs (`web.sign_in.Visitor`)."""
 
     VIEWER = "viewer"
     PHYSICIST = "physicist"

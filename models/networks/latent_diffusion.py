@@ -7,8 +7,8 @@ a rectified flow, and few steps suffice. Three choices of the architecture say h
 | ------------ | ------------------------------ | -------------------------------------------------------------------- |
 | conditioning | concat, bridge, paper          | the UNet sees z_t beside the encoded MR; sees z_t alone, on a path   |
 |              |                                | that begins at the encoded MR plus noise; never learns of the MR     |
-| prediction   | clean, velocity, v, epsilon    | what the UNet says, see `flow`                                       |
-| schedule     | rectified, ddpm, ddim          | the path to noise, and the sampler on it, see `flow`                 |
+| prediction   | clean, velocity, v, epsilon    | what the UNet predicts, see `schedules`                              |
+| schedule     | rectified, ddpm, ddim          | the path to noise, and the sampler on it, see `schedules`            |
 
 It learns in three stages:
 

@@ -1,1 +1,1 @@
-"""Plausibility of MR and CT: measured values, their limits and what each means."""
+"""Findings on MR and CT: limits, verdicts and meanings. Pixels are measured in `models.measures`, headers here."""

@@ -25,7 +25,7 @@ from pipeline.series.instance import Instance, read_instance
 from pipeline.series.series import Series, regular_stack
 from pipeline.series.stack import TOLERANCES, Stack, Tolerances, stack_of
 from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
-from pipeline.volume.pixels import Stored, mr_values, stored_values
+from pipeline.volume.pixels import Stored, decode_stored_values, mr_values
 
 MOST_VOXELS: Final = 2**25
 """Voxels of a volume that is shown: 128 MiB here, a few times that in the browser."""
@@ -119,7 +119,7 @@ def _read(stack: Stack, values_of: Any, most_voxels: int) -> Volume:
     read: tuple[Instance, Stored] | None = None
     for index, frame in enumerate(stack.frames):
         if read is None or read[0] is not frame.instance:
-            read = frame.instance, stored_values(frame.instance)
+            read = frame.instance, decode_stored_values(frame.instance)
         array[index] = values_of(read[1][frame.number], frame)[::step, ::step]
     affine = stack.geometry.affine @ np.diag([1, step, step, 1])
     return Volume(array, affine, "PATIENT", frame_of_reference_uid=stack.geometry.frame_of_reference_uid)

@@ -61,7 +61,7 @@ BITS_ALLOCATED = (8, 16, 32)
 Stored = NDArray[Any]
 
 
-def stored_values(instance: Instance) -> Stored:
+def decode_stored_values(instance: Instance) -> Stored:
     """Return the stored values of an image, an integer array (frame, row, column), before any rescale.
 
     Raises:

@@ -20,7 +20,7 @@ from pipeline.series.instance import Instance
 from pipeline.series.series import Series, regular_stack
 from pipeline.series.stack import TOLERANCES, Stack, Tolerances
 from pipeline.series.volume_choice import UNAMBIGUOUS, Choice
-from pipeline.volume.pixels import mr_values, stored_values
+from pipeline.volume.pixels import decode_stored_values, mr_values
 
 UNCERTAINTY: Final = "uncertainty.nii.gz"
 """File beside the CT: for each voxel the SD of the error to be expected, in HU, where the model can state it."""
@@ -46,7 +46,7 @@ def read_stack(stack: Stack) -> Volume:
     for index, frame in enumerate(stack.frames):
         of_instance[frame.instance].append((index, frame))
     for instance, frames in of_instance.items():
-        stored = stored_values(instance)
+        stored = decode_stored_values(instance)
         for index, frame in frames:
             array[index] = mr_values(stored[frame.number], frame)
     return stack.geometry.with_array(array)

@@ -44,7 +44,7 @@ from pipeline.phantom import thigh
 from pipeline.series.instance import LOSSLESS_TRANSFER_SYNTAXES, LOSSY_TRANSFER_SYNTAXES, read_instance
 from pipeline.series.lossy_compression import loss_of
 from pipeline.series.series import Series
-from pipeline.volume.pixels import DECODERS, stored_values
+from pipeline.volume.pixels import DECODERS, decode_stored_values
 
 Program = Callable[[str], str]
 
@@ -164,7 +164,7 @@ def test_every_lossless_syntax_decodes_to_the_values_that_were_encoded(
     ENCODERS[syntax](plain(name, tmp_path / "plain"), tmp_path / "encoded.dcm", program)
     instance = read_instance(tmp_path / "encoded.dcm")
     assert instance.transfer_syntax_uid == syntax
-    values = stored_values(instance)
+    values = decode_stored_values(instance)
     expected = STORED[name][0]
     assert np.array_equal(values.reshape(expected.shape), expected)
     assert loss_of(Series((instance,))) is None
@@ -221,7 +221,7 @@ def test_a_lossy_syntax_decodes_nearly_and_says_what_was_lost(syntax: UID, progr
     name = "8 bits" if syntax == JPEGBaseline8Bit else "12 bits"
     ENCODERS[syntax](plain(name, tmp_path / "plain"), tmp_path / "encoded.dcm", program)
     instance = read_instance(tmp_path / "encoded.dcm")
-    difference = np.abs(stored_values(instance)[0].astype(int) - STORED[name][0])
+    difference = np.abs(decode_stored_values(instance)[0].astype(int) - STORED[name][0])
     assert 0 < difference.max() < 200
     loss = loss_of(Series((instance,)))
     assert loss is not None
@@ -236,7 +236,7 @@ def test_a_syntax_that_nobody_knows_is_unreadable_by_name(tmp_path: Path) -> Non
     image.PixelData = encapsulate([b"\0\0"])
     image.save_as(tmp_path / "video.dcm", implicit_vr=False, little_endian=True)
     with pytest.raises(Unsuitable, match="its transfer syntax is MPEG2 Main Profile"):
-        stored_values(read_instance(tmp_path / "video.dcm"))
+        decode_stored_values(read_instance(tmp_path / "video.dcm"))
 
 
 def test_every_syntax_that_is_accepted_has_one_decoder() -> None:

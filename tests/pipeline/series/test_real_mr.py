@@ -13,7 +13,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEnd
 from pipeline.errors import Unsuitable
 from pipeline.series.series import Series, only_series, read_instance, read_series, stack_complete
 from pipeline.volume.ct_grid import axial_geometry
-from pipeline.volume.pixels import stored_values
+from pipeline.volume.pixels import decode_stored_values
 from pipeline.volume.resampling import resample
 from pipeline.volume.volume import read_volume
 
@@ -151,7 +151,7 @@ def test_the_mr_and_ct_of_a_patient_overlap_in_one_frame_of_reference(source: Fi
 
 @pytest.mark.parametrize("group", [SYNTAXES, SMALL], ids=["nine files", "enhanced"])
 def test_every_transfer_syntax_decodes_to_the_same_pixels(group: list[str], mr_item: Find) -> None:
-    decoded = [stored_values(read_instance(mr_item(name))) for name in group]
+    decoded = [decode_stored_values(read_instance(mr_item(name))) for name in group]
     assert all(np.array_equal(values, decoded[0]) for values in decoded)
     assert decoded[0].max() > 0
 
@@ -167,14 +167,14 @@ def test_a_rewritten_file_decodes_to_the_same_pixels(syntax: UID, mr_item: Find,
         little_endian=True,
         enforce_file_format=True,
     )
-    again = stored_values(read_instance(tmp_path / "again.dcm"))
-    assert np.array_equal(again, stored_values(read_instance(mr_item(SYNTAXES[0]))))
+    again = decode_stored_values(read_instance(tmp_path / "again.dcm"))
+    assert np.array_equal(again, decode_stored_values(read_instance(mr_item(SYNTAXES[0]))))
 
 
 def test_the_broken_file_is_unreadable(mr_item: Find) -> None:
     instance = read_instance(mr_item("enhanced_small_pydicom_data/emri_small_jpeg_2k_lossless_too_short.dcm"))
     with pytest.raises(Unsuitable) as caught:
-        stored_values(instance)
+        decode_stored_values(instance)
     assert caught.value.code == "UNREADABLE"
     assert instance.sop_instance_uid in caught.value.sentence
 
@@ -188,4 +188,4 @@ def test_a_truncated_file_is_unreadable_in_every_transfer_syntax(
     path = tmp_path / "cut.dcm"
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(Unsuitable, match="UNREADABLE"):
-        stored_values(read_instance(path))
+        decode_stored_values(read_instance(path))
