@@ -20,9 +20,11 @@ REJECTED: Final[Mapping[str, str]] = {
     "LOSSY": "the archive or a router compresses with loss; export without it, or see `receive.accept_lossy`",
     "COLOUR": "colour maps or screenshots are in the series; send the greyscale MR images",
     "BURNED_IN": "the images carry text in their pixels; send the original series",
+    "INVERTED_DISPLAY": "MONOCHROME1: an archive, a router or an editor inverted the images; send those of the scanner",
     "BAD_RESCALE": "the rescale values of the named image are impossible; export again, and report it to the vendor",
     "CONFLICTING_INSTANCES": "two different images came under one UID; find out which sender changed it, then "
     "send a clean series",
+    "REPEATED_ATTRIBUTE": "a router or an editor damaged the named image; send it again from the scanner",
     "NO_PATIENT_ID": "register the patient with an ID and export again; planning systems cannot file a CT without it",
     "NO_FRAME_OF_REFERENCE": "the exporter dropped FrameOfReferenceUID; export from the scanner, or without "
     "de-identification",
@@ -31,7 +33,7 @@ REJECTED: Final[Mapping[str, str]] = {
     "scanner",
     "BAD_GEOMETRY": "the named attribute cannot be true; export from the scanner, and report it to the vendor",
     "MIXED_PATIENTS": "images of two patients or studies carry one SeriesInstanceUID: correct the merge in the "
-    "archive first",
+    "archive first (an attribute that some images lack is no contradiction)",
     "MIXED_FRAMES_OF_REFERENCE": "the patient or the table was moved between parts of the series; acquire it in one go",
     "MIXED_PATIENT_POSITIONS": "the position was corrected at the scanner during the series; correct all "
     "images, or acquire again",

@@ -19,15 +19,18 @@ REASONS: dict[str, str] = {
     "LOSSY": "{name} was compressed with loss ({detail}); HU cannot come from a lossy MR image",
     "COLOUR": "{name} is no greyscale image ({detail})",
     "BURNED_IN": "{name} has text burnt into its pixels (BurnedInAnnotation YES)",
+    "INVERTED_DISPLAY": "{name} is MONOCHROME1 (PS3.3 C.7.6.3.1.2): low values are shown bright, and whether the "
+    "signal was inverted is not known; MONOCHROME2 is needed",
     "BAD_RESCALE": "the stored values of {name} cannot be turned into MR values: {detail}",
     "CONFLICTING_INSTANCES": "SOP instance {name} came twice with different content",
     # The header
+    "REPEATED_ATTRIBUTE": "{name} has {attribute} twice with different values (PS3.5 7.1); which is true is not known",
     "NO_PATIENT_ID": "PatientID is missing or empty in {name}; planning systems need it to file the CT",
     "NO_FRAME_OF_REFERENCE": "FrameOfReferenceUID is missing in {name}; the CT could not be tied to the MR",
     "BAD_UID": "{attribute} in {name} is missing or is no UID; the CT could not be filed with the MR",
     "NO_GEOMETRY": "{name} lacks {attribute}; its place in the patient is unknown",
     "BAD_GEOMETRY": "{name} has an invalid {attribute}: {detail}",
-    "MIXED_PATIENTS": "the series holds images of more than one patient or study ({attribute} differs)",
+    "MIXED_PATIENTS": "the series holds images of more than one patient or study: {difference}",
     "MIXED_FRAMES_OF_REFERENCE": "the series holds {found} frames of reference; one is needed",
     "MIXED_PATIENT_POSITIONS": "the patient lay {found} in different images of the volume; one position is needed",
     # What kind of image it is

@@ -35,6 +35,7 @@ from pipeline.errors import REASONS
 from pipeline.preflight import check
 from pipeline.preflight.profile import load_profile, shipped
 from pipeline.preflight.rules import FILE_RULES, SERIES_RULES
+from pipeline.series.identity import ONE_PATIENT
 from pipeline.series.volume_candidates import CONTRAST, REPETITION
 
 SENT: Final = (CTImageStorage, *(one.sop_class_uid for one in COMPANIONS.values()))
@@ -153,6 +154,7 @@ def statement(config: Config | None = None) -> str:
         answers=DESTINATION_STATUSES,
         contrast=CONTRAST,
         repetition=REPETITION,
+        one_patient=ONE_PATIENT,
         reasons=REASONS.items(),
         written=[[dictionary_description(word), word, f"`{value}`"] for word, value in WRITTEN.items()],
         companions=[

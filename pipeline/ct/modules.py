@@ -31,6 +31,7 @@ from pipeline.ct.elements import (
 )
 from pipeline.ct.provenance import Equipment, Provenance
 from pipeline.errors import Unsuitable
+from pipeline.series.identity import check_patient_position
 from pipeline.series.lossy_compression import Loss
 from pipeline.series.series import Series
 from pipeline.standard import empty_if_unknown, is_paired, keywords_of
@@ -213,14 +214,13 @@ def general_series(source: Dataset, body_part: str, uid: str, written_at: dateti
 
 
 def patient_position(source: Dataset) -> Elements:
-    """Copy Patient Position (0018,5100) from the MR (PS3.3 C.7.3.1.1.2).
+    """Copy Patient Position (0018,5100) from the MR (PS3.3 C.7.3.1.1.2), in capitals.
 
     Raises:
-        Unsuitable: NO_GEOMETRY, the MR does not say how the patient lay, and it cannot be found out afterwards.
+        Unsuitable: NO_GEOMETRY or BAD_GEOMETRY, the MR does not say how the patient lay.
     """
-    if not raw_bytes(source, "PatientPosition"):
-        raise Unsuitable.of("NO_GEOMETRY", name="the MR series", attribute="PatientPosition")
-    return copied(source, ["PatientPosition"])
+    said = raw_bytes(source, "PatientPosition").decode("ascii", "replace")
+    return elements(PatientPosition=check_patient_position(said, "the MR series"))
 
 
 def series_number(source: Dataset) -> int | None:

@@ -97,7 +97,7 @@ def write_ct(
         labels: the part that the site configures.
 
     Raises:
-        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
+        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY or BAD_GEOMETRY (PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
         ValueError: the slices of `hu` are not along row x column cosines, or values are NaN or infinite.
         OSError: the files cannot be written; then none is left.
     """
@@ -116,7 +116,7 @@ def check_source(source: Series) -> None:
     """Check the MR's header as `write_ct` does; this is cheap and is done before the synthesis.
 
     Raises:
-        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY (no PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
+        Unsuitable: NO_PATIENT_ID, NO_GEOMETRY or BAD_GEOMETRY (PatientPosition), NO_FRAME_OF_REFERENCE or UNREADABLE.
     """
     header = read_header(source)
     modules.patient(header)

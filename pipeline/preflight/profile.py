@@ -34,6 +34,7 @@ RULES: dict[str, dict[str, Parameter]] = {
     "required_attributes": {},
     "conditional_attributes": {},
     "patient_id": {},
+    "patient_position": {},
     "synthetic_data": {},
     "decimal_strings": {},
     "hu_rescale": {},

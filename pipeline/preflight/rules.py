@@ -20,6 +20,7 @@ from pydicom.uid import CTImageStorage
 from pipeline.ct.elements import DS_LENGTH
 from pipeline.ct.modules import AXIAL_ORIENTATION
 from pipeline.preflight.conditional_attributes import CONDITIONS, code_breaches
+from pipeline.series.identity import PATIENT_POSITIONS
 from pipeline.standard import Attribute, ct_image_modules
 
 ONE_OF_A_SERIES = (
@@ -117,6 +118,13 @@ def patient_id(file: CTFile) -> Sentences:
         yield "PatientID is missing or empty"
 
 
+def patient_position(file: CTFile) -> Sentences:
+    """PatientPosition, where it has a value, is a defined term (PS3.3 C.7.3.1.1.2)."""
+    value = file.image.get("PatientPosition")
+    if value and value not in PATIENT_POSITIONS:
+        yield "PatientPosition is none of the defined terms of PS3.3 C.7.3.1.1.2"
+
+
 def axial_orientation(file: CTFile) -> Sentences:
     """ImageOrientationPatient is exactly 1\\0\\0\\0\\1\\0 (PS3.3 C.7.6.2.1.1)."""
     orientation = [float(value) for value in file.image.get("ImageOrientationPatient") or ()]
@@ -199,6 +207,7 @@ FILE_RULES: tuple[FileRule, ...] = (
     required_attributes,
     conditional_attributes,
     patient_id,
+    patient_position,
     synthetic_data,
     decimal_strings,
     hu_rescale,

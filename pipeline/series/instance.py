@@ -11,14 +11,17 @@ import os
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import keyword_for_tag
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -85,6 +88,21 @@ PIXEL_DATA_TAGS = frozenset(
 )
 """(7FE0,0008), (7FE0,0009) and (7FE0,0010) as bytes, little and big endian (PS3.3 C.7.6.3 and C.7.6.24)."""
 
+PIXEL_DATA = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""The same as numbers."""
+
+ONCE = frozenset(
+    Tag(keyword)
+    for keyword in (
+        *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+        *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"),
+        *("PatientPosition", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+        *("Rows", "Columns", "NumberOfFrames"),
+        *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    )
+)
+"""Elements that identify or place an image: two values of one contradict each other (PS3.5 7.1)."""
+
 DAMAGE = (
     AttributeError,
     BytesLengthException,
@@ -111,6 +129,7 @@ UID_PATTERN = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 class Instance:
     """One received SOP instance: its UIDs, its transfer syntax, its file, and its header without pixels.
 
+    `repeated` has the keywords of `ONCE` that its data set has twice with different values; `header` has the last ones.
     Two instances are equal when UIDs, transfer syntax and file are; headers are not compared.
     """
 
@@ -120,6 +139,7 @@ class Instance:
     series_instance_uid: UID
     path: Path
     header: pydicom.Dataset = field(repr=False, compare=False)
+    repeated: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def is_image(self) -> bool:
@@ -142,7 +162,9 @@ def read_instance(path: Path) -> Instance:
     """
     try:
         with intact(path.name, "its header is damaged"):
-            header, next_tag = read_file(path, pixels=False)
+            counts: Counter[BaseTag] = Counter()
+            header, next_tag = read_file(path, pixels=False, counts=counts)
+            repeated = _repeated(path, header, [tag for tag, count in counts.items() if count > 1], counts)
             keywords = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
             sop_class, sop_instance, series = (UID(str(header.get(keyword) or "")) for keyword in keywords)
             transfer_syntax_uid = UID(str(header.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
@@ -150,7 +172,7 @@ def read_instance(path: Path) -> Instance:
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="it is no DICOM file") from error
     if not all(map(UID_PATTERN.fullmatch, (sop_class, sop_instance, series))):
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="its header is cut short or lacks its UIDs")
-    instance = Instance(sop_class, sop_instance, transfer_syntax_uid, series, path, header)
+    instance = Instance(sop_class, sop_instance, transfer_syntax_uid, series, path, header, repeated)
     whole = next_tag in PIXEL_DATA_TAGS or transfer_syntax_uid == DeflatedExplicitVRLittleEndian
     if instance.is_image and not whole:  # a deflated data set is read to its end or not at all
         raise Unsuitable.of("UNREADABLE", name=path.name, detail="it ends before its pixel data")
@@ -248,8 +270,17 @@ class Part10File(io.BufferedReader):
         self.seek(0)
 
 
-def read_file(path: Path, *, pixels: bool) -> tuple[pydicom.Dataset, bytes]:
+def read_file(
+    path: Path, *, pixels: bool, counts: Counter[BaseTag] | None = None, before_second: BaseTag | None = None
+) -> tuple[pydicom.Dataset, bytes]:
     """Return the data set of a file, with or without pixels, and the four bytes that follow where it stopped.
+
+    Args:
+        path: of the file.
+        pixels: whether it is read to its end, not to its pixel data alone.
+        counts: of an element that the data set has twice the last value is kept; without pixels, here is counted how
+            often each element of `ONCE` came at the top level.
+        before_second: without pixels, where reading stops: before this element comes a second time.
 
     Raises:
         InvalidDicomError: it is no DICOM file.
@@ -259,5 +290,25 @@ def read_file(path: Path, *, pixels: bool) -> tuple[pydicom.Dataset, bytes]:
     """
     with Part10File(path) as file:
         file.check_inflated_size()
-        data_set = pydicom.dcmread(file, stop_before_pixels=not pixels)
-        return data_set, file.read(4)
+        met = Counter[BaseTag]() if counts is None else counts
+
+        def ends(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+            if tag in ONCE:
+                met[tag] += 1
+            return tag in PIXEL_DATA or (tag == before_second and met[tag] > 1)
+
+        return read_partial(file, None if pixels else ends), file.read(4)
+
+
+def _repeated(path: Path, header: pydicom.Dataset, tags: list[BaseTag], counts: Counter[BaseTag]) -> tuple[str, ...]:
+    """Return the keywords of those of `tags` that the data set has with different values, or more than twice.
+
+    Elements inside sequences, as the functional groups of Enhanced images, are not looked at: pydicom keeps the last.
+    """
+    found = []
+    for tag in tags:
+        first = read_file(path, pixels=False, before_second=tag)[0].get_item(tag)
+        last = header.get_item(tag)
+        if counts[tag] > 2 or (first is not None and last is not None and first.value != last.value):
+            found.append(keyword_for_tag(tag))
+    return tuple(found)

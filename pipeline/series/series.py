@@ -22,6 +22,7 @@ import pydicom
 from pipeline.errors import Unsuitable
 from pipeline.series.announced_count import lacks_announced
 from pipeline.series.frame import frames_of
+from pipeline.series.identity import check_one_patient, check_patient_position
 from pipeline.series.image_kind import private_text
 from pipeline.series.instance import (
     MR_SOP_CLASSES,
@@ -203,7 +204,8 @@ def _chosen(series: Series, choice: Choice, tolerances: Tolerances) -> Chosen:
     chosen = choose(frames, series.frame_of_reference_uid, choice, tolerances)
     # PatientPosition (PS3.3 C.7.3.1.1.2) of the volume alone: localizers may have had another
     instances = dict.fromkeys(frame.instance for frame in chosen.stack.frames)
-    positions = {text(instance, "PatientPosition") or "no" for instance in instances}
+    said = {instance.sop_instance_uid: text(instance, "PatientPosition") for instance in instances}
+    positions = {check_patient_position(value, name) if value else "no" for name, value in said.items()}
     if len(positions) > 1:
         raise Unsuitable.of("MIXED_PATIENT_POSITIONS", found=" and ".join(sorted(positions)))
     return chosen
@@ -233,15 +235,19 @@ def check_identity(series: Series) -> None:
     """Check that all images are MR images of one patient, one study and one frame of reference, with valid UIDs.
 
     SOP Class (PS3.4 B.5) and Modality (PS3.3 C.7.3.1.1.1) state MR. PatientID and FrameOfReferenceUID are there. UIDs
-    that the CT takes over from the MR are UIDs (PS3.5 9.1). No SOP Instance UID has two contents.
+    that the CT takes over from the MR are UIDs (PS3.5 9.1). No SOP Instance UID has two contents, and no attribute that
+    identifies or places an image has two values. `pipeline.series.identity` says what one patient is.
 
     Raises:
-        Unsuitable: NO_IMAGES, NOT_MR, CONFLICTING_INSTANCES, NO_PATIENT_ID, NO_FRAME_OF_REFERENCE, MIXED_PATIENTS,
-            MIXED_FRAMES_OF_REFERENCE or BAD_UID.
+        Unsuitable: NO_IMAGES, REPEATED_ATTRIBUTE, NOT_MR, CONFLICTING_INSTANCES, NO_PATIENT_ID, NO_FRAME_OF_REFERENCE,
+            MIXED_PATIENTS, MIXED_FRAMES_OF_REFERENCE or BAD_UID.
     """
     instances = series.instances
     if not instances:
         raise Unsuitable.of("NO_IMAGES", files=len(series.set_aside))
+    for instance in instances:
+        for keyword in instance.repeated:
+            raise Unsuitable.of("REPEATED_ATTRIBUTE", name=instance.sop_instance_uid, attribute=keyword)
     others = Counter(one.sop_class_uid.name for one in instances if one.sop_class_uid not in MR_SOP_CLASSES)
     if others:
         raise Unsuitable.of("NOT_MR", found=", ".join(f"{count} {name}" for name, count in sorted(others.items())))
@@ -255,9 +261,7 @@ def check_identity(series: Series) -> None:
         for instance in instances:
             if not text(instance, keyword):
                 raise Unsuitable.of(code, name=instance.sop_instance_uid)
-    for keyword in ("PatientID", "StudyInstanceUID"):
-        if len({text(instance, keyword) for instance in instances}) > 1:
-            raise Unsuitable.of("MIXED_PATIENTS", attribute=keyword)
+    check_one_patient(instances)
     frames_of_reference = {text(instance, "FrameOfReferenceUID") for instance in instances}
     if len(frames_of_reference) > 1:
         raise Unsuitable.of("MIXED_FRAMES_OF_REFERENCE", found=len(frames_of_reference))
@@ -270,19 +274,22 @@ def check_identity(series: Series) -> None:
 def check_pixels(series: Series, tolerances: Tolerances) -> None:
     """Check that the images are greyscale, are no mosaics, and are all there.
 
-    Greyscale is one sample a pixel and MONOCHROME1 or 2 (PS3.3 C.7.6.3.1.2), without burnt-in text. Tiles in one image
+    Greyscale is one sample a pixel and MONOCHROME2 (PS3.3 C.7.6.3.1.2), without burnt-in text. MONOCHROME1 is refused
+    and not inverted: it says how values are shown, not whether the signal itself was inverted. Tiles in one image
     are MOSAIC, or a private number of them, for Siemens, and VFRAME for United Imaging. All objects of a concatenation
     (PS3.3 C.7.6.16.1) and all images of one acquisition (PS3.3 C.7.6.1) must have come: the counts that the standard
     defines, and only for images as they were acquired, since a reformat carries the count of its source. Counts of
     vendors are no ground to refuse a series (`pipeline.series.announced_count`).
 
     Raises:
-        Unsuitable: COLOUR, BURNED_IN, MOSAIC or INCOMPLETE.
+        Unsuitable: INVERTED_DISPLAY, COLOUR, BURNED_IN, MOSAIC or INCOMPLETE.
     """
     instances = series.instances
     for instance in instances:
         photometric = text(instance, "PhotometricInterpretation")
-        if photometric not in ("MONOCHROME1", "MONOCHROME2") or text(instance, "SamplesPerPixel") not in ("", "1"):
+        if photometric == "MONOCHROME1":
+            raise Unsuitable.of("INVERTED_DISPLAY", name=instance.sop_instance_uid)
+        if photometric != "MONOCHROME2" or text(instance, "SamplesPerPixel") not in ("", "1"):
             raise Unsuitable.of("COLOUR", name=instance.sop_instance_uid, detail=photometric or "no photometry")
         if text(instance, "BurnedInAnnotation") == "YES":
             raise Unsuitable.of("BURNED_IN", name=instance.sop_instance_uid)

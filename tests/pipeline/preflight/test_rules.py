@@ -85,6 +85,14 @@ def long_decimal(image: Dataset) -> None:
     image[tag] = pydicom.dataelem.RawDataElement(tag, "DS", 18, b"12.345678901234567", 0, False, True)
 
 
+def position(value: bytes) -> Callable[[Dataset], object]:
+    def change(image: Dataset) -> None:
+        tag = image["PatientPosition"].tag
+        image[tag] = pydicom.dataelem.RawDataElement(tag, "CS", len(value), value, 0, False, True)
+
+    return change
+
+
 def same_uid_as_the_next(image: Dataset) -> None:
     uid = pydicom.dcmread(Path(str(image.filename)).with_name("0004.dcm")).SOPInstanceUID
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
@@ -127,6 +135,8 @@ BREAKS: list[tuple[str, Callable[[Dataset], object]]] = [
     ("conditional_attributes", drop_inside("DerivationCodeSequence", "CodingSchemeDesignator")),
     ("patient_id", put(PatientID="")),
     ("patient_id", drop("PatientID")),
+    ("patient_position", position(b"SUPINE")),
+    ("patient_position", position(b"hfs ")),
     ("axial_orientation", put(ImageOrientationPatient=[1, 0, 0, 0, 0.9998, 0.02])),
     ("axial_orientation", put(ImageOrientationPatient=[-1, 0, 0, 0, -1, 0])),
     ("square_pixels", put(PixelSpacing=[4, 4.001])),
