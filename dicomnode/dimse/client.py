@@ -26,6 +26,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicomnode.config.peers import Destination
+from dicomnode.dimse.association_pdu import TolerantDUL
 from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.dimse.server import Connection
 from dicomnode.errors import ConfigError, Undelivered
@@ -126,6 +127,7 @@ class RequestingAE(AE):
     ) -> AssociationSocket:
         """Replace parts of a new association before it connects; pynetdicom has no other place for it."""
         assoc.dimse = Answers(assoc)
+        assoc.dul = TolerantDUL(assoc)
         return super()._create_socket(assoc, address, tls_args)
 
 
