@@ -50,20 +50,20 @@ if TYPE_CHECKING:
 
 MOMENTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "receive": (
-        ("receive", "association accepted"),
-        ("receive", "instance stored"),
-        ("receive", "series received, to"),
+        ("receive", "association_accepted"),
+        ("receive", "instance_stored"),
+        ("receive", "series_received"),
         ("receive", "role_started"),
     ),
     "synthesize": (
-        ("receive", "series received, to"),
-        ("synthesize", "series synthesized"),
+        ("receive", "series_received"),
+        ("synthesize", "series_synthesized"),
         ("synthesize", "role_started"),
     ),
     "deliver": (
         ("planning", "Association Received"),
         ("planning", "Received Store Request"),
-        ("deliver", "series delivered"),
+        ("deliver", "series_delivered"),
         ("deliver", "delivery_postponed"),
     ),
 }

@@ -195,7 +195,7 @@ def test_a_case_is_held_looked_at_and_released_and_the_planning_system_gets_it(
     clicked(browser, "[formaction$=release]")
     shown(browser, "document.querySelector('#state .state.delivered')")
     film.take()
-    clicked(browser, ".places a")
+    clicked(browser, ".pages a")
     shown(browser, "document.querySelector('#cases .arrow.done')")
     film.take()
 
