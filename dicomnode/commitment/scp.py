@@ -110,7 +110,9 @@ class OpenAssociation:
         command: Dataset = vars(message)["command_set"]
         if command.get("CommandField") == 0x8100:  # N-EVENT-REPORT-RSP, PS3.7 E.1
             waiting = self.asked.get(int(command.get("MessageIDBeingRespondedTo", 0)))
-            if waiting is not None:
+            named = (command.get("AffectedSOPClassUID"), command.get("AffectedSOPInstanceUID"))
+            ours = named[0] in (None, "", PUSH_MODEL) and named[1] in (None, "", WELL_KNOWN_INSTANCE)
+            if waiting is not None and ours:
                 waiting.put(int(command.get("Status", 0x0110)))
 
     def send_report(self, event_type: int, information: Dataset, timeout_s: float) -> int:

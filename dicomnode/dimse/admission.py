@@ -4,8 +4,8 @@ The decisions are functions of values; `AssociationAdmission` applies them to co
 
     reason for the refusal                                 answer (PS3.8 9.3.4, table 9-21)
     the address is outside admission.addresses             the connection is closed before anything is read
-    the called AE title is not one of the node's           A-ASSOCIATE-RJ permanent, user, called AE not recognized
-    the calling AE title is not in admission.callers       A-ASSOCIATE-RJ permanent, user, calling AE not recognized
+    the called AE title is none, or none of the node's     A-ASSOCIATE-RJ permanent, user, called AE not recognized
+    the calling AE title is none, or has no entry          A-ASSOCIATE-RJ permanent, user, calling AE not recognized
     ... or its address or certificate is not the one       the same: an attacker does not learn which of them is wrong
         of its entry
     the AE has as many associations as it may have         A-ASSOCIATE-RJ transient, presentation, local limit exceeded
@@ -35,6 +35,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from dicomnode import log, metrics
 from dicomnode.config.peers import Caller
 from dicomnode.config.values import ae_title
+from dicomnode.dimse.association_pdu import TolerantDUL
 from dicomnode.dimse.presentation_contexts import SOP_CLASSES, VERIFICATION
 from dicomnode.errors import OutOfResources
 from dicomnode.security.audit_message import Event as Audited
@@ -114,7 +115,7 @@ def admit(admission: Admission, own_titles: Sequence[str], call: Call) -> Caller
     """
     if ae_title(call.calling) is not None:
         return Refusal("calling_ae", CALLING)
-    if own_titles and call.called.strip() not in own_titles:
+    if ae_title(call.called) is not None or (own_titles and call.called.strip() not in own_titles):
         return Refusal("called_ae", CALLED)
     if not admission.callers:
         return ANYONE
@@ -209,11 +210,15 @@ def call_of(association: Association) -> Call:
     transport = association.dul.socket
     shown = names_of(transport.socket) if transport is not None else None
     address = association.requestor.address or ""
-    return Call(asked.calling_ae_title or "", asked.called_ae_title or "", address, shown)
+    titles = association.dul.titles if isinstance(association.dul, TolerantDUL) else None
+    called, calling = titles or (asked.called_ae_title or "", asked.calling_ae_title or "")
+    return Call(calling, called, address, shown)
 
 
 def calling_ae(association: Association) -> str:
     """Return the AE title of the peer that asked for an association; empty before it has asked."""
+    if isinstance(association.dul, TolerantDUL) and association.dul.titles is not None:
+        return association.dul.titles.calling
     asked = association.requestor.primitive
     return (asked.calling_ae_title if asked is not None else association.requestor.ae_title).strip()
 

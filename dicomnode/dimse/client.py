@@ -10,19 +10,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider, _QueueItem
+from pynetdicom.dimse_primitives import C_CANCEL
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicomnode.config.peers import Destination
+from dicomnode.dimse.association_pdu import TolerantDUL
 from dicomnode.dimse.presentation_contexts import VERIFICATION
 from dicomnode.dimse.server import Connection
 from dicomnode.errors import ConfigError, Undelivered
@@ -31,7 +35,12 @@ from dicomnode.security.tls import TlsConnection, client_arguments
 from dicomnode.spool.instance_file import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from pynetdicom.dimse_primitives import DimsePrimitiveType
+
+PENDING: Final = (0xFF00, 0xFF01)
+"""Statuses after which another answer follows (PS3.7 C); none of the node's requests has them."""
 
 
 class AssociationLost(Exception):
@@ -74,7 +83,7 @@ def associated(
     Raises:
         AssociationLost: The association is not established.
     """
-    ae = AE(calling_ae)
+    ae = RequestingAE(calling_ae)
     ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = destination.timeout_s
@@ -99,10 +108,118 @@ def associated(
             if tls_failure:
                 raise AssociationLost(f"cannot be called over TLS ({tls_failure})")
             raise AssociationLost(call.failure_of(association))
+        answers = association.dimse
+        assert isinstance(answers, Answers)
         try:
             yield association
+        except AssociationLost as error:
+            raise AssociationLost(answers.fault or str(error)) from error
         finally:
             association.release()
+        answers.check()
+
+
+class RequestingAE(AE):
+    """The application entity of an association that the node requests; it gives the association the node's parts."""
+
+    def _create_socket(
+        self, assoc: Association, address: AddressInformation, tls_args: tuple[SSLContext, str] | None
+    ) -> AssociationSocket:
+        """Replace parts of a new association before it connects; pynetdicom has no other place for it."""
+        assoc.dimse = Answers(assoc)
+        assoc.dul = TolerantDUL(assoc)
+        return super()._create_socket(assoc, address, tls_args)
+
+
+class Answers(DIMSEServiceProvider):
+    """The node's requests over an association, each with a Message ID of its own, and the peer's answers.
+
+    An answer counts only for the request whose Message ID it repeats (PS3.7 9.1.1.1.1, 9.3.1.2). Whatever else comes
+    in its place, and a second answer to one request, ends the association. pynetdicom takes any message that comes
+    for the answer.
+
+    Attributes:
+        fault: What the peer answered wrongly, as the end of a sentence; empty while it has not.
+    """
+
+    def __init__(self, association: Association) -> None:
+        super().__init__(association)
+        self.fault = ""
+        self._request: DimsePrimitiveType | None = None
+        self._number = 0
+        self._awaited = False
+        self._lock = threading.Lock()
+
+    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
+        """Send a request with the next Message ID, or an answer. Raises AssociationLost after a wrong answer."""
+        if primitive.MessageIDBeingRespondedTo is None:
+            self.check()
+            assert not isinstance(primitive, C_CANCEL)
+            self._number = self._number % 0xFFFF + 1
+            primitive.MessageID = self._number
+            with self._lock:
+                self._request, self._awaited = primitive, True
+        super().send_msg(primitive, context_id)
+
+    def get_msg(self, block: bool = False) -> _QueueItem:
+        """Return the answer to the last request (`block`), or the next request of the peer.
+
+        Raises AssociationLost, after an A-ABORT, when something comes that is not the answer.
+        """
+        if not block:
+            with self._lock:  # the association's thread must not take the answer that another thread has asked for
+                surplus = self._surplus()
+                item = (None, None) if self._awaited or surplus else super().get_msg()
+            self._end_with(surplus)
+            return item
+        item = super().get_msg(block)
+        with self._lock:
+            self._awaited = False
+        if item[1] is not None and self._request is not None:
+            self._end_with(fault_of(item[1], self._request))
+        self.check()
+        return item
+
+    def check(self) -> None:
+        """Raise AssociationLost when the peer has answered wrongly, or more often than it was asked."""
+        with self._lock:
+            surplus = self._surplus()
+        self._end_with(surplus)
+        if self.fault:
+            raise AssociationLost(self.fault)
+
+    def _surplus(self) -> str:
+        """Return what is wrong with an answer that waits although no request does; empty when there is none."""
+        _, message = self.peek_msg()
+        number = None if message is None or self._awaited else message.MessageIDBeingRespondedTo
+        return "" if number is None else f"answered once more, to Message ID {number}, than it was asked"
+
+    def _end_with(self, fault: str) -> None:
+        """Abort the association because of a fault, if there is one."""
+        if fault and not self.fault:
+            self.fault = fault
+            self.assoc.abort()
+
+
+def fault_of(message: DimsePrimitiveType, request: DimsePrimitiveType) -> str:
+    """Return why a message is not the answer to a request (PS3.7 9.3, 10.3), as the end of a sentence; empty if it is.
+
+    The UIDs of the request need not be repeated; where they are, they must be the same.
+    """
+    kind = type(request).__name__.replace("_", "-")
+    if type(message) is not type(request) or message.MessageIDBeingRespondedTo is None:
+        return f"sent another message ({type(message).__name__.replace('_', '-')}) instead of the answer to {kind}"
+    number = getattr(request, "MessageID", None)
+    if message.MessageIDBeingRespondedTo != number:
+        numbers = f"Message ID {message.MessageIDBeingRespondedTo} instead of {number}"
+        return f"gave the answer of another message to {kind} ({numbers})"
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        asked = getattr(request, f"Affected{keyword}", None) or getattr(request, f"Requested{keyword}", None)
+        named = getattr(message, f"Affected{keyword}", None)
+        if named and named != asked:
+            return f"gave the answer of another message to {kind} (another Affected {keyword.replace('UID', ' UID')})"
+    status = getattr(message, "Status", None)
+    return f"gave a pending status (0x{status:04X}) to {kind}, which has none" if status in PENDING else ""
 
 
 @contextmanager

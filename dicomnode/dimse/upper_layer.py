@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final
 
 from pynetdicom import evt
 from pynetdicom.acse import ACSE
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_P_ABORT
@@ -31,6 +30,7 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket
 
 from dicomnode import log, metrics
+from dicomnode.dimse.association_pdu import TolerantDUL
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -138,7 +138,7 @@ class ElapsedTimer(Timer):
         self._end_time = time.monotonic()
 
 
-class IdleAwareDUL(DULServiceProvider):
+class IdleAwareDUL(TolerantDUL):
     """The reactor of an association that a peer asked for (PS3.8 9.2)."""
 
     def __init__(self, association: Association) -> None:

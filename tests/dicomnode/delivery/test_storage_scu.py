@@ -21,6 +21,9 @@ from highdicom import VolumeGeometry
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import Event
 
 from dicomnode.cli.demo_archive import serving
 from dicomnode.config.peers import Destination
@@ -239,6 +242,32 @@ def test_only_success_and_duplicate_are_silent_and_every_failure_is_refused(stat
         assert not receipt.stored
     if 0xB000 <= status <= 0xBFFF:
         assert receipt.warning
+
+
+def test_an_answer_that_is_repeated_for_the_next_instance_does_not_deliver_it(ct_files: list[Path]) -> None:
+    asked: list[C_STORE] = []
+
+    def repeats(event: Event) -> int:
+        assert isinstance(event.request, C_STORE)
+        asked.append(event.request)
+        if len(asked) < 8:
+            return 0x0000
+        again = C_STORE()
+        again.MessageIDBeingRespondedTo, again.Status = asked[-2].MessageID, 0x0000
+        again.AffectedSOPClassUID, again.AffectedSOPInstanceUID = CTImageStorage, asked[-2].AffectedSOPInstanceUID
+        event.assoc.dimse.send_msg(again, event.context.context_id)
+        return 0xA700
+
+    ae = AE("TPS")
+    ae.add_supported_context(CTImageStorage)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, repeats)])
+    assert server is not None
+    try:
+        error = refused_by(Destination("planning", "TPS", "127.0.0.1", server.server_address[1]), ct_files)
+    finally:
+        server.shutdown()
+    assert [receipt.sop_instance_uid for receipt in error.receipts] == uids(ct_files)[:7]
+    assert "gave the answer of another message to C-STORE (Message ID 7 instead of 8); 7 of 8 arrived" in error.sentence
 
 
 # Destinations that do not take it
