@@ -355,10 +355,6 @@ def test_complaint_6_storage_commitment_is_never_answered(site: Site, orthanc: O
 # 7
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="not solved: since dimse was rewritten, threads of probes that were reset are sometimes let go only after 20 s",
-)
 def test_complaint_7_memory_grows_over_associations_and_bare_tcp_probes(site: Site) -> None:
     """Threads, descriptors and memory of the receiver are where they were, after each kind of caller came often."""
     receiver, port = site.receiver(), site.running.config.node.port
