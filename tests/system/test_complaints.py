@@ -359,6 +359,8 @@ def test_complaint_7_memory_grows_over_associations_and_bare_tcp_probes(site: Si
     """Threads, descriptors and memory of the receiver are where they were, after each kind of caller came often."""
     receiver, port = site.receiver(), site.running.config.node.port
     callers(port, 40)
+    # The files of database and metrics are opened by the first ticks: before them the process is still starting.
+    site.running.until(lambda: site.running.ticks("receive") >= 3, "the receiver ticks")
     before = resources(receiver)
     callers(port, 200)
     site.running.until(lambda: resources(receiver)[:2] <= before[:2], "threads and descriptors are let go", 20)
